@@ -1,0 +1,30 @@
+/* core/exec.h: a net made ready to run on batches of up to max_n samples: memory planned and allocated once; afterwards nothing
+ * allocates and nothing fails. Several execs may share one net (one trains, one evaluates), one at a time. */
+#ifndef CORE_EXEC_H
+#define CORE_EXEC_H
+
+#include "core/net.h"
+
+struct exec;
+
+/* training: also keeps all activations and gradients. team may be NULL (one thread); it must outlive the exec. */
+MUST enum err_code exec_new(struct exec **out, struct net *net, int max_n, bool training, uint64_t seed, struct team *team,
+                            struct err *e);
+void exec_free(struct exec *x);
+int exec_max_n(const struct exec *x);
+
+/* [features][n] for the n of the next forward: fill it, then run. */
+float *exec_input(struct exec *x);
+/* training: dropout drops and batch norm uses the batch; step numbers the random draws. */
+void exec_forward(struct exec *x, int n, bool training, uint64_t step);
+/* Value of a node after forward, [features][n]. Inference execs reuse memory: only the output and the node before it are sure to be there. */
+const float *exec_value(const struct exec *x, int node);
+
+/* Gradient buffer of a node, [features][n]: the loss fills the one it starts from. */
+float *exec_grad(struct exec *x, int node);
+/* Backward from `node`, whose gradient is filled. accumulate: dw are added to. ready: see op_call; here w is the index in net->weight. */
+void exec_backward(struct exec *x, int node, bool accumulate, void (*ready)(void *user, int w, size_t first, size_t n), void *user);
+/* Gradient of weight w, as long as the weight; NULL for what is not trainable. */
+float *exec_dw(struct exec *x, int w);
+
+#endif

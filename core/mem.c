@@ -1,0 +1,55 @@
+/* core/mem.c: see mem.h. The only file that calls malloc and its kin. */
+#include "core/mem.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Thread_local long mem_fail_in;
+
+static int fails_now(void)
+{
+    return mem_fail_in > 0 && --mem_fail_in == 0;
+}
+
+void *mem_alloc(size_t n)
+{
+    return fails_now() ? NULL : malloc(n ? n : 1);
+}
+
+void *mem_zalloc(size_t count, size_t size)
+{
+    return fails_now() ? NULL : calloc(count ? count : 1, size ? size : 1);
+}
+
+void *mem_realloc(void *p, size_t n)
+{
+    return fails_now() ? NULL : realloc(p, n ? n : 1);
+}
+
+void *mem_vector(size_t n_floats)
+{
+    size_t bytes;
+    void *p;
+
+    if (fails_now() || n_floats > SIZE_MAX / sizeof(float) - 64)
+        return NULL;
+    bytes = (n_floats * sizeof(float) + 63) / 64 * 64;
+    p = aligned_alloc(64, bytes ? bytes : 64);
+    if (p)
+        memset(p, 0, bytes ? bytes : 64);
+    return p;
+}
+
+char *mem_strdup(const char *s)
+{
+    size_t n = strlen(s) + 1;
+    char *p = mem_alloc(n);
+
+    return p ? memcpy(p, s, n) : NULL;
+}
+
+void mem_free(void *p)
+{
+    free(p);
+}

@@ -1,0 +1,65 @@
+/* core/net.h: a network: a directed acyclic graph of nodes in topological order, and its weights.
+ *
+ * Node 0 is the input (op "input"); the output is the last node's value. Built by net_add, then read-only in structure. A net belongs to
+ * one thread. Batch-size dependent memory is exec's (core/exec.h), not here. */
+#ifndef CORE_NET_H
+#define CORE_NET_H
+
+#include "core/op.h"
+
+enum { NET_MAX_NODES = 4096 };
+
+struct weight {
+    char name[OP_NAME_MAX]; /* "dense/kernel": layer and Keras' weight name */
+    int node;               /* that owns it */
+    struct op_weight info;
+    size_t len;
+    float *x;      /* len floats, 64-byte aligned; a masked number is exactly 0 */
+    uint8_t *mask; /* NULL: nothing is masked; else len bytes, 1 = kept, 0 = pruned */
+};
+
+struct node {
+    char layer[OP_NAME_MAX - 24]; /* Keras layer it came from; "dense" for both its dense and its activation node */
+    const struct op *op;
+    struct plug_value conf;
+    int n_in, in[OP_MAX_IN]; /* earlier nodes */
+    struct op_plan plan;
+    int first_weight;        /* its weights are net->weight[first_weight .. + plan.n_weights - 1] */
+};
+
+struct net {
+    int n_nodes, n_weights;
+    struct node *node;
+    struct weight *weight;
+    bool trained; /* weights were loaded or trained; else they are net_init's */
+};
+
+/* input: the shape of one sample, features in the order that the data set stores them. */
+MUST enum err_code net_new(struct net **out, const struct shape *input, struct err *e);
+void net_free(struct net *net);
+/* Appends a node; *index (may be NULL) is its number. conf: options of op, parsed. Shapes are checked here. Layer names may repeat only
+ * within one layer's nodes; a weight name is unique (ERR_INVALID). */
+MUST enum err_code net_add(struct net *net, const struct op *op, const struct plug_value *conf, const char *layer, const int *in,
+                           int n_in, int *index, struct err *e);
+/* Deep copy, masks included. */
+MUST enum err_code net_clone(struct net **out, const struct net *net, struct err *e);
+/* Sets every weight by its initialiser: a pure function of the seed. Removes masks. */
+void net_init(struct net *net, uint64_t seed);
+/* NULL: no such weight. A trailing ":0" (Keras 2) is ignored. */
+struct weight *net_weight(const struct net *net, const char *name);
+const struct shape *net_input(const struct net *net);
+const struct shape *net_output(const struct net *net);
+
+/* Counts; see the words in DESIGN section 3. */
+struct net_size {
+    uint64_t weights, nonzero;        /* prunable weights; those not zero */
+    uint64_t params, params_nonzero;  /* all learned numbers (moving statistics are not learned) */
+    uint64_t macs, macs_nonzero;      /* multiply-adds per sample: dense; without the zero weights */
+};
+void net_count(const struct net *net, struct net_size *out);
+/* Zeroes what is masked. */
+void net_apply_masks(struct net *net);
+/* Bytes that an exec of this net needs (weights, gradients, activations): for the estimate before a job. */
+uint64_t net_memory(const struct net *net, int max_n, bool training);
+
+#endif

@@ -1,0 +1,83 @@
+/* core/op.h: what an op is. One const struct op and one row in core/op.c; tests walk the table (finite differences for every
+ * row), so does the Keras reader. Ops never allocate and never fail once shaped: all errors come from shape().
+ *
+ * To add an op: core/op_<name>.c with its struct op (shape rule, forward and backward on one screen), a row in op.c, a row in
+ * core/keras.c for the Keras class that means it. */
+#ifndef CORE_OP_H
+#define CORE_OP_H
+
+#include "core/params.h"
+#include "core/team.h"
+#include "core/tensor.h"
+
+enum { OP_MAX_IN = 8, OP_MAX_WEIGHTS = 4, OP_NAME_MAX = 96 };
+
+/* Keras' initialisers. fan_in and fan_out as Keras counts them. */
+enum init_kind {
+    INIT_ZEROS, INIT_ONES, INIT_CONSTANT, INIT_RANDOM_UNIFORM, INIT_RANDOM_NORMAL, INIT_TRUNCATED_NORMAL,
+    INIT_GLOROT_UNIFORM, INIT_GLOROT_NORMAL, INIT_HE_UNIFORM, INIT_HE_NORMAL, INIT_LECUN_UNIFORM, INIT_LECUN_NORMAL
+};
+struct init {
+    int kind;    /* enum init_kind */
+    double a, b; /* constant: a; random_uniform: low a, high b; *_normal without fan: mean a, deviation b */
+};
+
+/* A learned (or, for batch-norm statistics, tracked) array of one node. */
+struct op_weight {
+    const char *name;   /* Keras' name: "kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance" */
+    struct shape shape; /* as the engine stores it: kernels [out][in] */
+    bool prunable;      /* kernels only: what `sparsity` counts */
+    bool trainable;     /* false: moving statistics */
+    bool decayed;       /* weight decay applies: kernels, not biases nor norm parameters */
+    int fan_in, fan_out;
+    struct init init;
+};
+/* What shape() finds out. */
+struct op_plan {
+    struct shape out;
+    int n_weights;
+    struct op_weight weight[OP_MAX_WEIGHTS];
+    size_t state_len;            /* floats that forward leaves for backward, whatever the batch */
+    size_t state_len_per_sample; /* and floats for each sample */
+    uint64_t macs;               /* multiply-adds per sample, dense */
+};
+
+/* One call of forward or backward. Arrays are [features][n] unless said otherwise. */
+struct op_call {
+    const void *conf;
+    int n;                           /* samples in this batch */
+    int n_in;
+    const struct shape *in_shape[OP_MAX_IN], *out_shape;
+    const float *x[OP_MAX_IN];       /* inputs */
+    float *y;                        /* output; written by forward, read by backward */
+    float *w[OP_MAX_WEIGHTS];        /* const in all ops but batch norm's moving statistics */
+    float *state;                    /* state_len + n * state_len_per_sample floats */
+    bool training;                   /* dropout drops, batch norm uses the batch's statistics and tracks them */
+    uint64_t seed, step;             /* of the random numbers: dropout */
+    uint32_t node;                   /* rng stream */
+    struct team *team;
+    /* backward only */
+    const float *dy;                 /* gradient of the loss by y */
+    float *dx[OP_MAX_IN];            /* to be overwritten; NULL where nobody needs it */
+    float *dw[OP_MAX_WEIGHTS];       /* to be written, or added to when accumulate; NULL for what is not trainable */
+    bool accumulate;
+    /* Called (may be NULL) from any thread of the team when numbers first .. first+n-1 of dw[i] are final, each exactly once: the
+     * optimizer then updates them while they are in the cache. An op has written all its dx before the first call. */
+    void (*ready)(void *user, int i, size_t first, size_t n);
+    void *ready_user;
+};
+
+struct op {
+    struct plug plug; /* name, help and options; the options' names are Keras' */
+    int min_in, max_in;
+    /* Fills *p (zeroed before) from the inputs' shapes. ERR_INVALID or ERR_UNSUPPORTED with the option's pointer, if it is one. */
+    enum err_code (*shape)(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e);
+    void (*forward)(const struct op_call *c);
+    void (*backward)(const struct op_call *c);
+};
+
+extern const struct plug_table op_table;
+static inline const struct op *op_of(const struct plug *p) { return (const struct op *)(const void *)p; }
+const struct op *op_find(const char *name); /* NULL: no such op */
+
+#endif

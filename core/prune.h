@@ -1,0 +1,63 @@
+/* core/prune.h: which weights go. A criterion only scores; selection, ties, masks and counting stand once, in prune.c.
+ *
+ * Selection is by total order (score, position): exactly k weights go, ties by lower index first, weights already masked first of all.
+ * A layer is never emptied: the largest score of each layer stays. */
+#ifndef CORE_PRUNE_H
+#define CORE_PRUNE_H
+
+#include "core/net.h"
+
+struct crit_in {
+    const struct weight *w;   /* a prunable weight: shape [out][in] */
+    uint64_t seed;
+    uint32_t stream;          /* of the weight, for random numbers */
+    uint64_t step;            /* iteration */
+    const void *conf;
+};
+struct criterion {
+    struct plug plug;
+    /* Writes w->len finite scores, larger = keep. Pure: no selection, no masks, no allocation, the net unchanged. */
+    void (*score)(const struct crit_in *in, float *score);
+};
+extern const struct plug_table criterion_table; /* magnitude, random */
+
+/* A schedule: how much of the target when. one_shot, linear, cubic, exponential. */
+struct schedule {
+    struct plug plug;
+    /* Sparsity at t = i / iterations, 0 < t <= 1, from start to target (both 0..1): at(1) = target exactly, never falls. */
+    double (*at)(const void *conf, double start, double target, double t);
+};
+extern const struct plug_table schedule_table;
+
+enum { PRUNE_MAX_RULES = 64 };
+/* One per-layer rule. The first whose pattern matches the layer's name counts. */
+struct prune_rule {
+    char layer[64];         /* name or pattern with * and ? (fnmatch); must match a prunable layer: ERR_INVALID at "/layers/<i>/layer" */
+    bool ignore;            /* never pruned */
+    double target_sparsity; /* of this layer alone, by the same schedule; NAN: as the others */
+    double max_sparsity;    /* never sparser than this; NAN: no bound */
+};
+struct prune_conf {
+    struct plug_value criterion;
+    int unit;  /* "weight" */
+    int scope; /* "global|layer" */
+    struct plug_value schedule;
+    int64_t iterations;
+    double target_sparsity; /* of all prunable weights that no rule takes out, 0..1 */
+    struct prune_rule layers[PRUNE_MAX_RULES];
+    int n_layers;
+};
+extern const struct param prune_params[];
+
+struct pruner;
+/* Resolves the rules against the net. */
+MUST enum err_code pruner_new(struct pruner **out, const struct prune_conf *conf, const struct net *net, uint64_t seed, struct err *e);
+void pruner_free(struct pruner *p);
+/* Sparsity planned for iteration i (1 ..), over all prunable weights of the net. */
+double pruner_target(const struct pruner *p, int64_t i);
+/* Weights to be zero at iteration i, over all layers: what prune_step will reach exactly. */
+uint64_t pruner_count(const struct pruner *p, int64_t i);
+/* Scores, selects and masks: afterwards exactly pruner_count(i) weights are masked, and zero. */
+MUST enum err_code pruner_step(struct pruner *p, struct net *net, int64_t i, struct err *e);
+
+#endif

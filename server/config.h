@@ -1,0 +1,25 @@
+/* server/config.h: the daemon's settings: flags, then environment ESPALIER_* (each with a _FILE twin), then a default, from one table. */
+#ifndef SERVER_CONFIG_H
+#define SERVER_CONFIG_H
+
+#include "core/err.h"
+
+struct config {
+    char listen[128];          /* --listen 127.0.0.1:8080 */
+    char data[3072];           /* --data ./espalier-data */
+    int64_t workers;           /* --workers 1: jobs at a time */
+    int64_t threads;           /* --threads 0: of all jobs together; 0: the CPUs this process may use */
+    int64_t memory_mb;         /* --memory-mb 0: of all jobs together; 0: 80 % of what the process may use (cgroup or host) */
+    int64_t max_upload_mb;     /* --max-upload-mb 4096 */
+    int64_t max_connections;   /* --max-connections 512 */
+    int64_t disk_floor_mb;     /* --disk-floor-mb 64: uploads and checkpoints are refused (507) below it */
+    double checkpoint_seconds; /* --checkpoint-seconds 20 */
+    int64_t crash_limit;       /* --crash-limit 10 */
+    char log_level[8];         /* --log-level info: error, warn, info, debug */
+};
+/* *action: 0 run, 1 help was asked, 2 version was asked (the text is printed by main). ERR_INVALID names flag or variable. */
+MUST enum err_code config_load(struct config *c, int argc, char **argv, char **env, int *action, struct err *e);
+/* The --help text, from the table; a static buffer is not used: *out is to be mem_freed. */
+MUST enum err_code config_help(char **out, struct err *e);
+
+#endif

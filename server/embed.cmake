@@ -1,0 +1,16 @@
+# cmake -DOUT=file.c "-DIN=a.sql;b.sql" -P embed.cmake: the files as C arrays, and a table `embedded_<stem of OUT>` of name, text, length.
+get_filename_component(stem ${OUT} NAME_WE)
+set(code "#include <stddef.h>\n")
+set(table "")
+foreach(file IN LISTS IN)
+  get_filename_component(name ${file} NAME)
+  string(MAKE_C_IDENTIFIER "${name}" id)
+  file(READ ${file} hex HEX)
+  string(REGEX REPLACE "(..)" "0x\\1," bytes "${hex}")
+  string(REGEX REPLACE "(0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,)" "\\1\n" bytes "${bytes}")
+  string(APPEND code "static const unsigned char ${id}[] = {\n${bytes}0 };\n")
+  string(APPEND table "    { \"${name}\", (const char *)${id}, sizeof ${id} - 1 },\n")
+endforeach()
+string(APPEND code "struct embedded_file { const char *name, *text; size_t len; };\nextern const struct embedded_file ${stem}[];\n"
+  "const struct embedded_file ${stem}[] = {\n${table}    { NULL, NULL, 0 }\n};\n")
+file(WRITE ${OUT} "${code}")

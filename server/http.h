@@ -1,0 +1,77 @@
+/* server/http.h: the HTTP transport. Only http*.c know libmicrohttpd; handlers (api/) see requests and replies, and are tested without sockets.
+ *
+ * The dispatcher does, in this order: header guard (request smuggling), path (404), method (405 with Allow), size (413), content encoding (415),
+ * body (streamed to a buffer or, hashed, to a file), JSON syntax and limits (400), handler, error code -> problem document. Routes marked SLOW run
+ * on their own few threads while the connection is suspended, so that they hold up nobody. */
+#ifndef SERVER_HTTP_H
+#define SERVER_HTTP_H
+
+#include <jansson.h>
+
+#include "core/file.h"
+
+struct app; /* what handlers work on: api/api.h */
+
+enum { REQ_MAX_ARGS = 4 };
+struct req {
+    const char *method, *path;
+    const char *arg[REQ_MAX_ARGS]; /* the {parts} of the path, decoded, in order; ids are checked by handlers */
+    const json_t *body;            /* BODY_JSON: parsed, NULL when empty and the route allows it */
+    const char *body_path;         /* BODY_FILE: the upload, a temporary file; removed after the handler unless it renamed it */
+    uint64_t body_bytes;
+    const char *body_hash;         /* sha256, hex */
+    const char *content_type;      /* lower case, without parameters; "" when absent */
+    char request_id[40];
+    /* Query parameter by name, decoded; NULL: absent. */
+    const char *(*query)(const struct req *rq, const char *name);
+    const char *(*header)(const struct req *rq, const char *name);
+    void *transport;
+};
+struct reply {
+    int status;           /* 200 unless set */
+    json_t *json;         /* owned; or */
+    char *text;           /* owned (mem_free), with content_type; or */
+    int fd;               /* -1 unless a file is sent: owned; with content_type */
+    uint64_t fd_bytes;
+    const char *content_type;
+    char location[160];   /* "" : none */
+    char disposition[200]; /* Content-Disposition, "" : none */
+    char etag[80];
+};
+typedef enum err_code handler(struct app *app, const struct req *rq, struct reply *rp, struct err *e);
+
+enum route_flags { BODY_JSON = 1, BODY_FILE = 2, BODY_OPTIONAL = 4, SLOW = 8 };
+struct route {
+    const char *method, *path; /* "/v1/jobs/{id}/cancel" */
+    unsigned flags;
+    uint64_t max_body;         /* bytes; 0: none is taken. HTTP_MAX_UPLOAD: the configured limit */
+    size_t max_tokens;         /* BODY_JSON: see json_guard; 0: 10,000 */
+    handler *fn;
+};
+#define HTTP_MAX_UPLOAD UINT64_MAX
+
+struct http_conf {
+    const char *listen;            /* "127.0.0.1:8080", "[::1]:0"; port 0: the system chooses */
+    const struct route *routes;    /* ends with a NULL method */
+    struct app *app;
+    uint64_t max_upload;
+    int max_connections, threads;  /* of the transport; 0: 4 */
+    /* Where an upload goes while it arrives; may refuse (disk floor). */
+    enum err_code (*temp_path)(void *user, char *path, size_t n, uint64_t declared_bytes, struct err *e);
+    /* Makes the problem document of an error: api/problem.c. New reference; sets *status. */
+    json_t *(*problem)(const struct err *e, const struct req *rq, int *status);
+    void *user;
+};
+struct http;
+MUST enum err_code http_start(struct http **out, const struct http_conf *c, struct err *e);
+int http_port(const struct http *h);
+/* Quiesces, waits up to grace_ms for requests under way, stops, frees. NULL is legal. */
+void http_stop(struct http *h, int grace_ms);
+
+/* The dispatcher without sockets, for tests and fuzzers: method, target ("/v1/jobs?limit=3"), body (may be NULL). The reply is filled as a client would
+ * see it, problems included; free with reply_clear. */
+void http_call(const struct http_conf *c, const char *method, const char *target, const char *content_type, const void *body, size_t n,
+               struct reply *out);
+void reply_clear(struct reply *r);
+
+#endif

@@ -1,0 +1,147 @@
+/* server/store.h: what the daemon remembers: models, data sets, jobs, their iterations and events. Every function here is one transaction;
+ * all SQL of the project stands in server/store*.c and migrations/.
+ *
+ * Files: a blob is an immutable file <data>/blobs/<id>, published (temp, fsync, rename, fsync of the directory) BEFORE the row that names it
+ * is committed. Rows refer to blobs; a blob that no row refers to is removed, after the commit that dropped the last reference, and by
+ * the sweep at start. Time is an argument (Unix ms), so tests own the clock.
+ *
+ * Jobs: one transition table (job_states.c), moved by compare-and-set; every write of a worker carries its lease token: ERR_CONFLICT
+ * means that the lease is lost and nothing was written. */
+#ifndef SERVER_STORE_H
+#define SERVER_STORE_H
+
+#include <jansson.h>
+
+#include "core/file.h"
+
+enum { ID_LEN = 32 }; /* "mdl_" and 20 characters of [0-9a-z], NUL */
+/* A new random id with a prefix: "mdl", "dst", "job", "blb". Aborts the process when the system has no entropy. */
+void id_new(char id[ID_LEN], const char *prefix);
+bool id_valid(const char *id, const char *prefix);
+
+struct store;
+/* dir: the data directory, made if missing (0700), locked by flock (ERR_CONFLICT: another daemon has it). Network file systems are refused.
+ * Opens the database, runs migrations, sweeps. */
+MUST enum err_code store_open(struct store **out, const char *dir, struct err *e);
+void store_close(struct store *s); /* NULL is legal */
+/* Writable and enough disk: for /readyz. */
+MUST enum err_code store_ready(struct store *s, struct err *e);
+
+/* ---- blobs ---- */
+struct blob { char id[ID_LEN]; char hash[FILE_HASH_LEN]; uint64_t bytes; };
+/* A new id and the path where to publish it. */
+void blob_new(struct store *s, char id[ID_LEN], char *path, size_t n);
+void blob_path(struct store *s, const char *id, char *path, size_t n);
+/* A path in <data>/tmp for an upload in progress; emptied at start. */
+void store_temp_path(struct store *s, char *path, size_t n);
+/* Removes a published file that no row came to name (after a failed transaction). */
+void blob_discard(struct store *s, const char *id);
+
+/* ---- lists: keyset pages, newest first ---- */
+struct page { char after[ID_LEN]; int limit; const char *state; /* jobs only; NULL: all */ };
+typedef enum err_code store_row_fn(void *user, const void *row, struct err *e);
+
+/* ---- models ---- */
+struct model_row {
+    char id[ID_LEN], name[128];
+    int64_t created_ms;
+    struct blob architecture; /* Keras JSON */
+    struct blob weights;      /* safetensors; id "" : none yet */
+    char *summary;            /* JSON of model_describe; owned by the row while it is shown */
+};
+MUST enum err_code store_model_add(struct store *s, const struct model_row *m, struct err *e);
+MUST enum err_code store_model_get(struct store *s, const char *id, struct model_row *out, struct err *e); /* free with model_row_clear */
+void model_row_clear(struct model_row *m);
+MUST enum err_code store_model_list(struct store *s, const struct page *p, store_row_fn *fn, void *user, bool *more, struct err *e);
+/* ERR_CONFLICT: it has weights already: what was uploaded never changes. */
+MUST enum err_code store_model_set_weights(struct store *s, const char *id, const struct blob *w, const char *summary, struct err *e);
+/* ERR_CONFLICT while an unfinished job uses it. */
+MUST enum err_code store_model_delete(struct store *s, const char *id, struct err *e);
+
+/* ---- data sets ---- */
+struct dataset_part { struct blob blob; char *info; /* JSON of data_file_info; owned */ };
+struct dataset_row {
+    char id[ID_LEN], name[128];
+    int64_t created_ms;
+    char *conf;                      /* JSON of data_conf; owned */
+    struct dataset_part part[3][2];  /* [split][0 features, 1 labels]; blob.id "" : not there */
+};
+MUST enum err_code store_dataset_add(struct store *s, const struct dataset_row *d, struct err *e);
+MUST enum err_code store_dataset_get(struct store *s, const char *id, struct dataset_row *out, struct err *e);
+void dataset_row_clear(struct dataset_row *d);
+MUST enum err_code store_dataset_list(struct store *s, const struct page *p, store_row_fn *fn, void *user, bool *more, struct err *e);
+/* features and labels: one of them may be NULL. ERR_CONFLICT: that part is there already, or a job uses the data set. */
+MUST enum err_code store_dataset_set_part(struct store *s, const char *id, int split, const struct dataset_part *features,
+                                          const struct dataset_part *labels, struct err *e);
+MUST enum err_code store_dataset_delete(struct store *s, const char *id, struct err *e);
+
+/* ---- jobs ---- */
+#define JOB_STATE_LIST(X) \
+    X(QUEUED, "queued", 0) X(RUNNING, "running", 0) X(PAUSED, "paused", 0) X(CANCELLING, "cancelling", 0) \
+    X(SUCCEEDED, "succeeded", 1) X(FAILED, "failed", 1) X(CANCELLED, "cancelled", 1)
+#define X(id, name, final) JOB_##id,
+enum job_state { JOB_STATE_LIST(X) JOB_STATES };
+#undef X
+const char *job_state_name(enum job_state s);
+bool job_state_final(enum job_state s);
+bool job_state_parse(const char *name, enum job_state *out);
+bool job_may_move(enum job_state from, enum job_state to); /* the transition table */
+
+struct job_row {
+    char id[ID_LEN], name[128], model[ID_LEN], dataset[ID_LEN];
+    enum job_state state;
+    int64_t priority, created_ms, started_ms, finished_ms; /* 0: not yet */
+    int64_t attempt;            /* times a worker took it */
+    int64_t lease_token;        /* grows with each claim */
+    int64_t n_iterations;       /* published */
+    char architecture[ID_LEN], weights[ID_LEN]; /* blobs of the model as it was when the job was posted; weights "" : to be trained */
+    char checkpoint[ID_LEN];    /* blob, "" : none */
+    char result_weights[ID_LEN];/* blob, "" : none */
+    char *conf;                 /* JSON, resolved; owned */
+    char *progress;             /* JSON or NULL; owned */
+    char *baseline;             /* JSON record or NULL; owned */
+    char *result;               /* JSON record or NULL; owned */
+    char *error;                /* JSON {"code","message"} or NULL; owned */
+};
+void job_row_clear(struct job_row *j);
+MUST enum err_code store_job_add(struct store *s, const struct job_row *j, struct err *e); /* state queued; checks that model and data set still are there */
+MUST enum err_code store_job_get(struct store *s, const char *id, struct job_row *out, struct err *e);
+MUST enum err_code store_job_list(struct store *s, const struct page *p, store_row_fn *fn, void *user, bool *more, struct err *e);
+/* queued, paused -> cancelled at once; running -> cancelling; cancelling: as it is; final: ERR_CONFLICT. *now is the state after it. */
+MUST enum err_code store_job_cancel(struct store *s, const char *id, int64_t now_ms, enum job_state *now, struct err *e);
+MUST enum err_code store_job_delete(struct store *s, const char *id, struct err *e); /* only final ones, else ERR_CONFLICT */
+MUST enum err_code store_job_counts(struct store *s, int64_t count[JOB_STATES], struct err *e);
+
+struct iteration_row { int64_t iteration; char weights[ID_LEN]; const char *record; };
+MUST enum err_code store_iterations(struct store *s, const char *job, int64_t after, int limit, store_row_fn *fn, void *user, bool *more,
+                                    struct err *e);
+MUST enum err_code store_iteration_get(struct store *s, const char *job, int64_t n, char weights[ID_LEN], json_t **record, struct err *e);
+struct event_row { int64_t seq; int64_t created_ms; const char *type, *data; }; /* per job 1, 2, ... without gaps */
+MUST enum err_code store_events(struct store *s, const char *job, int64_t after, int limit, store_row_fn *fn, void *user, bool *more,
+                                struct err *e);
+
+/* ---- the queue: what workers do ---- */
+/* Highest priority, then oldest. *found false: nothing to do. attempt + 1, lease_token + 1. */
+MUST enum err_code store_job_claim(struct store *s, const char *owner, int64_t now_ms, int64_t lease_ms, struct job_row *out, bool *found,
+                                   struct err *e);
+/* Renews the lease and records progress (JSON). *cancel: a client wants it stopped. ERR_CONFLICT: not ours any more. */
+MUST enum err_code store_job_heartbeat(struct store *s, const char *id, int64_t token, int64_t now_ms, int64_t lease_ms, const char *progress,
+                                       bool *cancel, struct err *e);
+/* One transaction: event, checkpoint (the blob before it goes), baseline record, iteration row with its weights. NULL: not part of it. */
+struct job_publish {
+    int64_t now_ms, iteration; /* iteration 0: none */
+    const char *type;          /* of the event: "checkpoint" makes none */
+    const char *record;        /* JSON or NULL */
+    const struct blob *checkpoint, *weights;
+};
+MUST enum err_code store_job_publish(struct store *s, const char *id, int64_t token, const struct job_publish *p, struct err *e);
+/* Terminal state, result, error and event in one transaction; the checkpoint goes. */
+MUST enum err_code store_job_finish(struct store *s, const char *id, int64_t token, int64_t now_ms, enum job_state state, const char *result,
+                                    const struct blob *weights, const char *error, struct err *e);
+/* Graceful: back to queued, attempt not counted. */
+MUST enum err_code store_job_release(struct store *s, const char *id, int64_t token, int64_t now_ms, struct err *e);
+/* At start: jobs that a dead process of this data directory was running are queued again (cancelling ones cancelled), its deaths counted;
+ * one that died crash_limit times in a row without a new checkpoint fails with "worker_crashed". */
+MUST enum err_code store_jobs_recover(struct store *s, int64_t now_ms, int crash_limit, int *n_requeued, struct err *e);
+
+#endif
