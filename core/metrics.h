@@ -1,7 +1,8 @@
 /* core/metrics.h: what a model is worth on a data set. Definitions are scikit-learn's (golden numbers in the tests), zero_division = 0.
  *
- * Accumulated batch by batch; AUC keeps the scores of the whole split (k * n floats). Every figure is computed from the model's output
- * probabilities: a softmax or sigmoid is applied to logits. */
+ * The outputs of the whole split are kept (k * n floats): AUC needs them. Every figure is computed from the model's output
+ * probabilities: a softmax or sigmoid is applied to logits. Macro means are over the classes that occur or were predicted, AUC's over
+ * the classes that have samples on both sides. */
 #ifndef CORE_METRICS_H
 #define CORE_METRICS_H
 
@@ -23,13 +24,16 @@
 #define X(id, name, up, reg, help) METRIC_##id,
 enum metric { METRIC_LIST(X) METRIC_COUNT };
 #undef X
-/* "loss|accuracy|...": for a FIELD_CHOICE. */
-extern const char metric_choices[];
+/* "auto|loss|accuracy|...", for a FIELD_CHOICE: 0 is metric_default, else the metric + 1. */
+#define METRIC_OR(id, name, up, reg, help) "|" name
+#define METRIC_CHOICES "auto" METRIC_LIST(METRIC_OR)
 const char *metric_name(enum metric m);
 const char *metric_help(enum metric m);
 bool metric_larger_is_better(enum metric m);
 /* Accuracy for classification, mse for regression. */
 enum metric metric_default(int n_classes);
+/* Whether it is defined for this task; n_classes 0: regression. */
+bool metric_fits(enum metric m, int n_classes);
 
 enum { METRICS_MAX_CLASSES_CONFUSION = 100 };
 struct metrics {
@@ -39,19 +43,21 @@ struct metrics {
     int64_t *confusion; /* [true][predicted], n_classes squared; NULL above METRICS_MAX_CLASSES_CONFUSION classes or without classes */
 };
 void metrics_clear(struct metrics *m); /* frees confusion, zeroes */
-/* New reference: {"loss": .., "accuracy": .., ...}; what is not defined is null. confusion: with the matrix as nested arrays. */
+/* New reference: {"loss": .., "accuracy": .., ...}, those that fit the task; what is not defined is null. confusion: with
+ * "confusion_matrix", [true][predicted] as nested arrays. NULL when memory is short. */
 json_t *metrics_json(const struct metrics *m, bool confusion);
 /* Back from metrics_json, for checkpoints: the numbers to the last bit. Without confusion matrix. */
 MUST enum err_code metrics_from_json(struct metrics *m, const json_t *j, struct err *e);
 
-/* From raw arrays: probability[k][n] (k 1: of class 1), label[n]. For tests and predict. loss is left NAN. */
+/* From raw arrays: probability[k][n] (k 1: of class 1, predicted above 0.5), label[n]. loss is left NAN. */
 MUST enum err_code metrics_classify(struct metrics *m, int n_classes, int n, const float *probability, int k, const int32_t *label,
                                     struct err *e);
 MUST enum err_code metrics_regress(struct metrics *m, int n, int k, const float *prediction, const float *target, struct err *e);
 
 struct data_view;
-/* Runs the net over a view and fills *m (metrics_clear it later). stop(user) is asked for each batch: ERR_STOPPED. */
-MUST enum err_code metrics_evaluate(struct metrics *m, struct exec *x, const struct loss_binding *b, const struct data_view *v,
-                                    struct team *team, bool (*stop)(void *user), void *user, struct err *e);
+/* core/evaluate.c. Runs net (whose exec is x) over a view and fills *m (metrics_clear it later); an empty view leaves all NAN. stop(user),
+ * if not NULL, is asked for each batch: ERR_STOPPED. ERR_DIVERGED when the loss is not finite. The same numbers for any team and max_n. */
+MUST enum err_code metrics_evaluate(struct metrics *m, struct exec *x, const struct net *net, const struct loss_binding *b,
+                                    const struct data_view *v, struct team *team, bool (*stop)(void *user), void *user, struct err *e);
 
 #endif
