@@ -63,7 +63,7 @@ static enum err_code fsync_dir(const char *path, struct err *e)
     if (slash)
         slash[slash == dir] = '\0';
     else
-        strcpy(dir, "."); /* fits: PATH_MAX > 2 */
+        memcpy(dir, ".", 2);
     fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return err_errno(e, errno, "cannot open the directory");
