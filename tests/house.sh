@@ -12,13 +12,13 @@ code() { sed -E 's@/\*.*\*/@@; s@//.*@@; s@"([^"\\]|\\.)*"@""@g' "$1" | awk '/\/
 
 # Levels of core: a file may include headers of its own level or below.
 level() {
-  case $(basename "$1") in
+  case ${1##*/} in
     err.* | mem.*) echo 0 ;;
     params.* | file.* | rng.* | tensor.* | team.* | gemm.* | simd.*) echo 1 ;;
     op.* | op_*) echo 2 ;;
     safetensors.* | jsonguard.* | net.*) echo 3 ;;
     exec.* | loss.* | data*) echo 4 ;;
-    model.* | keras* | document.* | metrics.* | optim* | lr.*) echo 5 ;;
+    model* | keras* | document* | metrics* | evaluate* | optim* | lr.*) echo 5 ;;
     train.* | prune.* | crit_* | schedules.*) echo 6 ;;
     job* | measure.* | report.*) echo 7 ;;
     *) echo "-1" ;;
