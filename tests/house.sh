@@ -1,63 +1,47 @@
 #!/usr/bin/env bash
 # tests/house.sh: the rules of the house that a compiler does not check. usage: house.sh SOURCE_FOLDER
-#   - includes point one way: core never sees server or api, server never sees api; inside core by the levels below;
+#   - includes point one way: core never sees server or api, server never sees api (main.c joins them); inside core along the chain
+#     below; and nowhere in a circle;
 #   - OpenBLAS, SQLite and libmicrohttpd are each known to one file (http*.c for the last);
 #   - banned calls; exit only in main.c, malloc and its kin only in core/mem.c;
 #   - every file opens with a comment that says what it is; none grows past 700 lines.
 set -u
 cd "${1:?usage: house.sh SOURCE_FOLDER}" || exit 2
 bad=0
-complain() { echo "$1"; bad=1; }
-code() { sed -E 's@/\*.*\*/@@; s@//.*@@; s@"([^"\\]|\\.)*"@""@g' "$1" | awk '/\/\*/{c=1} !c{print FNR": "$0} /\*\//{c=0}'; }
+complain() { [ -z "$1" ] || { echo "$1"; bad=1; }; }
+files=$(ls core/*.[ch] server/*.[ch] api/*.[ch] 2>/dev/null)
 
-# Levels of core: a file may include headers of its own level or below.
-level() {
-  case ${1##*/} in
-    err.* | mem.*) echo 0 ;;
-    params.* | file.* | rng.* | tensor.* | team.* | gemm.* | simd.*) echo 1 ;;
-    op.* | op_*) echo 2 ;;
-    safetensors.* | jsonguard.* | net.*) echo 3 ;;
-    exec.* | loss.* | data*) echo 4 ;;
-    model* | keras* | document* | metrics* | evaluate* | optim* | lr.*) echo 5 ;;
-    train.* | prune.* | crit_* | schedules.*) echo 6 ;;
-    job* | measure.* | report.*) echo 7 ;;
-    *) echo "-1" ;;
-  esac
-}
-for f in core/*.[ch]; do
-  mine=$(level "$f")
-  [ "$mine" -ge 0 ] || complain "$f: has no level in tests/house.sh: give it one"
-  for h in $(sed -nE 's@^#include "([^"]+)".*@\1@p' "$f"); do
-    case $h in
-      core/*) [ "$(level "$h")" -le "$mine" ] || complain "$f: includes $h, which stands above it" ;;
-      *) complain "$f: core includes $h" ;;
-    esac
-  done
-done
-for f in server/*.[ch]; do
-  [ "$f" = server/main.c ] && continue
-  grep -nE '^#include "api/' "$f" && complain "$f: server includes api"
-done
-owners() { # header, allowed pattern
-  grep -lE "^#include [<\"]$1" core/*.[ch] server/*.[ch] api/*.[ch] | grep -vE "$2" | while read -r f; do echo "$f: includes $1, which $2 owns"; done
-}
-out=$(owners cblas.h '^core/gemm\.c$'; owners sqlite3.h '^server/db_sqlite\.c$'; owners microhttpd.h '^server/http[a-z_]*\.[ch]$')
-[ -z "$out" ] || complain "$out"
+# file header, one include of the project per line
+includes=$(grep -HoE '^#include "[^"]+"' $files | sed -E 's/:#include "/ /; s/"$//')
+complain "$(awk '
+  BEGIN { split("err mem params tensor op net exec data train prune job", chain); for (i in chain) level[chain[i]] = i + 0 }
+  function stem(f) { sub(/.*\//, "", f); sub(/[._].*/, "", f); return f }
+  function room(f) { sub(/\/.*/, "", f); return f }
+  BEGIN { rank["core"] = 1; rank["server"] = 2; rank["api"] = 3 }
+  $1 == "server/main.c" { next }
+  rank[room($2)] > rank[room($1)] { print $1 ": includes " $2 ": " room($1) " never knows " room($2) }
+  room($1) == "core" && level[stem($1)] && level[stem($2)] > level[stem($1)] { print $1 ": includes " $2 ", which stands above it" }
+' <<<"$includes")"
+# modules (file stem) as a graph: tsort names a circle
+complain "$(awk '{ sub(/\.[ch]$/, "", $1); sub(/\.[ch]$/, "", $2); if ($1 != $2) print $1, $2 }' <<<"$includes" | tsort 2>&1 >/dev/null | sed 's/^/circle of includes: /')"
 
-for f in core/*.[ch] server/*.[ch] api/*.[ch]; do
-  head -c 2 "$f" | grep -q '/\*' || complain "$f: no comment at the top"
-  n=$(wc -l <"$f")
-  [ "$n" -le 700 ] || complain "$f: $n lines: is there a second idea in it?"
-  banned='\b(strcpy|strcat|strncpy|sprintf|vsprintf|gets|strtok|atoi|atol|atof|localtime|gmtime|strerror|rand|srand|system|popen)[[:space:]]*\('
-  hits=$(code "$f" | grep -E "$banned")
-  [ -z "$hits" ] || complain "$f: banned call: $hits"
-  if [ "$f" != server/main.c ]; then
-    hits=$(code "$f" | grep -E '\b(exit|_exit)[[:space:]]*\(')
-    [ -z "$hits" ] || complain "$f: only main.c ends the process: $hits"
-  fi
-  if [ "$f" != core/mem.c ]; then
-    hits=$(code "$f" | grep -E '\b(malloc|calloc|realloc|free|strdup|aligned_alloc|posix_memalign)[[:space:]]*\(')
-    [ -z "$hits" ] || complain "$f: allocate through core/mem.h: $hits"
-  fi
-done
+owner() { # header, pattern of the files that own it
+  complain "$(grep -lE "^#include [<\"]$1" $files | grep -vE "$2" | sed "s@\$@: includes $1, which $2 owns@")"
+}
+owner cblas.h '^core/gemm\.c$'
+owner sqlite3.h '^server/db_sqlite\.c$'
+owner microhttpd.h '^server/http[a-z_]*\.[ch]$'
+
+complain "$(awk '
+  FNR == 1 { close(last); last = FILENAME; comment = 0; if (substr($0, 1, 2) != "/*") print FILENAME ": no comment at the top" }
+  FNR == 701 { print FILENAME ": over 700 lines: is there a second idea in it?" }
+  {
+    gsub(/"([^"\\]|\\.)*"/, "\"\""); gsub(/\/\*.*\*\//, ""); sub(/\/\/.*/, "")
+    if (comment) { if (!/\*\//) next; sub(/.*\*\//, ""); comment = 0 }
+    if (/\/\*/) { sub(/\/\*.*/, ""); comment = 1 }
+    at = FILENAME ":" FNR ": "
+    if (/(^|[^a-zA-Z0-9_])(strcpy|strcat|strncpy|sprintf|vsprintf|gets|strtok|atoi|atol|atof|localtime|gmtime|strerror|rand|srand|system|popen) *\(/) print at "banned call: " $0
+    if (FILENAME != "server/main.c" && /(^|[^a-zA-Z0-9_>.])_?exit *\(/) print at "only main.c ends the process: " $0
+    if (FILENAME != "core/mem.c" && /(^|[^a-zA-Z0-9_>.])(malloc|calloc|realloc|free|strdup|aligned_alloc|posix_memalign) *\(/) print at "allocate through core/mem.h: " $0
+  }' $files)"
 exit $bad
