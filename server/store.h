@@ -1,5 +1,5 @@
 /* server/store.h: what the daemon remembers: models, data sets, jobs, their iterations and events. Every function here is one transaction;
- * all SQL of the project stands in server/store*.c and migrations/.
+ * all SQL of the project stands in server/store*.c, migrate.c and migrations/.
  *
  * Files: a blob is an immutable file <data>/blobs/<id>, published (temp, fsync, rename, fsync of the directory) BEFORE the row that names it
  * is committed. Rows refer to blobs; a blob that no row refers to is removed, after the commit that dropped the last reference, and by
@@ -15,7 +15,8 @@
 #include "core/file.h"
 
 enum { ID_LEN = 32 }; /* "mdl_" and 20 characters of [0-9a-z], NUL */
-/* A new random id with a prefix: "mdl", "dst", "job", "blb". Aborts the process when the system has no entropy. */
+/* A new id with a prefix: "mdl", "dst", "job", "blb". 9 characters of time (each id of a process is greater than the one before), then 11 random
+ * ones: newest first is by id, and a page's cursor stays good when its row is deleted. Aborts the process when the system has no entropy. */
 void id_new(char id[ID_LEN], const char *prefix);
 bool id_valid(const char *id, const char *prefix);
 
@@ -26,6 +27,9 @@ MUST enum err_code store_open(struct store **out, const char *dir, struct err *e
 void store_close(struct store *s); /* NULL is legal */
 /* Writable and enough disk: for /readyz. */
 MUST enum err_code store_ready(struct store *s, struct err *e);
+/* ERR_NO_SPACE when, after `bytes` more, less than the floor would be free. The floor is 0 until set. */
+MUST enum err_code store_room(struct store *s, uint64_t bytes, struct err *e);
+void store_set_disk_floor(struct store *s, uint64_t bytes);
 
 /* ---- blobs ---- */
 struct blob { char id[ID_LEN]; char hash[FILE_HASH_LEN]; uint64_t bytes; };
@@ -38,7 +42,8 @@ void store_temp_path(struct store *s, char *path, size_t n);
 void blob_discard(struct store *s, const char *id);
 
 /* ---- lists: keyset pages, newest first ---- */
-struct page { char after[ID_LEN]; int limit; const char *state; /* jobs only; NULL: all */ };
+struct page { char after[ID_LEN]; /* "" : from the newest */ int limit; const char *state; /* jobs only; NULL: all */ };
+/* The row and its strings are borrowed: valid until fn returns. fn must not call the store. */
 typedef enum err_code store_row_fn(void *user, const void *row, struct err *e);
 
 /* ---- models ---- */
@@ -104,7 +109,7 @@ struct job_row {
     char *error;                /* JSON {"code","message"} or NULL; owned */
 };
 void job_row_clear(struct job_row *j);
-MUST enum err_code store_job_add(struct store *s, const struct job_row *j, struct err *e); /* state queued; checks that model and data set still are there */
+MUST enum err_code store_job_add(struct store *s, const struct job_row *j, struct err *e); /* state queued; ERR_INVALID at "/model" or "/dataset": it is not there any more */
 MUST enum err_code store_job_get(struct store *s, const char *id, struct job_row *out, struct err *e);
 MUST enum err_code store_job_list(struct store *s, const struct page *p, store_row_fn *fn, void *user, bool *more, struct err *e);
 /* queued, paused -> cancelled at once; running -> cancelling; cancelling: as it is; final: ERR_CONFLICT. *now is the state after it. */
@@ -112,6 +117,7 @@ MUST enum err_code store_job_cancel(struct store *s, const char *id, int64_t now
 MUST enum err_code store_job_delete(struct store *s, const char *id, struct err *e); /* only final ones, else ERR_CONFLICT */
 MUST enum err_code store_job_counts(struct store *s, int64_t count[JOB_STATES], struct err *e);
 
+/* Iteration 0 is the baseline: store_iterations with after 0 begins behind it, store_iteration_get finds it. */
 struct iteration_row { int64_t iteration; char weights[ID_LEN]; const char *record; };
 MUST enum err_code store_iterations(struct store *s, const char *job, int64_t after, int limit, store_row_fn *fn, void *user, bool *more,
                                     struct err *e);
@@ -127,15 +133,16 @@ MUST enum err_code store_job_claim(struct store *s, const char *owner, int64_t n
 /* Renews the lease and records progress (JSON). *cancel: a client wants it stopped. ERR_CONFLICT: not ours any more. */
 MUST enum err_code store_job_heartbeat(struct store *s, const char *id, int64_t token, int64_t now_ms, int64_t lease_ms, const char *progress,
                                        bool *cancel, struct err *e);
-/* One transaction: event, checkpoint (the blob before it goes), baseline record, iteration row with its weights. NULL: not part of it. */
+/* One transaction: event, checkpoint (the blob before it goes), baseline or iteration row with its weights. NULL: not part of it. */
 struct job_publish {
-    int64_t now_ms, iteration; /* iteration 0: none */
-    const char *type;          /* of the event: "checkpoint" makes none */
+    int64_t now_ms, iteration; /* of type "iteration": 1, 2, ... without gaps */
+    const char *type;          /* "baseline", "iteration", or "checkpoint", which makes no event */
     const char *record;        /* JSON or NULL */
     const struct blob *checkpoint, *weights;
 };
 MUST enum err_code store_job_publish(struct store *s, const char *id, int64_t token, const struct job_publish *p, struct err *e);
-/* Terminal state, result, error and event in one transaction; the checkpoint goes. */
+/* Terminal state, result, error and event in one transaction; the checkpoint goes. ERR_CONFLICT also when a client has asked to cancel it
+ * and state is not JOB_CANCELLED. */
 MUST enum err_code store_job_finish(struct store *s, const char *id, int64_t token, int64_t now_ms, enum job_state state, const char *result,
                                     const struct blob *weights, const char *error, struct err *e);
 /* Graceful: back to queued, attempt not counted. */

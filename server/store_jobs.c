@@ -1,0 +1,312 @@
+/* server/store_jobs.c: jobs as clients see them: post, read, cancel, delete; their iterations and events. What workers do stands in store_queue.c. */
+#include <stdio.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "server/store_impl.h"
+
+/* ---- moves and events ---- */
+
+enum err_code job_event(struct txn *t, const char *job, int64_t now_ms, const char *type, const char *data, struct err *e)
+{
+    static const char sql[] = "INSERT INTO events (job, seq, created_ms, type, data)"
+                              " SELECT $1, COALESCE(MAX(seq), 0) + 1, $2, $3, $4 FROM events WHERE job = $1";
+
+    return txn_query(t, sql, ARGS(DB_S(job), DB_I(now_ms), DB_S(type), DB_S(data)), NULL, NULL, e);
+}
+
+static enum err_code state_event(struct txn *t, const struct job_move *m, struct err *e)
+{
+    size_t n = 64 + (m->json ? strlen(m->key) + strlen(m->json) : 0);
+    char *data = mem_alloc(n);
+    enum err_code rc;
+
+    if (!data)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    if (m->json)
+        snprintf(data, n, "{\"state\":\"%s\",\"%s\":%s}", job_state_name(m->to), m->key, m->json);
+    else
+        snprintf(data, n, "{\"state\":\"%s\"}", job_state_name(m->to));
+    rc = job_event(t, m->id, m->now_ms, "state", data, e);
+    mem_free(data);
+    return rc;
+}
+
+enum err_code job_move(struct txn *t, const struct job_move *m, struct err *e)
+{
+    static const char sql[] = "UPDATE jobs SET state = $3, finished_ms = $4, error = $5,"
+                              " checkpoint = CASE WHEN $4 IS NULL THEN checkpoint END,"
+                              " lease_owner = CASE WHEN $3 = 'cancelling' THEN lease_owner END,"
+                              " lease_until_ms = CASE WHEN $3 = 'cancelling' THEN lease_until_ms END"
+                              " WHERE id = $1 AND state = $2";
+    static const char checkpoint[] = "SELECT checkpoint FROM jobs WHERE id = $1";
+    bool final = job_state_final(m->to);
+    enum err_code rc = ERR_OK;
+
+    if (!job_may_move(m->from, m->to))
+        return err_set(e, ERR_CONFLICT, "the job is %s, it cannot become %s", job_state_name(m->from), job_state_name(m->to));
+    if (final)
+        rc = txn_query(t, checkpoint, ARGS(DB_S(m->id)), id_list_row, &t->gone, e);
+    if (rc == ERR_OK)
+        rc = txn_change(t, sql, ARGS(DB_S(m->id), DB_S(job_state_name(m->from)), DB_S(job_state_name(m->to)),
+                                     final ? DB_I(m->now_ms) : DB_S(NULL), DB_S(m->error)),
+                        ERR_CONFLICT, "the job changed its state meanwhile", e);
+    return rc == ERR_OK ? state_event(t, m, e) : rc;
+}
+
+static enum err_code state_row(void *user, const struct db_val *col, int n_col, struct err *e)
+{
+    (void)n_col;
+    return job_state_parse(col[0].u.s, user) ? ERR_OK : err_set(e, ERR_INTERNAL, "unknown job state %.20s", col[0].u.s);
+}
+
+static enum err_code state_of(struct txn *t, const char *id, enum job_state *out, struct err *e)
+{
+    enum err_code rc;
+
+    *out = JOB_STATES;
+    rc = txn_query(t, "SELECT state FROM jobs WHERE id = $1", ARGS(DB_S(id)), state_row, out, e);
+    return rc == ERR_OK && *out == JOB_STATES ? err_set(e, ERR_NOT_FOUND, "no job %.40s", id) : rc;
+}
+
+/* ---- post ---- */
+
+static enum err_code add(struct txn *t, void *arg, struct err *e)
+{
+    static const char model[] = "UPDATE models SET name = name WHERE id = $1 AND architecture = $2";
+    static const char dataset[] = "UPDATE datasets SET name = name WHERE id = $1";
+    static const char insert[] =
+        "INSERT INTO jobs (id, name, model, dataset, state, priority, created_ms, attempt, crashes, lease_token, n_iterations,"
+        " architecture, weights, conf) VALUES ($1, $2, $3, $4, 'queued', $5, $6, 0, 0, 0, 0, $7, $8, $9)";
+    const struct job_row *j = arg;
+    enum err_code rc = txn_change(t, model, ARGS(DB_S(j->model), DB_S(j->architecture)), ERR_INVALID, "no such model", e);
+
+    if (rc == ERR_INVALID)
+        return err_at(e, rc, "/model");
+    if (rc == ERR_OK)
+        rc = txn_change(t, dataset, ARGS(DB_S(j->dataset)), ERR_INVALID, "no such data set", e);
+    if (rc == ERR_INVALID)
+        return err_at(e, rc, "/dataset");
+    if (rc == ERR_OK)
+        rc = txn_query(t, insert, ARGS(DB_S(j->id), DB_S(j->name), DB_S(j->model), DB_S(j->dataset), DB_I(j->priority), DB_I(j->created_ms),
+                                       DB_S(j->architecture), DB_S(text_or_null(j->weights)), DB_S(j->conf)), NULL, NULL, e);
+    return rc == ERR_OK ? job_event(t, j->id, j->created_ms, "state", "{\"state\":\"queued\"}", e) : rc;
+}
+
+enum err_code store_job_add(struct store *s, const struct job_row *j, struct err *e)
+{
+    return store_write(s, add, (void *)(uintptr_t)j, e);
+}
+
+/* ---- read ---- */
+
+#define JOB_COLUMNS \
+    "SELECT id, name, model, dataset, state, priority, created_ms, started_ms, finished_ms, attempt, lease_token, n_iterations," \
+    " architecture, weights, checkpoint, result_weights, conf, progress," \
+    " (SELECT record FROM iterations WHERE job = jobs.id AND iteration = 0), result, error FROM jobs"
+
+static void read_job(void *row, const struct db_val *col)
+{
+    struct job_row *j = row;
+    char **text[] = { &j->conf, &j->progress, &j->baseline, &j->result, &j->error };
+
+    col_copy(&col[0], j->id, sizeof j->id);
+    col_copy(&col[1], j->name, sizeof j->name);
+    col_copy(&col[2], j->model, sizeof j->model);
+    col_copy(&col[3], j->dataset, sizeof j->dataset);
+    if (!job_state_parse(col[4].u.s, &j->state))
+        j->state = JOB_FAILED; /* a CHECK of the table forbids it */
+    j->priority = col_int(&col[5]);
+    j->created_ms = col_int(&col[6]);
+    j->started_ms = col_int(&col[7]);
+    j->finished_ms = col_int(&col[8]);
+    j->attempt = col_int(&col[9]);
+    j->lease_token = col_int(&col[10]);
+    j->n_iterations = col_int(&col[11]);
+    col_copy(&col[12], j->architecture, sizeof j->architecture);
+    col_copy(&col[13], j->weights, sizeof j->weights);
+    col_copy(&col[14], j->checkpoint, sizeof j->checkpoint);
+    col_copy(&col[15], j->result_weights, sizeof j->result_weights);
+    for (int i = 0; i < 5; i++)
+        *text[i] = (char *)(uintptr_t)col_text(&col[16 + i]);
+}
+
+enum err_code job_row_read(void *user, const struct db_val *col, int n_col, struct err *e)
+{
+    struct job_row *j = user;
+    char **text[] = { &j->conf, &j->progress, &j->baseline, &j->result, &j->error };
+    enum err_code rc = ERR_OK;
+
+    (void)n_col;
+    read_job(j, col);
+    for (int i = 0; i < 5; i++)
+        if (rc == ERR_OK)
+            rc = own_text(text[i], e);
+        else
+            *text[i] = NULL;
+    return rc;
+}
+
+const char job_select[] = JOB_COLUMNS " WHERE id = $1";
+
+enum err_code store_job_get(struct store *s, const char *id, struct job_row *out, struct err *e)
+{
+    struct job_row j = { 0 };
+    enum err_code rc = store_read(s, job_select, ARGS(DB_S(id)), job_row_read, &j, e);
+
+    if (rc == ERR_OK && !*j.id)
+        rc = err_set(e, ERR_NOT_FOUND, "no job %.40s", id);
+    if (rc == ERR_OK)
+        *out = j;
+    else
+        job_row_clear(&j);
+    return rc;
+}
+
+void job_row_clear(struct job_row *j)
+{
+    char *text[] = { j->conf, j->progress, j->baseline, j->result, j->error };
+
+    for (int i = 0; i < 5; i++)
+        mem_free(text[i]);
+    *j = (struct job_row){ 0 };
+}
+
+enum err_code store_job_list(struct store *s, const struct page *p, store_row_fn *fn, void *user, bool *more, struct err *e)
+{
+    static const char all[] = JOB_COLUMNS " WHERE id < $1 ORDER BY id DESC LIMIT $2";
+    static const char some[] = JOB_COLUMNS " WHERE id < $1 AND state = $3 ORDER BY id DESC LIMIT $2";
+    const struct db_val arg[] = { DB_S(*p->after ? p->after : PAGE_LAST), DB_I(p->limit + 1), DB_S(p->state) };
+    struct job_row j = { 0 };
+    struct lister l = { read_job, &j, fn, user, p->limit, more };
+
+    *more = false;
+    return store_read(s, p->state ? some : all, arg, p->state ? 3 : 2, lister_row, &l, e);
+}
+
+static enum err_code count_row(void *user, const struct db_val *col, int n_col, struct err *e)
+{
+    enum job_state state;
+
+    (void)n_col;
+    (void)e;
+    if (job_state_parse(col[0].u.s, &state))
+        ((int64_t *)user)[state] = col_int(&col[1]);
+    return ERR_OK;
+}
+
+enum err_code store_job_counts(struct store *s, int64_t count[JOB_STATES], struct err *e)
+{
+    memset(count, 0, JOB_STATES * sizeof *count);
+    return store_read(s, "SELECT state, count(*) FROM jobs GROUP BY state", NULL, 0, count_row, count, e);
+}
+
+/* ---- cancel and delete ---- */
+
+struct cancel { const char *id; int64_t now_ms; enum job_state *now; };
+
+static enum err_code cancel(struct txn *t, void *arg, struct err *e)
+{
+    const struct cancel *a = arg;
+    struct job_move m = { .id = a->id, .to = JOB_CANCELLED, .now_ms = a->now_ms };
+    enum err_code rc = state_of(t, a->id, &m.from, e);
+
+    if (rc != ERR_OK)
+        return rc;
+    if (job_state_final(m.from))
+        return err_set(e, ERR_CONFLICT, "the job is %s already", job_state_name(m.from));
+    if (m.from == JOB_RUNNING || m.from == JOB_CANCELLING)
+        m.to = JOB_CANCELLING;
+    *a->now = m.to;
+    return m.from == m.to ? ERR_OK : job_move(t, &m, e);
+}
+
+enum err_code store_job_cancel(struct store *s, const char *id, int64_t now_ms, enum job_state *now, struct err *e)
+{
+    return store_write(s, cancel, &(struct cancel){ id, now_ms, now }, e);
+}
+
+static enum err_code delete_job(struct txn *t, void *arg, struct err *e)
+{
+    static const char own[] = "SELECT architecture, weights, checkpoint, result_weights FROM jobs WHERE id = $1";
+    const char *id = arg;
+    enum job_state state;
+    enum err_code rc = state_of(t, id, &state, e);
+
+    if (rc == ERR_OK && !job_state_final(state))
+        return err_set(e, ERR_CONFLICT, "the job is %s; cancel it first", job_state_name(state));
+    if (rc == ERR_OK)
+        rc = txn_query(t, own, ARGS(DB_S(id)), id_list_row, &t->gone, e);
+    if (rc == ERR_OK)
+        rc = txn_query(t, "SELECT weights FROM iterations WHERE job = $1", ARGS(DB_S(id)), id_list_row, &t->gone, e);
+    return rc == ERR_OK ? txn_query(t, "DELETE FROM jobs WHERE id = $1", ARGS(DB_S(id)), NULL, NULL, e) : rc;
+}
+
+enum err_code store_job_delete(struct store *s, const char *id, struct err *e)
+{
+    return store_write(s, delete_job, (void *)(uintptr_t)id, e);
+}
+
+/* ---- iterations and events ---- */
+
+static void read_iteration(void *row, const struct db_val *col)
+{
+    struct iteration_row *i = row;
+
+    i->iteration = col_int(&col[0]);
+    col_copy(&col[1], i->weights, sizeof i->weights);
+    i->record = col_text(&col[2]);
+}
+
+enum err_code store_iterations(struct store *s, const char *job, int64_t after, int limit, store_row_fn *fn, void *user, bool *more,
+                               struct err *e)
+{
+    static const char sql[] = "SELECT iteration, weights, record FROM iterations WHERE job = $1 AND iteration > $2 ORDER BY iteration LIMIT $3";
+    struct iteration_row row = { 0 };
+    struct lister l = { read_iteration, &row, fn, user, limit, more };
+
+    *more = false;
+    return store_read(s, sql, ARGS(DB_S(job), DB_I(after), DB_I(limit + 1)), lister_row, &l, e);
+}
+
+struct one_iteration { char *weights; json_t *record; };
+
+static enum err_code iteration_row(void *user, const struct db_val *col, int n_col, struct err *e)
+{
+    struct one_iteration *one = user;
+
+    (void)n_col;
+    col_copy(&col[0], one->weights, ID_LEN);
+    one->record = json_loads(col_text(&col[1]), 0, NULL);
+    return one->record ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+}
+
+enum err_code store_iteration_get(struct store *s, const char *job, int64_t n, char weights[ID_LEN], json_t **record, struct err *e)
+{
+    static const char sql[] = "SELECT weights, record FROM iterations WHERE job = $1 AND iteration = $2";
+    struct one_iteration one = { weights, NULL };
+    enum err_code rc = store_read(s, sql, ARGS(DB_S(job), DB_I(n)), iteration_row, &one, e);
+
+    if (rc == ERR_OK && !one.record)
+        rc = err_set(e, ERR_NOT_FOUND, "the job has no iteration %lld", (long long)n);
+    if (rc == ERR_OK)
+        *record = one.record;
+    else
+        json_decref(one.record);
+    return rc;
+}
+
+static void read_event(void *row, const struct db_val *col)
+{
+    *(struct event_row *)row = (struct event_row){ col_int(&col[0]), col_int(&col[1]), col_text(&col[2]), col_text(&col[3]) };
+}
+
+enum err_code store_events(struct store *s, const char *job, int64_t after, int limit, store_row_fn *fn, void *user, bool *more, struct err *e)
+{
+    static const char sql[] = "SELECT seq, created_ms, type, data FROM events WHERE job = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+    struct event_row row = { 0 };
+    struct lister l = { read_event, &row, fn, user, limit, more };
+
+    *more = false;
+    return store_read(s, sql, ARGS(DB_S(job), DB_I(after), DB_I(limit + 1)), lister_row, &l, e);
+}
