@@ -17,7 +17,8 @@ int exec_max_n(const struct exec *x);
 float *exec_input(struct exec *x);
 /* training: dropout drops and batch norm uses the batch; step numbers the random draws. */
 void exec_forward(struct exec *x, int n, bool training, uint64_t step);
-/* Value of a node after forward, [features][n]. Inference execs reuse memory: only the output and the node before it are sure to be there. */
+/* Value of a node after forward, [features][n]. Inference execs reuse memory: only the output, and the node that
+ * a loss starts from (loss_bind), are sure to be there. */
 const float *exec_value(const struct exec *x, int node);
 
 /* Gradient buffer of a node, [features][n]: the loss fills the one it starts from. */

@@ -1,7 +1,7 @@
 /* core/gemm.h: dense products. The only file pair that knows OpenBLAS.
  *
  * OpenBLAS runs single-threaded: the engine splits the work itself. One product computed whole or in parts gives different last
- * bits, so callers cut by shape alone (gemm_rows), never by the number of threads. */
+ * bits, so callers cut by shape alone (tile_rows), never by the number of threads. */
 #ifndef CORE_GEMM_H
 #define CORE_GEMM_H
 
@@ -10,6 +10,9 @@
 /* c (m,n) = op(a) (m,k) * op(b) (k,n) + beta * c; row-major, ld = floats from one row to the next in memory; ta, tb: the
  * stored matrix is the transpose of op(). */
 void gemm(bool ta, bool tb, int m, int n, int k, const float *a, int lda, const float *b, int ldb, float beta, float *c, int ldc);
+
+/* Rows of one tile when m rows are cut into tiles of at most `most`: tiles of equal size, a multiple of 4 but for the last. */
+int tile_rows(int m, int most);
 
 /* Once, before the first product and before threads are made. */
 void gemm_init(void);

@@ -1,8 +1,8 @@
 /* core/loss.h: losses, computed stably together with the last activation.
  *
  * A loss row works on what stands before the last activation where that can be fused (softmax with the cross-entropies, sigmoid with the
- * binary one): loss_bind finds the node it starts from. Else it works on the output: as logits (last op linear or dense) or as
- * probabilities (clipped to [1e-7, 1 - 1e-7] as Keras does). */
+ * binary one): loss_bind finds the node it starts from. Else it works on the output: as probabilities when the last op is an activation (clipped to
+ * [1e-7, 1 - 1e-7] as Keras does; several are first divided by their sum), as logits after any other (dense, add ...). */
 #ifndef CORE_LOSS_H
 #define CORE_LOSS_H
 
@@ -13,7 +13,7 @@ enum loss_from { LOSS_FROM_LOGITS, LOSS_FROM_PROBABILITIES };
 struct loss_call {
     int k, n;             /* outputs, samples */
     const float *z;       /* [k][n] logits or probabilities */
-    const int32_t *label; /* n class numbers, or NULL */
+    const int32_t *label; /* n class numbers, or NULL; a one-hot is implied, with one output the number itself */
     const float *target;  /* [k][n], or NULL */
     enum loss_from from;
     double weight;        /* the gradient is that of weight * sum over samples: 1 / batch size for the mean */
@@ -25,7 +25,7 @@ struct loss {
     const char *fuses; /* the activation op it is computed together with, NULL: none */
     bool labels;       /* takes class numbers (a one-hot is implied); else only targets */
     bool targets;      /* takes target vectors */
-    bool from_logits;  /* a linear output means logits */
+    int min_outputs;   /* 2 where one output alone means nothing */
     void (*run)(const struct loss_call *c);
 };
 extern const struct plug_table loss_table;

@@ -18,8 +18,8 @@ enum init_kind {
     INIT_GLOROT_UNIFORM, INIT_GLOROT_NORMAL, INIT_HE_UNIFORM, INIT_HE_NORMAL, INIT_LECUN_UNIFORM, INIT_LECUN_NORMAL
 };
 struct init {
-    int kind;    /* enum init_kind */
-    double a, b; /* constant: a; random_uniform: low a, high b; *_normal without fan: mean a, deviation b */
+    int kind;    /* enum init_kind; in JSON by name, "glorot_uniform" */
+    double a, b; /* constant: a; random_uniform: low a, high b; random_normal and truncated_normal: mean a, deviation b */
 };
 
 /* A learned (or, for batch-norm statistics, tracked) array of one node. */
@@ -70,11 +70,17 @@ struct op_call {
 struct op {
     struct plug plug; /* name, help and options; the options' names are Keras' */
     int min_in, max_in;
+    bool view;        /* the output is the input, perhaps in another shape: exec gives both one buffer; no forward, no backward */
+    bool activation;  /* elementwise or along an axis, without weights: what a Keras layer's "activation" may name */
     /* Fills *p (zeroed before) from the inputs' shapes. ERR_INVALID or ERR_UNSUPPORTED with the option's pointer, if it is one. */
     enum err_code (*shape)(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e);
     void (*forward)(const struct op_call *c);
     void (*backward)(const struct op_call *c);
 };
+
+/* Options that have no field table: filled by net_new and by the readers of models. */
+struct input_conf { struct shape shape; };
+struct reshape_conf { struct shape shape; }; /* n_d 0: flatten; one dimension may be -1: what is left over */
 
 extern const struct plug_table op_table;
 static inline const struct op *op_of(const struct plug *p) { return (const struct op *)(const void *)p; }

@@ -1,0 +1,237 @@
+/* core/net.c: see net.h. Initialisers stand in net_init.c, the memory estimate in exec.c beside the plan it is made from. */
+#include "core/net.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/mem.h"
+
+static void weight_clear(struct weight *w)
+{
+    mem_free(w->x);
+    mem_free(w->mask);
+    *w = (struct weight){ 0 };
+}
+
+void net_free(struct net *net)
+{
+    if (!net)
+        return;
+    for (int i = 0; i < net->n_weights; i++)
+        weight_clear(&net->weight[i]);
+    mem_free(net->weight);
+    mem_free(net->node);
+    mem_free(net);
+}
+
+enum err_code net_new(struct net **out, const struct shape *input, struct err *e)
+{
+    struct plug_value conf = { .plug = &op_find("input")->plug };
+    struct net *net = mem_zalloc(1, sizeof *net);
+    enum err_code rc;
+
+    *out = NULL;
+    if (!net)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    memcpy(conf.conf, input, sizeof *input);
+    rc = net_add(net, op_of(conf.plug), &conf, "input", NULL, 0, NULL, e);
+    if (rc == ERR_OK)
+        *out = net;
+    else
+        net_free(net);
+    return rc;
+}
+
+/* A layer's nodes stand together: the name of another layer may not come back later. */
+static bool layer_is_taken(const struct net *net, const char *layer)
+{
+    int last = net->n_nodes - 1;
+
+    while (last >= 0 && strcmp(net->node[last].layer, layer) == 0)
+        last--;
+    for (int i = 0; i <= last; i++)
+        if (i > 0 && strcmp(net->node[i].layer, layer) == 0)
+            return true;
+    return false;
+}
+
+/* Fills *node; nothing of the net changes. */
+static enum err_code node_make(struct node *node, const struct net *net, const struct op *op, const struct plug_value *conf,
+                               const char *layer, const int *in, int n_in, struct err *e)
+{
+    const struct shape *shape[OP_MAX_IN];
+
+    *node = (struct node){ .op = op, .conf = *conf, .n_in = n_in, .first_weight = net->n_weights };
+    if (net->n_nodes >= NET_MAX_NODES)
+        return err_set(e, ERR_TOO_LARGE, "a net has at most %d nodes", NET_MAX_NODES);
+    if (strlen(layer) >= sizeof node->layer)
+        return err_set(e, ERR_INVALID, "the layer's name has more than %zu bytes", sizeof node->layer - 1);
+    if (layer_is_taken(net, layer))
+        return err_set(e, ERR_INVALID, "two layers have the name \"%s\"", layer);
+    if (n_in < op->min_in || n_in > op->max_in || (n_in == 0 && net->n_nodes > 0))
+        return err_set(e, n_in > OP_MAX_IN ? ERR_UNSUPPORTED : ERR_INVALID, "%s takes %d to %d inputs, not %d", op->plug.name, op->min_in,
+                       op->max_in, n_in);
+    for (int i = 0; i < n_in; i++) {
+        if (in[i] < 0 || in[i] >= net->n_nodes)
+            return err_set(e, ERR_INVALID, "input %d is not an earlier node", i);
+        node->in[i] = in[i];
+        shape[i] = &net->node[in[i]].plan.out;
+    }
+    snprintf(node->layer, sizeof node->layer, "%s", layer);
+    return op->shape(node->conf.conf, shape, n_in, &node->plan, e);
+}
+
+static enum err_code weight_make(struct weight *w, const struct net *net, const struct node *node, int i, struct err *e)
+{
+    *w = (struct weight){ .node = net->n_nodes, .info = node->plan.weight[i], .len = shape_len(&node->plan.weight[i].shape) };
+    snprintf(w->name, sizeof w->name, "%s/%s", node->layer, w->info.name);
+    for (const struct weight *v = net->weight; v < net->weight + net->n_weights; v++)
+        if (strcmp(v->name, w->name) == 0)
+            return err_set(e, ERR_INVALID, "two weights have the name \"%s\"", w->name);
+    w->x = mem_vector(w->len);
+    return w->x ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+}
+
+/* Room for one more node and n more weights; the net stays as it is. */
+static enum err_code make_room(struct net *net, int n, struct err *e)
+{
+    struct node *node = mem_realloc(net->node, ((size_t)net->n_nodes + 1) * sizeof *node);
+    struct weight *weight;
+
+    if (node)
+        net->node = node;
+    weight = node ? mem_realloc(net->weight, (size_t)(net->n_weights + n + 1) * sizeof *weight) : NULL;
+    if (weight)
+        net->weight = weight;
+    return weight ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+}
+
+enum err_code net_add(struct net *net, const struct op *op, const struct plug_value *conf, const char *layer, const int *in, int n_in,
+                      int *index, struct err *e)
+{
+    struct weight made[OP_MAX_WEIGHTS] = { 0 };
+    struct node node;
+    int n = 0;
+    enum err_code rc = node_make(&node, net, op, conf, layer, in, n_in, e);
+
+    for (; rc == ERR_OK && n < node.plan.n_weights; n++)
+        rc = weight_make(&made[n], net, &node, n, e);
+    if (rc == ERR_OK)
+        rc = make_room(net, n, e);
+    if (rc != ERR_OK) {
+        while (n > 0)
+            weight_clear(&made[--n]);
+        return rc;
+    }
+    memcpy(net->weight + net->n_weights, made, (size_t)n * sizeof made[0]);
+    net->n_weights += n;
+    net->node[net->n_nodes] = node;
+    if (index)
+        *index = net->n_nodes;
+    net->n_nodes++;
+    return ERR_OK;
+}
+
+static bool weight_copy(struct weight *out, const struct weight *w)
+{
+    *out = *w;
+    out->x = mem_vector(w->len);
+    out->mask = w->mask ? mem_alloc(w->len) : NULL;
+    if (!out->x || (w->mask && !out->mask)) {
+        weight_clear(out);
+        return false;
+    }
+    memcpy(out->x, w->x, w->len * sizeof(float));
+    if (w->mask)
+        memcpy(out->mask, w->mask, w->len);
+    return true;
+}
+
+enum err_code net_clone(struct net **out, const struct net *net, struct err *e)
+{
+    struct net *copy = mem_zalloc(1, sizeof *copy);
+
+    *out = NULL;
+    if (!copy)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    copy->trained = net->trained;
+    copy->node = mem_alloc((size_t)net->n_nodes * sizeof *copy->node);
+    copy->weight = mem_zalloc((size_t)net->n_weights + 1, sizeof *copy->weight);
+    if (copy->node && copy->weight) {
+        memcpy(copy->node, net->node, (size_t)net->n_nodes * sizeof *copy->node);
+        copy->n_nodes = net->n_nodes;
+        while (copy->n_weights < net->n_weights && weight_copy(&copy->weight[copy->n_weights], &net->weight[copy->n_weights]))
+            copy->n_weights++;
+    }
+    if (copy->n_nodes < net->n_nodes || copy->n_weights < net->n_weights) {
+        net_free(copy);
+        return err_set(e, ERR_NOMEM, "out of memory");
+    }
+    *out = copy;
+    return ERR_OK;
+}
+
+struct weight *net_weight(const struct net *net, const char *name)
+{
+    size_t n = strlen(name);
+
+    if (n > 2 && strcmp(name + n - 2, ":0") == 0)
+        n -= 2;
+    for (struct weight *w = net->weight; w < net->weight + net->n_weights; w++)
+        if (strncmp(w->name, name, n) == 0 && w->name[n] == '\0')
+            return w;
+    return NULL;
+}
+
+const struct shape *net_input(const struct net *net)
+{
+    return &net->node[0].plan.out;
+}
+
+const struct shape *net_output(const struct net *net)
+{
+    return &net->node[net->n_nodes - 1].plan.out;
+}
+
+static uint64_t count_nonzero(const float *x, size_t n)
+{
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < n; i++)
+        count += x[i] != 0;
+    return count;
+}
+
+/* A prunable weight of a node works macs / len times per sample: once in a dense layer. */
+void net_count(const struct net *net, struct net_size *out)
+{
+    *out = (struct net_size){ 0 };
+    for (int i = 0; i < net->n_nodes; i++)
+        out->macs += net->node[i].plan.macs;
+    out->macs_nonzero = out->macs;
+    for (int i = 0; i < net->n_weights; i++) {
+        const struct weight *w = &net->weight[i];
+        uint64_t nonzero = count_nonzero(w->x, w->len);
+
+        if (w->info.trainable) {
+            out->params += w->len;
+            out->params_nonzero += nonzero;
+        }
+        if (w->info.prunable) {
+            out->weights += w->len;
+            out->nonzero += nonzero;
+            out->macs_nonzero -= net->node[w->node].plan.macs / w->len * (w->len - nonzero);
+        }
+    }
+}
+
+void net_apply_masks(struct net *net)
+{
+    for (int i = 0; i < net->n_weights; i++) {
+        struct weight *w = &net->weight[i];
+
+        for (size_t j = 0; w->mask && j < w->len; j++)
+            if (!w->mask[j])
+                w->x[j] = 0;
+    }
+}

@@ -1,0 +1,21 @@
+/* core/op.c: the table of ops. */
+#include "core/op.h"
+
+extern const struct op op_input, op_dense, op_linear, op_relu, op_leaky_relu, op_elu, op_gelu, op_sigmoid, op_tanh, op_softmax, op_dropout,
+    op_reshape, op_batch_norm, op_add, op_concatenate;
+
+static const struct plug *const rows[] = {
+    &op_input.plug, &op_dense.plug,
+    /* activations */
+    &op_linear.plug, &op_relu.plug, &op_leaky_relu.plug, &op_elu.plug, &op_gelu.plug, &op_sigmoid.plug, &op_tanh.plug, &op_softmax.plug,
+    /* the rest */
+    &op_dropout.plug, &op_reshape.plug, &op_batch_norm.plug, &op_add.plug, &op_concatenate.plug, NULL
+};
+const struct plug_table op_table = { "op", rows };
+
+const struct op *op_find(const char *name)
+{
+    const struct plug *p = plug_find(&op_table, name);
+
+    return p ? op_of(p) : NULL;
+}

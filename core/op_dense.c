@@ -1,0 +1,142 @@
+/* core/op_dense.c: y (units,n) = w (units,in) * x (in,n) + b.
+ *
+ * Every product is cut in row tiles by its shape alone. OpenBLAS repacks the other factor for each tile, so tiles are few and
+ * large; those of the weight gradient are as large as fits the cache together with the optimizer's slots, since the optimizer follows each
+ * tile at once. */
+#include "core/gemm.h"
+#include "core/op_init.h"
+#include "core/simd.h"
+
+struct dense_conf {
+    int64_t units;
+    bool use_bias;
+    struct init kernel_initializer, bias_initializer;
+};
+INIT_PARAMS(kernel_init_params, INIT_GLOROT_UNIFORM);
+INIT_PARAMS(bias_init_params, INIT_ZEROS);
+static const struct param dense_params[] = {
+    FIELD_INT(struct dense_conf, units, 1, 2147483647, PARAM_REQUIRED, "Number of outputs."),
+    FIELD_BOOL(struct dense_conf, use_bias, 1, "Whether a learned number is added to each output."),
+    FIELD_OBJECT(struct dense_conf, kernel_initializer, kernel_init_params, "How the kernel starts."),
+    FIELD_OBJECT(struct dense_conf, bias_initializer, bias_init_params, "How the bias starts."),
+    FIELD_END
+};
+
+enum { KERNEL, BIAS };
+
+static enum err_code dense_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
+{
+    const struct dense_conf *c = conf;
+    int units = (int)c->units, inputs = in[0]->d[0];
+    struct shape kernel = { 2, { units, inputs } };
+    char text[96];
+
+    (void)n_in;
+    if (in[0]->n_d != 1)
+        return err_set(e, ERR_UNSUPPORTED, "a dense layer takes one-dimensional samples here, not %s: flatten them first",
+                       shape_text(in[0], text, sizeof text));
+    if (shape_check(&kernel, NULL) != ERR_OK)
+        return err_field(e, ERR_INVALID, "/units", "a kernel of %d by %d is too large", units, inputs);
+    p->out = (struct shape){ 1, { units } };
+    p->n_weights = c->use_bias ? 2 : 1;
+    p->weight[KERNEL] = (struct op_weight){ .name = "kernel", .shape = kernel, .prunable = true, .trainable = true, .decayed = true,
+                                            .fan_in = inputs, .fan_out = units, .init = c->kernel_initializer };
+    if (c->use_bias)
+        p->weight[BIAS] = (struct op_weight){ .name = "bias", .shape = p->out, .trainable = true, .fan_in = units, .fan_out = units,
+                                              .init = c->bias_initializer };
+    p->macs = (uint64_t)units * (uint64_t)inputs;
+    return ERR_OK;
+}
+
+struct tiles {
+    const struct op_call *c;
+    int rows, units, inputs, n;
+};
+static int n_tiles(int m, int rows) { return (m + rows - 1) / rows; }
+static int tile_len(int m, int rows, int first) { return m - first < rows ? m - first : rows; }
+
+/* Two tiles, or as many of 256 rows. */
+static int product_rows(int m)
+{
+    return tile_rows(m, m <= 512 ? (m + 1) / 2 : 256);
+}
+
+static void forward_tile(void *ctx, int tile)
+{
+    const struct tiles *t = ctx;
+    const struct op_call *c = t->c;
+    int first = tile * t->rows, m = tile_len(t->units, t->rows, first);
+    float *y = c->y + (size_t)first * (size_t)t->n;
+
+    if (c->w[BIAS])
+        for (int o = 0; o < m; o++)
+            for (int j = 0; j < t->n; j++)
+                y[(size_t)o * (size_t)t->n + (size_t)j] = c->w[BIAS][first + o];
+    gemm(false, false, m, t->n, t->inputs, c->w[KERNEL] + (size_t)first * (size_t)t->inputs, t->inputs, c->x[0], t->n,
+         c->w[BIAS] ? 1 : 0, y, t->n);
+}
+
+static void dense_forward(const struct op_call *c)
+{
+    int units = c->out_shape->d[0];
+    struct tiles t = { c, product_rows(units), units, c->in_shape[0]->d[0], c->n };
+
+    team_for(c->team, n_tiles(units, t.rows), forward_tile, &t);
+}
+
+static void dx_tile(void *ctx, int tile)
+{
+    const struct tiles *t = ctx;
+    int first = tile * t->rows, m = tile_len(t->inputs, t->rows, first);
+
+    gemm(true, false, m, t->n, t->units, t->c->w[KERNEL] + first, t->inputs, t->c->dy, t->n, 0,
+         t->c->dx[0] + (size_t)first * (size_t)t->n, t->n);
+}
+
+SIMD static void bias_gradient(float *db, const float *dy, int rows, int n, bool accumulate)
+{
+    for (int o = 0; o < rows; o++)
+        db[o] = (float)((accumulate ? (double)db[o] : 0.0) + simd_sum(dy + (size_t)o * (size_t)n, n));
+}
+
+static void dw_tile(void *ctx, int tile)
+{
+    const struct tiles *t = ctx;
+    const struct op_call *c = t->c;
+    int first = tile * t->rows, m = tile_len(t->units, t->rows, first);
+    size_t at = (size_t)first * (size_t)t->inputs;
+    const float *dy = c->dy + (size_t)first * (size_t)t->n;
+
+    gemm(false, true, m, t->inputs, t->n, dy, t->n, c->x[0], t->n, c->accumulate ? 1 : 0, c->dw[KERNEL] + at, t->inputs);
+    if (c->w[BIAS])
+        bias_gradient(c->dw[BIAS] + first, dy, m, t->n, c->accumulate);
+    if (!c->ready)
+        return;
+    c->ready(c->ready_user, KERNEL, at, (size_t)m * (size_t)t->inputs);
+    if (c->w[BIAS])
+        c->ready(c->ready_user, BIAS, (size_t)first, (size_t)m);
+}
+
+/* Weight, gradient and two slots of a tile: about 640 KB. */
+static int dw_rows(int units, int inputs)
+{
+    int rows = 40000 / inputs;
+
+    return tile_rows(units, rows < 16 ? 16 : rows > 128 ? 128 : rows);
+}
+
+static void dense_backward(const struct op_call *c)
+{
+    int units = c->out_shape->d[0], inputs = c->in_shape[0]->d[0];
+    struct tiles t = { c, product_rows(inputs), units, inputs, c->n };
+
+    if (c->dx[0])
+        team_for(c->team, n_tiles(inputs, t.rows), dx_tile, &t);
+    t.rows = dw_rows(units, inputs);
+    team_for(c->team, n_tiles(units, t.rows), dw_tile, &t);
+}
+
+const struct op op_dense = {
+    .plug = { "dense", "Fully connected: every output is a weighted sum of all inputs.", dense_params, sizeof(struct dense_conf) },
+    .min_in = 1, .max_in = 1, .shape = dense_shape, .forward = dense_forward, .backward = dense_backward
+};

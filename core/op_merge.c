@@ -1,0 +1,125 @@
+/* core/op_merge.c: ops of several inputs: the sum, and the inputs one after the other. */
+#include "core/op.h"
+#include "core/simd.h"
+
+enum { RANGE = 16384 };
+struct merge {
+    const struct op_call *c;
+    size_t len;
+};
+static size_t range_len(const struct merge *m, size_t first) { return m->len - first < RANGE ? m->len - first : RANGE; }
+
+static enum err_code add_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
+{
+    char a[96], b[96];
+
+    (void)conf;
+    for (int i = 1; i < n_in; i++)
+        if (!shape_equal(in[0], in[i]))
+            return err_set(e, ERR_INVALID, "cannot add shapes %s and %s", shape_text(in[0], a, sizeof a), shape_text(in[i], b, sizeof b));
+    p->out = *in[0];
+    return ERR_OK;
+}
+
+SIMD static void add_range(float *restrict y, const float *restrict x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] += x[i];
+}
+
+static void add_tile(void *ctx, int tile)
+{
+    const struct merge *m = ctx;
+    size_t first = (size_t)tile * RANGE, n = range_len(m, first);
+
+    memcpy(m->c->y + first, m->c->x[0] + first, n * sizeof(float));
+    for (int i = 1; i < m->c->n_in; i++)
+        add_range(m->c->y + first, m->c->x[i] + first, n);
+}
+
+static void add_back_tile(void *ctx, int tile)
+{
+    const struct merge *m = ctx;
+    size_t first = (size_t)tile * RANGE, n = range_len(m, first);
+
+    for (int i = 0; i < m->c->n_in; i++)
+        if (m->c->dx[i])
+            memcpy(m->c->dx[i] + first, m->c->dy + first, n * sizeof(float));
+}
+
+static void merge_run(const struct op_call *c, void (*fn)(void *ctx, int tile))
+{
+    struct merge m = { c, shape_len(c->out_shape) * (size_t)c->n };
+
+    team_for(c->team, (int)((m.len + RANGE - 1) / RANGE), fn, &m);
+}
+
+static void add_forward(const struct op_call *c) { merge_run(c, add_tile); }
+static void add_backward(const struct op_call *c) { merge_run(c, add_back_tile); }
+
+const struct op op_add = { .plug = { "add", "Sum of inputs of one shape.", NULL, 0 }, .min_in = 2, .max_in = OP_MAX_IN,
+                           .shape = add_shape, .forward = add_forward, .backward = add_backward };
+
+/* ---- concatenate: y is [before][sum of a_i][after][n], input i [before][a_i][after][n]: runs of a_i * after * n numbers ---- */
+
+struct concatenate_conf { int64_t axis; };
+static const struct param concatenate_params[] = {
+    FIELD_INT(struct concatenate_conf, axis, -SHAPE_MAX, SHAPE_MAX, -1, "Along which axis; the batch is axis 0, -1 the last."), FIELD_END
+};
+
+/* Dimension of a sample that Keras' axis means; -1: none. */
+static int concatenate_dim(const void *conf, const struct shape *s)
+{
+    int64_t axis = ((const struct concatenate_conf *)conf)->axis, d = axis < 0 ? s->n_d + axis : axis - 1;
+
+    return d >= 0 && d < s->n_d ? (int)d : -1;
+}
+
+static enum err_code concatenate_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
+{
+    int dim = concatenate_dim(conf, in[0]);
+    int64_t sum = 0;
+    char a[96], b[96];
+
+    if (dim < 0)
+        return err_field(e, ERR_INVALID, "/axis", "%s has no such axis", shape_text(in[0], a, sizeof a));
+    for (int i = 0; i < n_in; i++) {
+        struct shape same = *in[i];
+
+        if (same.n_d == in[0]->n_d)
+            same.d[dim] = in[0]->d[dim];
+        if (!shape_equal(&same, in[0]))
+            return err_set(e, ERR_INVALID, "cannot join shapes %s and %s", shape_text(in[0], a, sizeof a), shape_text(in[i], b, sizeof b));
+        sum += in[i]->d[dim];
+    }
+    p->out = *in[0];
+    p->out.d[dim] = sum > 2147483647 ? 0 : (int)sum; /* 0 is refused */
+    return shape_check(&p->out, e);
+}
+
+static void concatenate_copy(const struct op_call *c, bool back)
+{
+    int dim = concatenate_dim(c->conf, c->out_shape);
+    size_t before = 1, after = (size_t)c->n, at = 0;
+
+    for (int i = 0; i < c->out_shape->n_d; i++)
+        *(i < dim ? &before : &after) *= i == dim ? 1 : (size_t)c->out_shape->d[i];
+    for (size_t b = 0; b < before; b++)
+        for (int i = 0; i < c->n_in; i++) {
+            size_t run = (size_t)c->in_shape[i]->d[dim] * after;
+
+            if (!back)
+                memcpy(c->y + at, c->x[i] + b * run, run * sizeof(float));
+            else if (c->dx[i])
+                memcpy(c->dx[i] + b * run, c->dy + at, run * sizeof(float));
+            at += run;
+        }
+}
+
+static void concatenate_forward(const struct op_call *c) { concatenate_copy(c, false); }
+static void concatenate_backward(const struct op_call *c) { concatenate_copy(c, true); }
+
+const struct op op_concatenate = {
+    .plug = { "concatenate", "The inputs one after the other along an axis.", concatenate_params, sizeof(struct concatenate_conf) },
+    .min_in = 1, .max_in = OP_MAX_IN, .shape = concatenate_shape, .forward = concatenate_forward, .backward = concatenate_backward
+};

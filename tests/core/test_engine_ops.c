@@ -1,0 +1,323 @@
+/* Ops: every row of the table against finite differences, by inputs and by weights, for option sets that are made from its field
+ * table: the defaults, and each option at other legal values. A new row is tested by itself. */
+#include "core/op.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/gemm.h"
+#include "core/mem.h"
+#include "core/rng.h"
+#include "core/simd.h"
+#include "tests/suite.h"
+
+enum { N = 5, MAX_IN = 3, VARIANTS = 24 };
+
+struct bench {
+    const struct op *op;
+    struct plug_value conf;
+    struct shape in[MAX_IN];
+    const struct shape *in_at[MAX_IN];
+    int n_in;
+    struct op_plan plan;
+    float *x[MAX_IN], *dx[MAX_IN], *y, *dy, *state, *w[OP_MAX_WEIGHTS], *dw[OP_MAX_WEIGHTS];
+    bool training;
+};
+
+static int n_rows(void)
+{
+    int n = 0;
+
+    while (op_table.rows[n])
+        n++;
+    return n;
+}
+
+static void fill(float *x, size_t n, uint32_t stream, double away)
+{
+    const struct rng r = { 7, RNG_TEST, stream, 0 };
+
+    for (size_t i = 0; i < n; i++) {
+        double v = rng_normal(&r, i);
+
+        x[i] = (float)(v + (v < 0 ? -away : away)); /* away from the kinks at 0 */
+    }
+}
+
+/* One value of an option beside its default; false: no such. JSON text that params_parse takes or refuses. */
+static bool option_value(const struct param *p, int k, char *buf, size_t n)
+{
+    static const double share[] = { 0.1, 0.5, 0.9 };
+
+    switch (p->type) {
+    case PARAM_BOOL: snprintf(buf, n, "%s", k ? "true" : "false"); return k < 2;
+    case PARAM_INT: snprintf(buf, n, "%d", k + 1); return k < 3 && k + 1 >= p->min && k + 1 <= p->max;
+    case PARAM_REAL:
+        if (k >= 3)
+            return false;
+        snprintf(buf, n, "%.3f", p->max > 2 ? (p->min < 0 ? 0 : p->min) + share[k] : p->min + share[k] * (p->max - p->min));
+        return true;
+    default: return false;
+    }
+}
+
+/* Option set v of a row: 0 the defaults, then one option changed at a time. false: past the last. */
+static bool options(const struct plug *plug, int v, json_t **out)
+{
+    char text[64];
+    int at = 1;
+
+    *out = json_object();
+    for (const struct param *p = plug->params; p && p->name; p++)
+        if (p->def == PARAM_REQUIRED)
+            json_object_set_new(*out, p->name, json_integer(3));
+    if (v == 0)
+        return true;
+    for (const struct param *p = plug->params; p && p->name; p++)
+        for (int k = 0; option_value(p, k, text, sizeof text); k++)
+            if (at++ == v) {
+                json_object_set_new(*out, p->name, json_loads(text, JSON_DECODE_ANY, NULL));
+                return true;
+            }
+    json_decref(*out);
+    return false;
+}
+
+/* false: the op refuses these options or this shape, which is its right for all but the defaults. */
+static bool bench_open(struct bench *b, const struct op *op, const json_t *opts, int rank, bool training)
+{
+    static const struct shape shapes[] = { { 1, { 4 } }, { 2, { 2, 3 } } };
+
+    *b = (struct bench){ .op = op, .training = training, .n_in = op->max_in < 2 ? op->max_in : MAX_IN };
+    b->conf.plug = &op->plug;
+    ck_assert_int_eq(params_parse(b->conf.conf, op->plug.conf_size, op->plug.params, opts, NULL), ERR_OK);
+    if (op->max_in == 0)
+        memcpy(b->conf.conf, &shapes[rank - 1], sizeof shapes[0]);
+    for (int i = 0; i < b->n_in; i++) {
+        b->in[i] = shapes[rank - 1];
+        b->in_at[i] = &b->in[i];
+    }
+    if (op->shape(b->conf.conf, b->in_at, b->n_in, &b->plan, NULL) != ERR_OK)
+        return false;
+    ck_assert_int_eq(shape_check(&b->plan.out, NULL), ERR_OK);
+    for (int i = 0; i < b->n_in; i++) {
+        b->x[i] = mem_vector(shape_len(&b->in[i]) * N);
+        b->dx[i] = mem_vector(shape_len(&b->in[i]) * N);
+        fill(b->x[i], shape_len(&b->in[i]) * N, (uint32_t)i, 0.02);
+    }
+    for (int i = 0; i < b->plan.n_weights; i++) {
+        size_t len = shape_len(&b->plan.weight[i].shape);
+
+        b->w[i] = mem_vector(len);
+        b->dw[i] = b->plan.weight[i].trainable ? mem_vector(len) : NULL;
+        fill(b->w[i], len, 100 + (uint32_t)i, 0.02);
+        for (size_t j = 0; !b->plan.weight[i].trainable && j < len; j++)
+            b->w[i][j] = fabsf(b->w[i][j]); /* a variance is positive */
+    }
+    b->y = mem_vector(shape_len(&b->plan.out) * N);
+    b->dy = mem_vector(shape_len(&b->plan.out) * N);
+    b->state = mem_vector(b->plan.state_len + N * b->plan.state_len_per_sample);
+    fill(b->dy, shape_len(&b->plan.out) * N, 200, 0);
+    return true;
+}
+
+static void bench_close(struct bench *b)
+{
+    for (int i = 0; i < MAX_IN; i++)
+        mem_free(b->x[i]), mem_free(b->dx[i]);
+    for (int i = 0; i < OP_MAX_WEIGHTS; i++)
+        mem_free(b->w[i]), mem_free(b->dw[i]);
+    mem_free(b->y), mem_free(b->dy), mem_free(b->state);
+}
+
+static struct op_call bench_call(const struct bench *b)
+{
+    struct op_call c = { .conf = b->conf.conf, .n = N, .n_in = b->n_in, .out_shape = &b->plan.out, .y = b->y, .state = b->state,
+                         .training = b->training, .seed = 3, .step = 4, .node = 5, .dy = b->dy };
+
+    for (int i = 0; i < b->n_in; i++)
+        c.in_shape[i] = b->in_at[i], c.x[i] = b->x[i], c.dx[i] = b->dx[i];
+    for (int i = 0; i < b->plan.n_weights; i++)
+        c.w[i] = b->w[i], c.dw[i] = b->dw[i];
+    return c;
+}
+
+/* sum of dy * y: its gradient is what backward gives. Tracked statistics are put back. */
+static double objective(const struct bench *b)
+{
+    struct op_call c = bench_call(b);
+    float kept[OP_MAX_WEIGHTS][16];
+    double sum = 0;
+
+    for (int i = 0; i < b->plan.n_weights; i++)
+        memcpy(kept[i], b->w[i], sizeof(float) * (shape_len(&b->plan.weight[i].shape) < 16 ? shape_len(&b->plan.weight[i].shape) : 16));
+    b->op->forward(&c);
+    for (int i = 0; i < b->plan.n_weights; i++)
+        if (!b->plan.weight[i].trainable)
+            memcpy(b->w[i], kept[i], sizeof(float) * shape_len(&b->plan.weight[i].shape));
+    for (size_t i = 0; i < shape_len(&b->plan.out) * N; i++)
+        sum += (double)b->dy[i] * (double)b->y[i];
+    return sum;
+}
+
+static void compare(const struct bench *b, float *at, const float *gradient, size_t n, const char *what, int which)
+{
+    const double h = 1e-3;
+
+    for (size_t i = 0; i < n; i++) {
+        float kept = at[i];
+        double up, down, difference, given = (double)gradient[i];
+
+        at[i] = (float)((double)kept + h);
+        up = objective(b);
+        at[i] = (float)((double)kept - h);
+        down = objective(b);
+        at[i] = kept;
+        difference = (up - down) / (2 * h);
+        ck_assert_msg(fabs(difference - given) <= 2e-3 + 1e-2 * fabs(difference), "%s, %s %d[%zu]: backward gives %g, differences %g",
+                      b->op->plug.name, what, which, i, given, difference);
+    }
+}
+
+static void check_gradients(struct bench *b)
+{
+    struct op_call c = bench_call(b);
+
+    if (b->op->view) {
+        ck_assert(!b->op->forward && !b->op->backward);
+        return;
+    }
+    objective(b);
+    b->op->backward(&c);
+    for (int i = 0; i < b->n_in; i++)
+        compare(b, b->x[i], b->dx[i], shape_len(&b->in[i]) * N, "x", i);
+    for (int i = 0; i < b->plan.n_weights; i++)
+        if (b->dw[i])
+            compare(b, b->w[i], b->dw[i], shape_len(&b->plan.weight[i].shape), "w", i);
+}
+
+START_TEST(gradients)
+{
+    const struct op *op = op_of(op_table.rows[_i]);
+    bool taken = false;
+    json_t *opts;
+
+    for (int v = 0; options(&op->plug, v, &opts); v++) {
+        for (int rank = 1; rank <= 2; rank++)
+            for (int training = 0; training < 2; training++) {
+                struct bench b;
+
+                if (!bench_open(&b, op, opts, rank, training))
+                    continue;
+                taken |= v == 0;
+                if (op->max_in > 0)
+                    check_gradients(&b);
+                bench_close(&b);
+            }
+        json_decref(opts);
+    }
+    ck_assert_msg(taken, "%s refuses its defaults", op->plug.name);
+}
+END_TEST
+
+struct seen { unsigned char times[OP_MAX_WEIGHTS][64]; };
+static void note_ready(void *user, int i, size_t first, size_t n)
+{
+    for (size_t j = first; j < first + n; j++)
+        ((struct seen *)user)->times[i][j]++;
+}
+
+/* accumulate adds; ready names each number of each gradient once; a NULL dx is left alone. */
+START_TEST(contract)
+{
+    const struct op *op = op_of(op_table.rows[_i]);
+    struct bench b;
+    struct seen seen = { 0 };
+    struct op_call c;
+    float once[OP_MAX_WEIGHTS][64];
+    json_t *opts;
+
+    ck_assert(options(&op->plug, 0, &opts));
+    ck_assert(bench_open(&b, op, opts, 1, true));
+    json_decref(opts);
+    c = bench_call(&b);
+    c.ready = note_ready;
+    c.ready_user = &seen;
+    if (op->forward) {
+        op->forward(&c);
+        op->backward(&c);
+        for (int i = 0; i < b.plan.n_weights; i++)
+            if (b.dw[i])
+                memcpy(once[i], b.dw[i], shape_len(&b.plan.weight[i].shape) * sizeof(float));
+        c.accumulate = true;
+        c.ready = NULL;
+        for (int i = 0; i < b.n_in; i++)
+            c.dx[i] = NULL;
+        op->backward(&c);
+    }
+    for (int i = 0; i < b.plan.n_weights; i++)
+        for (size_t j = 0; b.dw[i] && j < shape_len(&b.plan.weight[i].shape); j++) {
+            ck_assert_int_eq(seen.times[i][j], 1);
+            ck_assert(fabsf(b.dw[i][j] - 2 * once[i][j]) <= 1e-4f * (1 + fabsf(once[i][j])));
+        }
+    bench_close(&b);
+}
+END_TEST
+
+START_TEST(table_is_whole)
+{
+    ck_assert_int_eq(plugs_check(&op_table, NULL), ERR_OK);
+    for (int i = 0; i < n_rows(); i++) {
+        const struct op *op = op_of(op_table.rows[i]);
+
+        ck_assert(op->shape && op->max_in <= OP_MAX_IN && op->min_in <= op->max_in);
+        ck_assert(!op->forward == !op->backward && (op->view || op->max_in == 0) == !op->forward);
+        ck_assert_ptr_eq(op_find(op->plug.name), op);
+    }
+    ck_assert_ptr_null(op_find("conv9d"));
+}
+END_TEST
+
+static double worst(float (*f)(float), double (*exact)(double), double from, double to, bool relative)
+{
+    double most = 0;
+
+    for (int i = 0; i <= 20000; i++) {
+        float x = (float)(from + (to - from) * i / 20000);
+        double want = exact((double)x), off = fabs((double)f(x) - want);
+
+        if (relative && want != 0)
+            off /= fabs(want);
+        most = off > most ? off : most;
+    }
+    return most;
+}
+static float f_exp(float x) { return simd_exp(x); }
+static float f_expm1(float x) { return simd_expm1(x); }
+static float f_tanh(float x) { return simd_tanh(x); }
+static float f_erf(float x) { return simd_erf(x); }
+
+START_TEST(simd_functions)
+{
+    ck_assert(worst(f_exp, exp, -87, 88, true) < 1e-6);
+    ck_assert(worst(f_expm1, expm1, -10, 80, true) < 1e-6);
+    ck_assert(worst(f_expm1, expm1, -0.01, 0.01, true) < 1e-6);
+    ck_assert(worst(f_tanh, tanh, -30, 30, true) < 1e-6);
+    ck_assert(worst(f_tanh, tanh, -0.01, 0.01, true) < 1e-6);
+    ck_assert(worst(f_erf, erf, -6, 6, true) < 1e-6);
+    ck_assert(worst(f_erf, erf, -0.01, 0.01, true) < 1e-6);
+    ck_assert(isfinite(simd_exp(1e30f)) && simd_exp(-1e30f) < 1e-37f && isnan(simd_exp(NAN)));
+}
+END_TEST
+
+static void cases(Suite *s)
+{
+    TCase *tc = suite_case(s, "ops");
+
+    gemm_init();
+    tcase_add_test(tc, table_is_whole);
+    tcase_add_loop_test(tc, gradients, 0, n_rows());
+    tcase_add_loop_test(tc, contract, 0, n_rows());
+    tcase_add_test(tc, simd_functions);
+}
+SUITE_MAIN("engine ops", cases)
