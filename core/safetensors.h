@@ -24,8 +24,8 @@ struct st_array {
 /* A parsed file; borrows the bytes. Every offset, shape and length is checked: names unique, no gaps, no overlap, no trailing bytes. */
 struct st_file {
     int n;
-    struct st_array *array;
-    json_t *header; /* owns the names */
+    struct st_array *array; /* in the order of their places in the file */
+    json_t *header;         /* owns the names */
     const json_t *metadata; /* object of strings, or NULL; borrowed from header */
 };
 MUST enum err_code st_parse(struct st_file *out, const void *data, size_t n, struct err *e);
@@ -41,6 +41,8 @@ MUST enum err_code st_writer_new(struct st_writer **out, struct err *e);
 MUST enum err_code st_add(struct st_writer *w, const char *name, enum st_dtype dtype, const struct shape *shape, const void *data, struct err *e);
 /* metadata: object of strings, or NULL. */
 MUST enum err_code st_write(const struct st_writer *w, const json_t *metadata, struct file_out *f, struct err *e);
+/* Only what stands before the arrays (their data may be NULL then): the caller writes the arrays' bytes itself, in the order added. */
+MUST enum err_code st_write_header(const struct st_writer *w, const json_t *metadata, struct file_out *f, struct err *e);
 void st_writer_free(struct st_writer *w);
 
 #endif

@@ -1,0 +1,44 @@
+/* core/jsonguard.c: JSON text into Jansson values. Jansson takes up to fifty times the text's size in memory and recurses; so the text
+ * is first passed by the scanner, which allocates nothing, and counts. */
+#include <string.h>
+
+#include "core/jsonscan.h"
+#include "core/model.h"
+
+enum { JSON_DEPTH = 32 };
+
+enum err_code json_guard(const char *text, size_t n, int max_depth, size_t max_tokens, struct err *e)
+{
+    struct json_scan s = { text, n, 0 };
+    struct json_token t;
+    enum err_code rc = scan_skip(&s, max_depth, &max_tokens, e);
+
+    return rc == ERR_OK ? scan_expect(&s, SCAN_END, &t, e) : rc;
+}
+
+/* The text is well-formed, so few reasons are left. Jansson does not always say that memory was short: it is what remains. */
+static enum err_code reason(const json_error_t *error, struct err *e)
+{
+    switch (json_error_code(error)) {
+    case json_error_duplicate_key:
+    case json_error_invalid_utf8:
+    case json_error_null_character:
+    case json_error_null_byte_in_key:
+    case json_error_numeric_overflow:
+    case json_error_invalid_syntax: /* a lone surrogate */
+        return err_set(e, ERR_SYNTAX, "line %d column %d: %s", error->line, error->column, error->text);
+    default:
+        return err_set(e, ERR_NOMEM, "out of memory");
+    }
+}
+
+enum err_code json_read(json_t **out, const char *text, size_t n, size_t max_tokens, struct err *e)
+{
+    json_error_t error;
+    enum err_code rc = json_guard(text, n, JSON_DEPTH, max_tokens, e);
+
+    if (rc != ERR_OK)
+        return rc;
+    *out = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    return *out ? ERR_OK : reason(&error, e);
+}
