@@ -1,7 +1,8 @@
 /* core/prune.h: which weights go. A criterion only scores; selection, ties, masks and counting stand once, in prune.c.
  *
- * Selection is by total order (score, position): exactly k weights go, ties by lower index first, weights already masked first of all.
- * A layer is never emptied: the largest score of each layer stays. */
+ * Selection is by total order (score, position): exactly k weights go, ties by lower position first (order of the weights in the net, then
+ * index), weights that are zero already (masked ones are) first of all. A layer is never emptied: its largest score stays, and what is
+ * short by that is taken from the layers that share the target. So the number of weights that go is known before anything is scored. */
 #ifndef CORE_PRUNE_H
 #define CORE_PRUNE_H
 
@@ -25,7 +26,7 @@ extern const struct plug_table criterion_table; /* magnitude, random */
 struct schedule {
     struct plug plug;
     /* Sparsity at t = i / iterations, 0 < t <= 1, from start to target (both 0..1): at(1) = target exactly, never falls. */
-    double (*at)(const void *conf, double start, double target, double t);
+    double (*at)(const void *conf, double start, double target, double t); /* start <= target */
 };
 extern const struct plug_table schedule_table;
 
@@ -50,14 +51,19 @@ struct prune_conf {
 extern const struct param prune_params[];
 
 struct pruner;
-/* Resolves the rules against the net. */
+/* Resolves the rules against the net, and takes the zeros that are in it now for the sparsity to start from. conf and net are not kept.
+ * ERR_INVALID: a rule matches nothing or says nothing, or no weight is left to prune. */
 MUST enum err_code pruner_new(struct pruner **out, const struct prune_conf *conf, const struct net *net, uint64_t seed, struct err *e);
 void pruner_free(struct pruner *p);
+/* What a checkpoint must remember: the zeros of each layer at the start. New reference; NULL when memory is short. */
+json_t *pruner_save(const struct pruner *p);
+MUST enum err_code pruner_load(struct pruner *p, const json_t *saved, struct err *e);
 /* Sparsity planned for iteration i (1 ..), over all prunable weights of the net. */
 double pruner_target(const struct pruner *p, int64_t i);
-/* Weights to be zero at iteration i, over all layers: what prune_step will reach exactly. */
+/* Weights that pruner_step(i) will have masked: the nearest integer to the target, less what bounds and last weights of layers keep. */
 uint64_t pruner_count(const struct pruner *p, int64_t i);
-/* Scores, selects and masks: afterwards exactly pruner_count(i) weights are masked, and zero. */
+/* Scores, selects and masks: afterwards exactly pruner_count(i) weights are masked, and zero. ERR_DIVERGED: a score is not finite. On error
+ * no weight has changed. */
 MUST enum err_code pruner_step(struct pruner *p, struct net *net, int64_t i, struct err *e);
 
 #endif

@@ -1,0 +1,450 @@
+/* Pruning: laws of every criterion and schedule, golden values, and above all counts: exactly what was planned, for any shapes, scopes and
+ * targets, with ties everywhere. Nets are built by hand here: pruning knows only their weights. */
+#include "core/prune.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "core/rng.h"
+#include "tests/suite.h"
+
+enum { MAX_LAYERS = 8 };
+struct bench {
+    struct net net;
+    struct node node[MAX_LAYERS];
+    struct weight weight[2 * MAX_LAYERS]; /* a kernel and a bias each */
+};
+
+static void bench_init(struct bench *b, int n_layers, const int *len)
+{
+    memset(b, 0, sizeof *b);
+    b->net = (struct net){ .n_nodes = n_layers, .n_weights = 2 * n_layers, .node = b->node, .weight = b->weight };
+    for (int l = 0; l < n_layers; l++) {
+        struct weight *kernel = &b->weight[2 * l], *bias = kernel + 1;
+
+        snprintf(b->node[l].layer, sizeof b->node[l].layer, "dense_%d", l);
+        snprintf(kernel->name, sizeof kernel->name, "dense_%d/kernel", l);
+        *bias = (struct weight){ .name = "bias", .node = l, .len = 3, .x = mem_vector(3) };
+        kernel->node = l;
+        kernel->len = (size_t)len[l];
+        kernel->info.prunable = true;
+        kernel->x = mem_vector(kernel->len);
+    }
+}
+
+static void bench_clear(struct bench *b)
+{
+    for (int i = 0; i < b->net.n_weights; i++) {
+        mem_free(b->weight[i].x);
+        mem_free(b->weight[i].mask);
+    }
+}
+
+/* levels 0: normal numbers; else that many different values, zero among them. */
+static void fill(struct bench *b, uint64_t seed, int levels)
+{
+    for (int i = 0; i < b->net.n_weights; i++)
+        for (size_t k = 0; k < b->weight[i].len; k++) {
+            struct rng r = { seed, RNG_TEST, (uint32_t)i, 0 };
+
+            b->weight[i].x[k] = levels ? (float)((int)rng_below(&r, k, (uint64_t)levels) - levels / 2) : (float)rng_normal(&r, k);
+        }
+}
+
+static uint64_t masked(const struct bench *b, int l)
+{
+    const struct weight *w = &b->weight[2 * l];
+    uint64_t n = 0;
+
+    ck_assert_ptr_null(w[1].mask);
+    for (size_t k = 0; w->mask && k < w->len; k++) {
+        ck_assert(w->mask[k] || w->x[k] == 0);
+        n += !w->mask[k];
+    }
+    return n;
+}
+
+static uint64_t masked_all(const struct bench *b)
+{
+    uint64_t n = 0;
+
+    for (int l = 0; l < b->net.n_nodes; l++)
+        n += masked(b, l);
+    return n;
+}
+
+static struct prune_conf conf_of(const char *json)
+{
+    struct prune_conf c;
+    json_t *j = json_loads(json, 0, NULL);
+    struct err e = { 0 };
+
+    ck_assert_ptr_nonnull(j);
+    ck_assert_msg(params_parse(&c, sizeof c, prune_params, j, &e) == ERR_OK, "%s: %s", e.at, e.msg);
+    json_decref(j);
+    return c;
+}
+
+/* ---- tables ---- */
+
+START_TEST(tables_are_complete)
+{
+    struct err e = { 0 };
+
+    ck_assert_msg(params_check(prune_params, &e) == ERR_OK, "%s", e.msg);
+}
+END_TEST
+
+/* What each row says of these weights, default options. */
+static const float sample[6] = { -3, 2, 0, 1, -1, 4 };
+static const struct { const char *name; float score[6]; } golden_scores[] = {
+    { "magnitude", { 3, 2, 0, 1, 1, 4 } },
+    { "random", { 0.64319056f, 0.10310155f, 0.75501537f, 0.96417511f, 0.81430471f, 0.52373976f } }, /* tests/golden/philox.py */
+};
+
+START_TEST(criterion_laws)
+{
+    const struct plug *const *row = criterion_table.rows;
+
+    for (; *row; row++) {
+        const struct criterion *c = (const struct criterion *)(const void *)*row;
+        float x[6], s[2][6];
+        struct weight w = { .len = 6, .x = x };
+        struct plug_value conf;
+        json_t *name = json_string(c->plug.name);
+        bool golden = false;
+
+        memcpy(x, sample, sizeof x);
+        ck_assert_int_eq(plug_parse(&conf, &criterion_table, name, NULL), ERR_OK);
+        json_decref(name);
+        for (int k = 0; k < 2; k++)
+            c->score(&(struct crit_in){ .w = &w, .seed = 5, .stream = 2, .step = 1, .conf = conf.conf }, s[k]);
+        ck_assert_mem_eq(s[0], s[1], sizeof s[0]);
+        ck_assert_mem_eq(x, sample, sizeof x);
+        for (int i = 0; i < 6; i++)
+            ck_assert(isfinite(s[0][i]));
+        for (size_t g = 0; g < sizeof golden_scores / sizeof golden_scores[0]; g++)
+            if (strcmp(golden_scores[g].name, c->plug.name) == 0) {
+                golden = true;
+                for (int i = 0; i < 6; i++)
+                    ck_assert_msg(fabsf(s[0][i] - golden_scores[g].score[i]) < 1e-6f, "%s: %d is %.8f", c->plug.name, i, s[0][i]);
+            }
+        ck_assert_msg(golden, "no golden scores of %s", c->plug.name);
+    }
+}
+END_TEST
+
+START_TEST(magnitude_stays_finite)
+{
+    float x[3] = { 3e30f, -2, 1e-30f }, s[3];
+    struct weight w = { .len = 3, .x = x };
+    json_t *j = json_pack("{s:s,s:f}", "type", "magnitude", "p", 2.0);
+    struct plug_value conf;
+
+    ck_assert_int_eq(plug_parse(&conf, &criterion_table, j, NULL), ERR_OK);
+    ((const struct criterion *)(const void *)conf.plug)->score(&(struct crit_in){ .w = &w, .conf = conf.conf }, s);
+    ck_assert(isfinite(s[0]) && s[0] > 1e38f && fabsf(s[1] - 4) < 1e-6f);
+    json_decref(j);
+}
+END_TEST
+
+/* start 0, target 0.9, at t = 0.25, 0.5, 0.75, 1 */
+static const struct { const char *name; double at[4]; } golden_schedules[] = {
+    { "one_shot", { 0.9, 0.9, 0.9, 0.9 } },
+    { "linear", { 0.225, 0.45, 0.675, 0.9 } },
+    { "cubic", { 0.520312, 0.7875, 0.885938, 0.9 } },
+    { "exponential", { 0.437659, 0.683772, 0.822172, 0.9 } },
+};
+
+START_TEST(schedule_laws)
+{
+    static const double target[] = { 0, 0.3, 0.9, 0.95, 0.999, 1 };
+
+    for (const struct plug *const *row = schedule_table.rows; *row; row++) {
+        const struct schedule *s = (const struct schedule *)(const void *)*row;
+        bool golden = false;
+
+        for (size_t k = 0; k < sizeof target / sizeof target[0]; k++)
+            for (double start = 0; start <= target[k]; start += 0.1) {
+                double last = start;
+
+                for (int i = 1; i <= 100; i++) {
+                    double x = s->at(NULL, start, target[k], i / 100.0);
+
+                    ck_assert_msg(x >= last - 1e-15 && x <= target[k], "%s falls or overshoots at %d", s->plug.name, i);
+                    last = x;
+                }
+                ck_assert(s->at(NULL, start, target[k], 1) == target[k]);
+            }
+        for (size_t g = 0; g < sizeof golden_schedules / sizeof golden_schedules[0]; g++)
+            for (int i = 0; i < 4 && strcmp(golden_schedules[g].name, s->plug.name) == 0; i++) {
+                golden = true;
+                ck_assert(fabs(s->at(NULL, 0, 0.9, (i + 1) / 4.0) - golden_schedules[g].at[i]) < 1e-6);
+            }
+        ck_assert_msg(golden, "no golden values of %s", s->plug.name);
+    }
+}
+END_TEST
+
+START_TEST(iterative_magnitude_pruning) /* 20 % of what is left, 15 times: the percentages of Frankle and Carbin */
+{
+    static const double left[15] = { 80, 64, 51.2, 40.96, 32.77, 26.21, 20.97, 16.78, 13.42, 10.74, 8.59, 6.87, 5.5, 4.4, 3.52 };
+    const struct schedule *s = (const struct schedule *)(const void *)plug_find(&schedule_table, "exponential");
+
+    for (int i = 1; i <= 15; i++)
+        ck_assert(fabs(100 * (1 - s->at(NULL, 0, 1 - pow(0.8, 15), i / 15.0)) - left[i - 1]) < 0.006);
+    /* from half sparse, two halvings of what is left */
+    ck_assert(fabs(s->at(NULL, 0.5, 0.875, 0.5) - 0.75) < 1e-12);
+}
+END_TEST
+
+/* ---- counts ---- */
+
+START_TEST(ties_go_by_lower_index)
+{
+    static const int len = 4;
+    struct prune_conf c = conf_of("{\"iterations\": 1, \"target_sparsity\": 0.5}");
+    struct pruner *p;
+    struct bench b;
+
+    bench_init(&b, 1, &len);
+    memcpy(b.weight[0].x, (float[]){ 1, 1, 1, 2 }, 16);
+    ck_assert_int_eq(pruner_new(&p, &c, &b.net, 1, NULL), ERR_OK);
+    ck_assert_int_eq(pruner_step(p, &b.net, 1, NULL), ERR_OK);
+    ck_assert_mem_eq(b.weight[0].mask, ((uint8_t[]){ 0, 0, 1, 1 }), 4);
+    ck_assert_mem_eq(b.weight[0].x, ((float[]){ 0, 0, 1, 2 }), 16);
+    pruner_free(p);
+    bench_clear(&b);
+}
+END_TEST
+
+/* Any shapes, scope, schedule, target and values: each iteration masks exactly pruner_count, masks only grow, no layer is emptied, and the
+ * count is the nearest integer to the target wherever a last weight of a layer does not forbid it. */
+START_TEST(exactly_the_count)
+{
+    struct rng r = { 99, RNG_TEST, 0, (uint64_t)_i };
+    int len[MAX_LAYERS], n_layers = 1 + (int)rng_below(&r, 0, MAX_LAYERS);
+    uint64_t n = 0, before = 0;
+    char json[256];
+    struct prune_conf c;
+    struct pruner *p;
+    struct bench b;
+    uint8_t *last[MAX_LAYERS] = { 0 };
+    double target = _i % 7 == 0 ? 1 : _i % 7 == 1 ? 0.99 : rng_unit(&r, 60);
+    int levels = (int[]){ 0, 1, 2, 3, 9 }[rng_below(&r, 20, 5)];
+
+    for (int l = 0; l < n_layers; l++)
+        n += (uint64_t)(len[l] = rng_below(&r, 1 + (uint64_t)l, 4) == 0 ? 40 : 1 + (int)rng_below(&r, 30 + (uint64_t)l, 900));
+    snprintf(json, sizeof json, "{\"criterion\": \"%s\", \"scope\": \"%s\", \"schedule\": \"%s\", \"iterations\": 5, \"target_sparsity\": %.17g}",
+             criterion_table.rows[rng_below(&r, 21, 2)]->name, rng_below(&r, 22, 2) ? "global" : "layer",
+             schedule_table.rows[rng_below(&r, 23, 4)]->name, target);
+    c = conf_of(json);
+    bench_init(&b, n_layers, len);
+    fill(&b, (uint64_t)_i, levels);
+    ck_assert_int_eq(pruner_new(&p, &c, &b.net, 7, NULL), ERR_OK);
+    for (int64_t i = 1; i <= 5; i++) {
+        uint64_t want = (uint64_t)floor(pruner_target(p, i) * (double)n + 0.5), room = n - (uint64_t)n_layers;
+
+        ck_assert_int_eq(pruner_step(p, &b.net, i, NULL), ERR_OK);
+        ck_assert_uint_eq(masked_all(&b), pruner_count(p, i));
+        ck_assert_uint_eq(pruner_count(p, i), want < room ? want : room);
+        ck_assert_uint_ge(pruner_count(p, i), before);
+        before = pruner_count(p, i);
+        for (int l = 0; l < n_layers; l++) {
+            const struct weight *w = &b.weight[2 * l];
+
+            ck_assert_uint_lt(masked(&b, l), w->len);
+            for (size_t k = 0; last[l] && k < w->len; k++)
+                ck_assert(last[l][k] || !w->mask[k]);
+            if (c.scope == 1 && want < room && target < 0.98) /* the same share everywhere, but where 40 weights cannot give it */
+                ck_assert(fabs((double)masked(&b, l) - pruner_target(p, i) * (double)w->len) <= 1.0 + n_layers);
+            mem_free(last[l]);
+            last[l] = mem_alloc(w->len);
+            memcpy(last[l], w->mask, w->len);
+            for (size_t k = 0; k < w->len; k++) /* retraining moves what is left */
+                b.weight[2 * l].x[k] *= 1 + (float)((k * 7 + (size_t)i) % 5);
+        }
+    }
+    ck_assert(pruner_target(p, 5) == target);
+    for (int l = 0; l < n_layers; l++)
+        mem_free(last[l]);
+    pruner_free(p);
+    bench_clear(&b);
+}
+END_TEST
+
+START_TEST(largest_of_each_layer_stays)
+{
+    static const int len[2] = { 40, 1000 };
+    struct prune_conf c = conf_of("{\"iterations\": 1, \"target_sparsity\": 0.99}");
+    struct pruner *p;
+    struct bench b;
+
+    bench_init(&b, 2, len);
+    fill(&b, 3, 0);
+    for (int k = 0; k < 40; k++)
+        b.weight[0].x[k] = 1e-3f * (float)(1 + k % 20); /* all below the other layer's; the largest twice, the later one stays */
+    ck_assert_int_eq(pruner_new(&p, &c, &b.net, 1, NULL), ERR_OK);
+    ck_assert_int_eq(pruner_step(p, &b.net, 1, NULL), ERR_OK);
+    ck_assert_uint_eq(masked_all(&b), 1030); /* 0.99 * 1040 = 1029.6 */
+    ck_assert_uint_eq(masked(&b, 0), 39);
+    ck_assert(b.weight[0].mask[39]);
+    pruner_free(p);
+    bench_clear(&b);
+}
+END_TEST
+
+START_TEST(rules)
+{
+    static const int len[4] = { 1000, 500, 200, 100 };
+    struct prune_conf c = conf_of("{\"iterations\": 4, \"target_sparsity\": 0.9, \"layers\": [{\"layer\": \"dense_3\", \"ignore\": true},"
+                                  "{\"layer\": \"dense_2\", \"target_sparsity\": 0.5}, {\"layer\": \"dense_[01]\", \"max_sparsity\": 0.95}]}");
+    struct pruner *p;
+    struct bench b;
+
+    bench_init(&b, 4, len);
+    fill(&b, 3, 0);
+    for (int k = 0; k < 500; k++)
+        b.weight[2].x[k] *= 1e-3f;
+    ck_assert_int_eq(pruner_new(&p, &c, &b.net, 1, NULL), ERR_OK);
+    for (int i = 1; i <= 4; i++)
+        ck_assert_int_eq(pruner_step(p, &b.net, i, NULL), ERR_OK);
+    ck_assert_ptr_null(b.weight[6].mask);
+    ck_assert_uint_eq(masked(&b, 2), 100);
+    ck_assert_uint_eq(masked(&b, 1), 475); /* the bound; the shortfall comes from the other */
+    ck_assert_uint_eq(masked(&b, 0), 1350 - 475);
+    ck_assert_uint_eq(masked_all(&b), pruner_count(p, 4));
+    ck_assert(fabs(pruner_target(p, 4) - (1350 + 100) / 1800.0) < 1e-12);
+    pruner_free(p);
+    bench_clear(&b);
+}
+END_TEST
+
+static const struct { const char *json, *at; } bad_rules[] = {
+    { "{\"layers\": [{\"layer\": \"dense_0\", \"ignore\": true}, {\"layer\": \"conv*\", \"ignore\": true}]}", "/layers/1/layer" },
+    { "{\"layers\": [{\"layer\": \"dense_0\"}]}", "/layers/0/layer" },
+    { "{\"layers\": [{\"layer\": \"dense*\", \"max_sparsity\": 0.5}, {\"layer\": \"dense_1\", \"ignore\": true}]}", "/layers/1/layer" },
+    { "{\"layers\": [{\"layer\": \"dense_0\", \"ignore\": true, \"max_sparsity\": 0.5}]}", "/layers/0/ignore" },
+    { "{\"layers\": [{\"layer\": \"dense_0\", \"target_sparsity\": 0.6, \"max_sparsity\": 0.5}]}", "/layers/0/target_sparsity" },
+    { "{\"layers\": [{\"layer\": \"*\", \"ignore\": true}]}", "/layers" },
+};
+
+START_TEST(rules_that_say_nothing_are_errors)
+{
+    static const int len[2] = { 10, 20 };
+    struct prune_conf c = conf_of(bad_rules[_i].json);
+    struct pruner *p = NULL;
+    struct err e = { 0 };
+    struct bench b;
+
+    bench_init(&b, 2, len);
+    ck_assert_int_eq(pruner_new(&p, &c, &b.net, 1, &e), ERR_INVALID);
+    ck_assert_str_eq(e.at, bad_rules[_i].at);
+    ck_assert_ptr_null(p);
+    b.weight[0].info.prunable = b.weight[2].info.prunable = false;
+    ck_assert_int_eq(pruner_new(&p, &c, &b.net, 1, &e), ERR_INVALID);
+    bench_clear(&b);
+}
+END_TEST
+
+START_TEST(a_sparse_model_starts_where_it_is)
+{
+    static const int len = 1000;
+    static const char *const criteria[] = { "{\"iterations\": 2, \"schedule\": \"exponential\", \"target_sparsity\": 0.875}",
+                                            "{\"criterion\": \"random\", \"iterations\": 2, \"schedule\": \"exponential\", \"target_sparsity\": 0.875}" };
+    struct prune_conf c = conf_of(criteria[_i]);
+    struct pruner *p, *again;
+    struct bench b;
+    json_t *saved;
+
+    bench_init(&b, 1, &len);
+    fill(&b, 3, 0);
+    for (int k = 0; k < 1000; k += 2)
+        b.weight[0].x[k] = 0;
+    ck_assert_int_eq(pruner_new(&p, &c, &b.net, 1, NULL), ERR_OK);
+    ck_assert_uint_eq(pruner_count(p, 1), 750);
+    ck_assert_int_eq(pruner_step(p, &b.net, 1, NULL), ERR_OK);
+    for (int k = 0; k < 1000; k += 2)
+        ck_assert(!b.weight[0].mask[k]); /* the zeros went first */
+    saved = pruner_save(p);
+    ck_assert_int_eq(pruner_new(&again, &c, &b.net, 1, NULL), ERR_OK);
+    ck_assert_uint_ne(pruner_count(again, 1), 750); /* it would start from here ... */
+    ck_assert_int_eq(pruner_load(again, saved, NULL), ERR_OK);
+    ck_assert_uint_eq(pruner_count(again, 1), 750); /* ... but for what was saved */
+    json_array_set_new(saved, 0, json_integer(1001));
+    ck_assert_int_eq(pruner_load(again, saved, NULL), ERR_INVALID);
+    ck_assert_int_eq(pruner_load(again, NULL, NULL), ERR_INVALID);
+    json_decref(saved);
+    pruner_free(p);
+    pruner_free(again);
+    bench_clear(&b);
+}
+END_TEST
+
+START_TEST(a_score_that_is_not_finite)
+{
+    static const int len = 10;
+    struct prune_conf c = conf_of("{}");
+    struct pruner *p;
+    struct bench b;
+    struct err e = { 0 };
+
+    bench_init(&b, 1, &len);
+    fill(&b, 3, 0);
+    b.weight[0].x[4] = NAN;
+    ck_assert_int_eq(pruner_new(&p, &c, &b.net, 1, NULL), ERR_OK);
+    ck_assert_int_eq(pruner_step(p, &b.net, 1, &e), ERR_DIVERGED);
+    ck_assert_ptr_nonnull(strstr(e.msg, "score 4 of dense_0/kernel"));
+    ck_assert_uint_eq(masked_all(&b), 0);
+    pruner_free(p);
+    bench_clear(&b);
+}
+END_TEST
+
+START_TEST(every_allocation_fails_once)
+{
+    static const int len[2] = { 10, 20 };
+    struct prune_conf c = conf_of("{}");
+    bool fired = true;
+
+    for (long k = 1; fired; k++) {
+        struct pruner *p = NULL;
+        struct bench b;
+        enum err_code rc;
+
+        bench_init(&b, 2, len);
+        fill(&b, 3, 0);
+        mem_fail_in = k;
+        rc = pruner_new(&p, &c, &b.net, 1, NULL);
+        if (rc == ERR_OK)
+            rc = pruner_step(p, &b.net, 1, NULL);
+        fired = mem_fail_in == 0;
+        mem_fail_in = 0;
+        ck_assert_int_eq(rc, fired ? ERR_NOMEM : ERR_OK);
+        ck_assert(!fired || masked_all(&b) == 0);
+        pruner_free(p);
+        bench_clear(&b);
+    }
+}
+END_TEST
+
+static void cases(Suite *s)
+{
+    TCase *tc = suite_case(s, "prune");
+
+    tcase_add_test(tc, tables_are_complete);
+    tcase_add_test(tc, criterion_laws);
+    tcase_add_test(tc, magnitude_stays_finite);
+    tcase_add_test(tc, schedule_laws);
+    tcase_add_test(tc, iterative_magnitude_pruning);
+    tcase_add_test(tc, ties_go_by_lower_index);
+    tcase_add_loop_test(tc, exactly_the_count, 0, 140);
+    tcase_add_test(tc, largest_of_each_layer_stays);
+    tcase_add_test(tc, rules);
+    tcase_add_loop_test(tc, rules_that_say_nothing_are_errors, 0, sizeof bad_rules / sizeof bad_rules[0]);
+    tcase_add_loop_test(tc, a_sparse_model_starts_where_it_is, 0, 2);
+    tcase_add_test(tc, a_score_that_is_not_finite);
+    tcase_add_test(tc, every_allocation_fails_once);
+}
+SUITE_MAIN("prune", cases)
