@@ -2,6 +2,7 @@
 #ifndef SERVER_BUDGET_H
 #define SERVER_BUDGET_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct budget { int cpus; uint64_t memory; /* bytes */ };

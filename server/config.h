@@ -2,7 +2,7 @@
 #ifndef SERVER_CONFIG_H
 #define SERVER_CONFIG_H
 
-#include "core/err.h"
+#include "core/params.h"
 
 struct config {
     char listen[128];          /* --listen 127.0.0.1:8080 */
@@ -15,11 +15,14 @@ struct config {
     int64_t disk_floor_mb;     /* --disk-floor-mb 64: uploads and checkpoints are refused (507) below it */
     double checkpoint_seconds; /* --checkpoint-seconds 20 */
     int64_t crash_limit;       /* --crash-limit 10 */
-    char log_level[8];         /* --log-level info: error, warn, info, debug */
+    int log_level;             /* --log-level info: enum log_level */
 };
-/* *action: 0 run, 1 help was asked, 2 version was asked (the text is printed by main). ERR_INVALID names flag or variable. */
-MUST enum err_code config_load(struct config *c, int argc, char **argv, char **env, int *action, struct err *e);
-/* The --help text, from the table; a static buffer is not used: *out is to be mem_freed. */
+extern const struct param config_params[];
+
+enum config_action { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION };
+/* What argv and env ask for; c is filled for CONFIG_RUN. ERR_INVALID names the flag or the variable. env ends with NULL. */
+MUST enum err_code config_load(struct config *c, int argc, char **argv, char **env, enum config_action *action, struct err *e);
+/* The --help text, from the table; to be mem_freed. */
 MUST enum err_code config_help(char **out, struct err *e);
 
 #endif

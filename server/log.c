@@ -83,12 +83,12 @@ static void put_string(struct line *l, const char *value)
     }
 }
 
-static void put_key(struct line *l, const char *key)
+static bool put_key(struct line *l, const char *key)
 {
     char text[64];
 
     snprintf(text, sizeof text, ",\"%s\":", key);
-    put(l, text, strlen(text));
+    return put(l, text, strlen(text));
 }
 
 static void put_field(struct line *l, const struct log_field *f)
@@ -96,7 +96,8 @@ static void put_field(struct line *l, const struct log_field *f)
     char number[32] = "null";
     size_t before = l->n;
 
-    put_key(l, f->key);
+    if (!put_key(l, f->key))
+        return;
     if (f->type == LOG_TYPE_STR) {
         if (put(l, "\"", 1)) {
             put_string(l, f->u.s);
@@ -130,7 +131,7 @@ void log_fields(enum log_level level, const char *msg, const struct log_field *f
                             level_names[level]);
     put_string(&l, msg);
     l.text[l.n++] = '"';
-    for (; f->type != LOG_END && l.n + 2 * TAIL_LEN < LINE_LEN; f++)
+    for (; f->type != LOG_END; f++)
         put_field(&l, f);
     l.text[l.n++] = '}';
     l.text[l.n++] = '\n';

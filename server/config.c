@@ -1,0 +1,243 @@
+/* server/config.c: see config.h. Each setting is a row of a field table (core/params.h): its flag is the row's name with dashes, its variable the
+ * name in capitals. The texts found become one JSON object, so types, ranges and defaults are checked where those of jobs are. */
+#include "server/config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "server/log.h"
+
+enum { NAME_LEN = 64, VALUE_LEN = 4096, HELP_LEN = 8192, MAX_SETTINGS = 32 };
+
+const struct param config_params[] = {
+    FIELD_TEXT(struct config, listen, "127.0.0.1:8080", "Address and port to listen on; port 0: the system chooses."),
+    FIELD_TEXT(struct config, data, "./espalier-data", "Data directory, made if missing; on a local disk."),
+    FIELD_INT(struct config, workers, 1, 64, 1, "Jobs that run at a time."),
+    FIELD_INT(struct config, threads, 0, 1024, 0, "Threads of all jobs together; 0: the CPUs this process may use."),
+    FIELD_INT(struct config, memory_mb, 0, 1 << 30, 0, "Memory of all jobs together, MB; 0: 80 % of what this process may use."),
+    FIELD_INT(struct config, max_upload_mb, 1, 1 << 30, 4096, "Largest upload, MB."),
+    FIELD_INT(struct config, max_connections, 8, 65536, 512, "Connections at a time."),
+    FIELD_INT(struct config, disk_floor_mb, 0, 1 << 30, 64, "Uploads and checkpoints are refused when less is free on the disk, MB."),
+    FIELD_REAL(struct config, checkpoint_seconds, 0.05, 3600, 20, "A job saves its state at least this often, seconds."),
+    FIELD_INT(struct config, crash_limit, 1, 1000, 10, "A job fails after so many deaths of the server without a new checkpoint."),
+    FIELD_CHOICE(struct config, log_level, "error|warn|info|debug", LOG_INFO, "What is logged."),
+    FIELD_END
+};
+
+struct found { char value[VALUE_LEN], source[NAME_LEN]; bool set; }; /* source: "--workers", "ESPALIER_WORKERS", for messages */
+
+static void flag_name(char name[NAME_LEN], const char *row)
+{
+    snprintf(name, NAME_LEN, "--%s", row);
+    for (char *p = name; *p; p++)
+        *p = *p == '_' ? '-' : *p;
+}
+
+static void variable_name(char name[NAME_LEN], const char *row, const char *suffix)
+{
+    snprintf(name, NAME_LEN, "ESPALIER_%s%s", row, suffix);
+    for (char *p = name; *p; p++)
+        *p = (char)toupper((unsigned char)*p);
+}
+
+static enum err_code take(struct found *f, const char *source, const char *value, struct err *e)
+{
+    snprintf(f->source, sizeof f->source, "%s", source);
+    if ((size_t)snprintf(f->value, sizeof f->value, "%s", value) >= sizeof f->value)
+        return err_set(e, ERR_INVALID, "%s: the value is too long", source);
+    f->set = true;
+    return ERR_OK;
+}
+
+/* ---- environment ---- */
+
+/* NULL: not there, or empty. */
+static const char *variable(char **env, const char *name)
+{
+    size_t n = strlen(name);
+
+    for (; env && *env; env++)
+        if (strncmp(*env, name, n) == 0 && (*env)[n] == '=' && (*env)[n + 1])
+            return *env + n + 1;
+    return NULL;
+}
+
+/* The file's text without a line feed at its end. */
+static enum err_code take_file(struct found *f, const char *source, const char *path, struct err *e)
+{
+    char text[VALUE_LEN + 1], what[2 * NAME_LEN];
+    size_t n;
+    FILE *in = fopen(path, "re");
+
+    if (!in) {
+        snprintf(what, sizeof what, "%s: cannot open the file", source);
+        return err_set(e, ERR_INVALID, "%s (errno %d)", what, errno);
+    }
+    n = fread(text, 1, VALUE_LEN, in);
+    if (ferror(in) || n == VALUE_LEN || memchr(text, '\0', n)) {
+        fclose(in);
+        return err_set(e, ERR_INVALID, "%s: the file cannot be read, is too long or is no text", source);
+    }
+    fclose(in);
+    while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == '\r'))
+        n--;
+    text[n] = '\0';
+    return take(f, source, text, e);
+}
+
+static enum err_code from_env(struct found *f, const char *row, char **env, struct err *e)
+{
+    char name[NAME_LEN], file_name[NAME_LEN];
+    const char *value, *path;
+
+    variable_name(name, row, "");
+    variable_name(file_name, row, "_FILE");
+    value = variable(env, name);
+    path = variable(env, file_name);
+    if (value && path)
+        return err_set(e, ERR_INVALID, "%s and %s are both set", name, file_name);
+    if (path)
+        return take_file(f, file_name, path, e);
+    return value ? take(f, name, value, e) : ERR_OK;
+}
+
+/* ---- flags ---- */
+
+/* Is arg this flag, alone or with "=value"? */
+static bool flag_is(const char *arg, const char *row)
+{
+    char name[NAME_LEN];
+    size_t n;
+
+    flag_name(name, row);
+    n = strlen(name);
+    return strncmp(arg, name, n) == 0 && (arg[n] == '\0' || arg[n] == '=');
+}
+
+/* Takes argv[*at], and the value behind it. */
+static enum err_code from_flag(struct found *found, int argc, char **argv, int *at, struct err *e)
+{
+    char name[NAME_LEN];
+    const char *arg = argv[*at], *value = strchr(arg, '=');
+
+    for (int i = 0; config_params[i].name; i++) {
+        if (!flag_is(arg, config_params[i].name))
+            continue;
+        flag_name(name, config_params[i].name);
+        if (value)
+            return take(&found[i], name, value + 1, e);
+        if (*at + 1 == argc)
+            return err_set(e, ERR_INVALID, "%s needs a value", name);
+        return take(&found[i], name, argv[++*at], e);
+    }
+    return err_set(e, ERR_INVALID, "unknown option %.100s; --help lists them", arg);
+}
+
+/* ---- both ---- */
+
+static json_t *to_json(const struct param *p, const char *text)
+{
+    bool number = p->type == PARAM_INT || p->type == PARAM_REAL;
+    json_t *v = NULL;
+
+    if (number && (isdigit((unsigned char)*text) || *text == '-'))
+        v = json_loads(text, JSON_DECODE_ANY, NULL);
+    return v ? v : json_string(text); /* what is no number is refused as one, with a message */
+}
+
+static enum err_code parse(struct config *c, const struct found *found, struct err *e)
+{
+    json_t *obj = json_object();
+    char at[NAME_LEN], msg[sizeof e->msg];
+    enum err_code rc = obj ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+
+    for (int i = 0; config_params[i].name && rc == ERR_OK; i++)
+        if (found[i].set && json_object_set_new(obj, config_params[i].name, to_json(&config_params[i], found[i].value)) != 0)
+            rc = err_set(e, ERR_INVALID, "%s: is not UTF-8", found[i].source);
+    if (rc == ERR_OK)
+        rc = params_parse(c, sizeof *c, config_params, obj, e);
+    json_decref(obj);
+    for (int i = 0; config_params[i].name && rc != ERR_OK; i++) {
+        snprintf(at, sizeof at, "/%s", config_params[i].name);
+        if (strcmp(e->at, at) == 0) {
+            memcpy(msg, e->msg, sizeof msg);
+            return err_set(e, rc, "%s: %.240s", found[i].source, msg);
+        }
+    }
+    return rc;
+}
+
+static enum err_code load(struct config *c, struct found *found, int argc, char **argv, char **env, enum config_action *action, struct err *e)
+{
+    enum err_code rc = ERR_OK;
+
+    for (int i = 0; config_params[i].name && rc == ERR_OK; i++)
+        rc = from_env(&found[i], config_params[i].name, env, e);
+    for (int at = 1; at < argc && rc == ERR_OK; at++)
+        rc = from_flag(found, argc, argv, &at, e);
+    *action = CONFIG_RUN;
+    return rc == ERR_OK ? parse(c, found, e) : rc;
+}
+
+enum err_code config_load(struct config *c, int argc, char **argv, char **env, enum config_action *action, struct err *e)
+{
+    struct err own = { 0 };
+    struct found *found;
+    enum err_code rc;
+
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "--version") == 0) {
+            *action = argv[i][2] == 'h' ? CONFIG_HELP : CONFIG_VERSION;
+            return ERR_OK;
+        }
+    found = mem_zalloc(MAX_SETTINGS, sizeof *found);
+    if (!found)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    rc = load(c, found, argc, argv, env, action, e ? e : &own);
+    mem_free(found);
+    return rc;
+}
+
+/* ---- help ---- */
+
+static void default_text(const struct param *p, char *buf, size_t n)
+{
+    const char *choice = p->choices, *end;
+
+    if (p->type == PARAM_TEXT) {
+        snprintf(buf, n, "%s", p->choices);
+        return;
+    }
+    if (p->type != PARAM_CHOICE) {
+        snprintf(buf, n, "%.15g; %.15g to %.15g", p->def, p->min, p->max);
+        return;
+    }
+    for (int i = 0; i < (int)p->def; i++)
+        choice = strchr(choice, '|') + 1;
+    end = strchr(choice, '|');
+    snprintf(buf, n, "%.*s; %s", end ? (int)(end - choice) : (int)strlen(choice), choice, p->choices);
+}
+
+enum err_code config_help(char **out, struct err *e)
+{
+    char flag[NAME_LEN], name[NAME_LEN], def[160];
+    char *text = mem_alloc(HELP_LEN);
+    size_t n;
+
+    if (!text)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    n = (size_t)snprintf(text, HELP_LEN, "Usage: espalierd [--option value ...]\n\nPrunes neural networks, over HTTP.\n\n");
+    for (const struct param *p = config_params; p->name; p++) {
+        flag_name(flag, p->name);
+        variable_name(name, p->name, "");
+        default_text(p, def, sizeof def);
+        n += (size_t)snprintf(text + n, HELP_LEN - n, "  %-22s %s\n  %-22s (default %s) [%s]\n", flag, p->help, "", def, name);
+    }
+    snprintf(text + n, HELP_LEN - n, "  --help, --version\n\nA flag comes before its environment variable. Each variable has a twin, NAME_FILE, that names a file with "
+             "the value.\n");
+    *out = text;
+    return ERR_OK;
+}
