@@ -4,10 +4,15 @@
  * memory. Bytes stay bytes. Features are stored sample by sample in the order that Keras sees them; a mini-batch is transposed to
  * [features][n] as it is gathered, scaled on the way.
  *
- * Compact file (little endian): 1. magic "ESPDATA1"; 2. u32 kind (0 features, 1 classes, 2 targets), u32 dtype (0 u8, 1 f32, 2 i32);
- * 3. u32 rank, u32 dims[8] of one sample; u64 n samples; 4. u64 offset and length of the notes (JSON: class names, column names, the
- * original format); 5. u64 offset of the statistics (per feature: double mean, m2, min, max), 0 if none; 6. the numbers from offset
- * 4096, sample after sample; 7. statistics and notes behind them. */
+ * Compact file (little endian), known whole before its first number is written, so that it is written in one go:
+ *   1. magic "ESPDATA1";
+ *   2. u32 kind (0 features, 1 classes, 2 targets), u32 dtype (0 u8, 1 f32, 2 i32);
+ *   3. u32 rank, u32 dims[8] of one sample, u32 zero; u64 n samples;
+ *   4. u64 offset of the statistics, 0 if none; u64 offset of the notes; zeros to offset 4096;
+ *   5. the numbers, sample after sample: features u8 or f32, classes i32, targets f32;
+ *   6. at the next multiple of 8, features only: four arrays of one double per feature: mean, sum of squared deviations, min, max;
+ *   7. the notes to the end of the file, JSON: {"format", "columns" (CSV with a header, else null)} of features,
+ *      {"format", "n_classes", "classes" (names of CSV, else null), "counts"} of classes. */
 #ifndef CORE_DATA_H
 #define CORE_DATA_H
 
@@ -23,25 +28,31 @@ extern const char *const data_part_name[DATA_PARTS]; /* "features", "labels", "t
 
 enum data_scaling { DATA_SCALE_AUTO, DATA_SCALE_NONE, DATA_SCALE_UNIT, DATA_SCALE_MINMAX, DATA_SCALE_STANDARDIZE };
 /* The options of POST /v1/datasets, recorded with the data set. */
+struct data_csv_conf {
+    int header;        /* "auto|yes|no" */
+    char label[128];   /* column by name, or by position ("0" first, "-1" last: the default) */
+    char delimiter[8]; /* one character, or "tab"; default "," */
+};
 struct data_conf {
     char name[128];
     int task;    /* "classification|regression" */
-    int scaling; /* enum data_scaling: "auto|none|unit|minmax|standardize"; auto: bytes by 255, reals not at all; statistics are the train split's */
-    struct {
-        int header;         /* "auto|yes|no" */
-        char label[128];    /* column by name, or by position ("0" first, "-1" last: the default) */
-        char delimiter[8];  /* one character, or "tab"; default "," */
-    } csv;
+    int scaling; /* enum data_scaling: auto: unit for bytes, none for reals; unit: by 255; statistics are the train split's */
+    struct data_csv_conf csv;
 };
 extern const struct param data_params[];
+/* What the table cannot say: the delimiter. ERR_INVALID with its pointer. */
+MUST enum err_code data_conf_check(const struct data_conf *conf, struct err *e);
 
-/* Converts one upload. features_path / labels_path: where to publish the compact files; DATA_TABLE writes both, the others one (the other
- * path may be NULL). Errors name line and column of CSV, the offset in IDX; nothing stays on error. stop (may be NULL) is asked now and then. */
 struct data_file_info {
     char hash[FILE_HASH_LEN];
     uint64_t bytes;
-    json_t *json; /* new reference: {"kind","dtype","shape","samples","classes":[...]|null} */
+    /* New reference: {"kind", "dtype", "shape", "samples", "format"}; kind "classes" also "n_classes", "classes" (the first 100 names, or
+     * null: class numbers) and "counts" (samples of the first 100 classes). */
+    json_t *json;
 };
+/* Converts one upload of at most max_bytes (unpacked; 0: no limit) and publishes the compact files: DATA_TABLE (CSV) writes both,
+ * DATA_FEATURES and DATA_LABELS (IDX) the one of that name; the other path and info may be NULL. ERR_SYNTAX for a broken file, ERR_INVALID
+ * for values that cannot be taken, naming line and column of CSV, the offset in IDX; ERR_TOO_LARGE. Nothing stays on error. */
 MUST enum err_code data_convert(const char *upload_path, enum data_part part, const struct data_conf *conf, const char *features_path,
                                 const char *labels_path, struct data_file_info *features, struct data_file_info *labels,
                                 uint64_t max_bytes, struct err *e);
@@ -53,7 +64,7 @@ struct data_split {
     const int32_t *label;  /* class numbers 0 .. n_classes-1; or NULL */
     const float *target;   /* [n][n_target]; or NULL */
     struct file_map map[2];
-    int32_t *own_label;    /* where class names of this split had to be renumbered to the train split's */
+    int32_t *own_label;    /* label, where this split's class names had to be renumbered to the train split's; else NULL */
 };
 struct dataset {
     struct shape shape; /* of one sample */
@@ -61,12 +72,12 @@ struct dataset {
     int n_classes;      /* 0: regression */
     int n_target;
     struct data_split split[DATA_SPLITS];
-    float *scale, *shift; /* n_features each: x = raw * scale + shift */
-    json_t *classes;      /* array of names, or NULL */
+    float *center, *scale; /* n_features each: x = (raw - center) * scale */
+    json_t *classes;       /* array of names; NULL: the classes are numbers */
 };
-/* paths[split][0] features, [1] labels; NULL: not uploaded. Checks all that can be wrong between the files: counts, shapes, dtypes, classes
- * unknown to the train split, labels out of range. ERR_INVALID; `at` is "/train/labels" and so on. */
-MUST enum err_code dataset_open(struct dataset **out, const struct data_conf *conf, const char *const paths[DATA_SPLITS][2], struct err *e);
+/* paths[split][0] features, [1] labels; NULL: not uploaded. Checks all that can be wrong between the files: counts, shapes, columns, classes
+ * unknown to the train split, labels out of range. ERR_INVALID; `at` is "/train/labels" and so on. The classes are the train split's. */
+MUST enum err_code dataset_open(struct dataset **out, const struct data_conf *conf, const char *paths[DATA_SPLITS][2], struct err *e);
 void dataset_free(struct dataset *d);
 
 /* Samples of one split, chosen and ordered by index. */
@@ -77,7 +88,8 @@ struct data_view {
     int n;
 };
 /* The views of a job. Validation is the split of that name, or carved from train: round(fraction * n) samples, stratified by class,
- * a pure function of the seed. test is empty (n 0) when there is none. */
+ * a pure function of the seed; both parts in ascending order. ERR_INVALID when one of them would be empty, unless fraction is 0: then
+ * validation is. test is empty (n 0) when there is none. */
 struct data_views { struct data_view train, validation, test; };
 MUST enum err_code data_views_new(struct data_views *out, const struct dataset *d, double fraction, uint64_t seed, struct err *e);
 void data_views_free(struct data_views *v);
