@@ -125,7 +125,7 @@ enum err_code data_views_new(struct data_views *out, const struct dataset *d, do
 {
     struct data_views v = { 0 };
     bool given = d->split[DATA_VALIDATION].n > 0;
-    double take = given ? 0 : nearbyint(fraction * d->split[DATA_TRAIN].n);
+    double take = given ? 0 : round(fraction * d->split[DATA_TRAIN].n);
     enum err_code rc;
 
     if (!given && fraction != 0 && !(take >= 1 && take < d->split[DATA_TRAIN].n))
