@@ -1,0 +1,499 @@
+/* Nets and their execution: gradients of whole graphs, the same bytes for any number of threads, initialisers, counts, clones, and
+ * every allocation failing once. */
+#include "core/exec.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+
+#include "core/gemm.h"
+#include "core/mem.h"
+#include "tests/engine_net.h"
+#include "tests/suite.h"
+
+/* ---- the team ---- */
+
+enum { TILES = 1000 };
+static void count_tile(void *ctx, int tile)
+{
+    ((int *)ctx)[tile]++;
+}
+
+START_TEST(team_runs_each_tile_once)
+{
+    for (int threads = 1; threads <= 5; threads++) {
+        static int times[TILES];
+        struct team *t;
+
+        memset(times, 0, sizeof times);
+        ck_assert_int_eq(team_new(&t, threads, NULL), ERR_OK);
+        ck_assert_int_eq(team_size(t), threads);
+        for (int loop = 1; loop <= 300; loop++)
+            team_for(t, 1 + loop % 17, count_tile, times);
+        team_for(t, TILES, count_tile, times);
+        for (int i = 0; i < TILES; i++) {
+            int want = 1;
+
+            for (int loop = 1; loop <= 300; loop++)
+                want += i < 1 + loop % 17;
+            ck_assert_int_eq(times[i], want);
+        }
+        team_free(t);
+    }
+    ck_assert(strstr(gemm_describe(), "OpenBLAS"));
+    ck_assert_int_eq(team_size(NULL), 1);
+    ck_assert_int_eq(team_new(&(struct team *){ NULL }, 0, NULL), ERR_INVALID);
+}
+END_TEST
+
+/* ---- gradients of graphs ---- */
+
+/* Branches, a node with three consumers, a shared input twice, views in between, a dead end that learns. */
+static struct net *graph(void)
+{
+    struct net *net = net_of(6);
+    int a = net_with(net, "dense", "{\"units\": 5}", "a", 0, -1), view = net_with(net, "linear", "", "a", a, -1);
+    int b = net_with(net, "tanh", "", "b", view, -1), c = net_with(net, "sigmoid", "", "c", view, -1);
+    int d = net_with(net, "add", "", "d", b, c), twice = net_with(net, "add", "", "twice", d, d);
+    int dead = net_with(net, "dense", "{\"units\": 2}", "dead", a, -1);
+    int e = net_with(net, "concatenate", "", "e", twice, view), norm = net_with(net, "batch_norm", "", "norm", e, -1);
+
+    ck_assert_int_eq(dead, 7);
+    net_with(net, "dense", "{\"units\": 3, \"use_bias\": false}", "out", norm, -1);
+    net_init(net, 5);
+    fill_normal(net_weight(net, "norm/beta")->x, 10, 9);
+    return net;
+}
+
+static double objective(struct exec *x, int n, const float *coefficient)
+{
+    double sum = 0;
+
+    exec_forward(x, n, true, 0);
+    for (int i = 0; i < 3 * n; i++)
+        sum += (double)coefficient[i] * (double)exec_value(x, 10)[i];
+    return sum;
+}
+
+START_TEST(graph_gradients)
+{
+    enum { SAMPLES = 7 };
+    struct net *net = graph();
+    struct exec *x;
+    float coefficient[3 * SAMPLES];
+
+    ck_assert_int_eq(net->n_nodes, 11);
+    ck_assert_int_eq(exec_new(&x, net, 9, true, 1, NULL, NULL), ERR_OK);
+    fill_normal(exec_input(x), 6 * SAMPLES, 1);
+    fill_normal(coefficient, 3 * SAMPLES, 2);
+    objective(x, SAMPLES, coefficient);
+    memcpy(exec_grad(x, 10), coefficient, sizeof coefficient);
+    exec_backward(x, 10, false, NULL, NULL);
+    for (int w = 0; w < net->n_weights; w++)
+        for (size_t i = 0; exec_dw(x, w) && i < net->weight[w].len; i++) {
+            float *at = &net->weight[w].x[i], kept = *at;
+            double up, down, h = 1e-3, slope;
+
+            *at = kept + (float)h;
+            up = objective(x, SAMPLES, coefficient);
+            *at = kept - (float)h;
+            down = objective(x, SAMPLES, coefficient);
+            *at = kept;
+            slope = (up - down) / (2 * h);
+            ck_assert_msg(fabs(slope - (double)exec_dw(x, w)[i]) < 5e-3 + 1e-2 * fabs(slope), "%s[%zu]: %g, differences %g",
+                          net->weight[w].name, i, (double)exec_dw(x, w)[i], slope);
+        }
+    exec_free(x);
+    net_free(net);
+}
+END_TEST
+
+static void count_ready(void *user, int w, size_t first, size_t n)
+{
+    (void)first;
+    atomic_fetch_add((atomic_size_t *)user + w, n);
+}
+
+START_TEST(ready_names_every_number_and_accumulate_adds)
+{
+    struct net *net = graph();
+    struct exec *x;
+    struct team *team;
+    atomic_size_t seen[16] = { 0 };
+
+    ck_assert_int_eq(team_new(&team, 2, NULL), ERR_OK);
+    ck_assert_int_eq(exec_new(&x, net, 7, true, 1, team, NULL), ERR_OK);
+    fill_normal(exec_input(x), 6 * 7, 1);
+    exec_forward(x, 7, true, 0);
+    fill_normal(exec_grad(x, 10), 3 * 7, 2);
+    exec_backward(x, 10, false, count_ready, seen);
+    for (int w = 0; w < net->n_weights; w++) {
+        float *dw = exec_dw(x, w), first = dw ? dw[0] : 0;
+
+        ck_assert_uint_eq(atomic_load(&seen[w]), net->weight[w].info.trainable ? net->weight[w].len : 0);
+        ck_assert(!dw == !net->weight[w].info.trainable);
+        exec_backward(x, 10, true, NULL, NULL);
+        ck_assert(!dw || fabsf(dw[0] - 2 * first) <= 1e-5f * (1 + fabsf(first)));
+        exec_backward(x, 10, false, NULL, NULL);
+        ck_assert(!dw || dw[0] == first);
+    }
+    exec_free(x);
+    team_free(team);
+    net_free(net);
+}
+END_TEST
+
+START_TEST(inference_gives_what_training_memory_gives)
+{
+    struct net *net = graph();
+    struct exec *keep, *reuse;
+
+    ck_assert_int_eq(exec_new(&keep, net, 7, true, 1, NULL, NULL), ERR_OK);
+    ck_assert_int_eq(exec_new(&reuse, net, 7, false, 1, NULL, NULL), ERR_OK);
+    for (int n = 1; n <= 7; n += 3) {
+        fill_normal(exec_input(keep), 6 * (size_t)n, 1);
+        fill_normal(exec_input(reuse), 6 * (size_t)n, 1);
+        exec_forward(keep, n, false, 0);
+        exec_forward(reuse, n, false, 0);
+        for (int node = 9; node <= 10; node++)
+            ck_assert_mem_eq(exec_value(keep, node), exec_value(reuse, node), shape_len(&net->node[node].plan.out) * (size_t)n * 4);
+    }
+    ck_assert_int_eq(exec_max_n(reuse), 7);
+    ck_assert(net_memory(net, 64, false) < net_memory(net, 64, true) && net_memory(net, 1, true) < net_memory(net, 64, true));
+    exec_free(keep);
+    exec_free(reuse);
+    net_free(net);
+}
+END_TEST
+
+/* ---- the same bytes for any number of threads: a net of all rows of the table, twice over ---- */
+
+static struct net *all_ops(void)
+{
+    struct net *net = net_of(700);
+
+    for (int round = 0; round < 2; round++)
+        for (int i = 0; op_table.rows[i]; i++) {
+            const struct op *op = op_of(op_table.rows[i]);
+            struct plug_value conf = { .plug = &op->plug };
+            json_t *options = json_object();
+            int last = net->n_nodes - 1, in[2] = { last, last };
+            char layer[64];
+
+            for (const struct param *p = op->plug.params; p && p->name; p++)
+                if (p->def == PARAM_REQUIRED)
+                    json_object_set_new(options, p->name, json_integer(530));
+            ck_assert_int_eq(params_parse(conf.conf, op->plug.conf_size, op->plug.params, options, NULL), ERR_OK);
+            json_decref(options);
+            snprintf(layer, sizeof layer, "%s_%d", op->plug.name, round);
+            if (op->max_in > 0)
+                ck_assert_int_eq(net_add(net, op, &conf, layer, in, op->max_in > 1 ? 2 : 1, NULL, NULL), ERR_OK);
+        }
+    net_chain(net, "dense", "{\"units\": 10}", "out");
+    net_chain(net, "softmax", "", "out");
+    net_init(net, 3);
+    return net;
+}
+
+struct step { struct net *net; struct exec *exec; };
+static void descend(void *user, int w, size_t first, size_t n)
+{
+    const struct step *s = user;
+
+    for (size_t i = first; i < first + n; i++)
+        s->net->weight[w].x[i] -= 0.05f * exec_dw(s->exec, w)[i];
+}
+
+/* Some steps of training; net is the result. */
+static void train(struct net *net, struct team *team)
+{
+    static const int batch[] = { 96, 37, 1, 96 };
+    struct loss_binding loss;
+    struct step s = { net, NULL };
+    int32_t label[96];
+    double sample[96];
+
+    ck_assert_int_eq(loss_bind(&loss, loss_default(net, 10), net, 10, 0, NULL), ERR_OK);
+    ck_assert_int_eq(exec_new(&s.exec, net, 96, true, 1, team, NULL), ERR_OK);
+    for (int k = 0; k < 4; k++) {
+        struct loss_call c = { .k = 10, .n = batch[k], .label = label, .from = loss.from, .weight = 1.0 / batch[k], .sample = sample };
+
+        fill_normal(exec_input(s.exec), 700 * (size_t)batch[k], (uint32_t)k);
+        for (int i = 0; i < 96; i++)
+            label[i] = (i * 7 + k) % 10;
+        exec_forward(s.exec, batch[k], true, (uint64_t)k);
+        c.z = exec_value(s.exec, loss.node);
+        c.dz = exec_grad(s.exec, loss.node);
+        loss.loss->run(&c);
+        exec_backward(s.exec, loss.node, false, descend, &s);
+    }
+    exec_free(s.exec);
+}
+
+START_TEST(threads_give_the_same_bytes)
+{
+    static const int threads[] = { 2, 3, 4 };
+    struct net *net = all_ops(), *alone, *many;
+    struct team *team;
+
+    ck_assert_int_eq(net_clone(&alone, net, NULL), ERR_OK);
+    train(alone, NULL);
+    for (int w = 0; w < net->n_weights; w++) /* something was learned, and it is finite */
+        ck_assert(isfinite(alone->weight[w].x[0]));
+    ck_assert_mem_ne(alone->weight[0].x, net->weight[0].x, net->weight[0].len * 4);
+    for (int k = 0; k < 3; k++) {
+        ck_assert_int_eq(net_clone(&many, net, NULL), ERR_OK);
+        ck_assert_int_eq(team_new(&team, threads[k], NULL), ERR_OK);
+        train(many, team);
+        for (int w = 0; w < net->n_weights; w++)
+            ck_assert_msg(memcmp(alone->weight[w].x, many->weight[w].x, net->weight[w].len * 4) == 0, "%s differs for %d threads",
+                          net->weight[w].name, threads[k]);
+        team_free(team);
+        net_free(many);
+    }
+    net_free(alone);
+    net_free(net);
+}
+END_TEST
+
+/* ---- dropout ---- */
+
+START_TEST(dropout_keeps_the_expectation_and_repeats)
+{
+    enum { F = 200, SAMPLES = 50 };
+    struct net *net = net_of(F);
+    struct exec *x;
+    static float first[F * SAMPLES];
+    double sum = 0;
+    int dropped = 0, changed = 0;
+
+    net_chain(net, "dropout", "{\"rate\": 0.3}", "drop");
+    ck_assert_int_eq(exec_new(&x, net, SAMPLES, true, 8, NULL, NULL), ERR_OK);
+    for (int i = 0; i < F * SAMPLES; i++)
+        exec_input(x)[i] = 1;
+    exec_forward(x, SAMPLES, true, 1);
+    memcpy(first, exec_value(x, 1), sizeof first);
+    for (int i = 0; i < F * SAMPLES; i++) {
+        sum += (double)first[i];
+        dropped += first[i] == 0;
+    }
+    ck_assert_double_eq_tol(sum / (F * SAMPLES), 1, 0.03);
+    ck_assert_double_eq_tol(dropped / (double)(F * SAMPLES), 0.3, 0.02);
+    exec_forward(x, SAMPLES, true, 2);
+    for (int i = 0; i < F * SAMPLES; i++)
+        changed += first[i] != exec_value(x, 1)[i];
+    ck_assert_int_gt(changed, F * SAMPLES / 4);
+    exec_forward(x, SAMPLES, true, 1);
+    ck_assert_mem_eq(first, exec_value(x, 1), sizeof first);
+    exec_forward(x, SAMPLES, false, 1);
+    ck_assert_mem_eq(exec_input(x), exec_value(x, 1), sizeof first);
+    exec_free(x);
+    net_free(net);
+}
+END_TEST
+
+/* ---- initialisers: options, mean, deviation, bound of the absolute value (0: none), for 300 inputs and 100 outputs ---- */
+
+static const struct { const char *kind, *more; double mean, deviation, bound; } inits[] = {
+    { "zeros", "", 0, 0, 1e-30 }, { "ones", "", 1, 0, 1 }, { "constant", ", \"a\": -2.5", -2.5, 0, 2.5 },
+    { "random_uniform", ", \"a\": -0.5, \"b\": 0.5", 0, 0.288675, 0.5 }, { "random_normal", ", \"a\": 1, \"b\": 0.2", 1, 0.2, 0 },
+    { "truncated_normal", ", \"b\": 0.1", 0, 0.0879626, 0.2 },
+    { "glorot_uniform", "", 0, 0.0707107, 0.122475 }, { "glorot_normal", "", 0, 0.0707107, 0.160774 },
+    { "he_uniform", "", 0, 0.0816497, 0.141422 }, { "he_normal", "", 0, 0.0816497, 0.185646 },
+    { "lecun_uniform", "", 0, 0.0577350, 0.100001 }, { "lecun_normal", "", 0, 0.0577350, 0.131272 },
+};
+
+START_TEST(initialisers)
+{
+    struct net *net = net_of(300);
+    const struct weight *w;
+    char options[200];
+    double sum = 0, square = 0, most = 0, n;
+
+    snprintf(options, sizeof options, "{\"units\": 100, \"kernel_initializer\": {\"kind\": \"%s\"%s}}", inits[_i].kind, inits[_i].more);
+    net_chain(net, "dense", options, "d");
+    net_init(net, 1);
+    w = net_weight(net, "d/kernel:0");
+    n = (double)w->len;
+    for (size_t i = 0; i < w->len; i++) {
+        double x = (double)w->x[i];
+
+        sum += x;
+        square += (x - inits[_i].mean) * (x - inits[_i].mean);
+        most = fabs(x) > most ? fabs(x) : most;
+    }
+    ck_assert_double_eq_tol(sum / n, inits[_i].mean, 0.02 * inits[_i].deviation + 1e-9);
+    ck_assert_double_eq_tol(sqrt(square / n), inits[_i].deviation, 0.02 * inits[_i].deviation + 1e-9);
+    if (inits[_i].bound > 0)
+        ck_assert(most <= inits[_i].bound && (inits[_i].deviation == 0 || most > 0.98 * inits[_i].bound));
+    for (int i = 0; i < 100; i++)
+        ck_assert(net_weight(net, "d/bias")->x[i] == 0);
+    net_free(net);
+}
+END_TEST
+
+START_TEST(init_is_a_function_of_the_seed)
+{
+    struct net *a = graph(), *b = graph();
+
+    net_init(a, 1), net_init(b, 2);
+    ck_assert_mem_ne(a->weight[0].x, b->weight[0].x, a->weight[0].len * 4);
+    b->weight[0].mask = mem_zalloc(b->weight[0].len, 1);
+    net_init(b, 1);
+    ck_assert_ptr_null(b->weight[0].mask);
+    for (int w = 0; w < a->n_weights; w++)
+        ck_assert_mem_eq(a->weight[w].x, b->weight[w].x, a->weight[w].len * 4);
+    net_free(a), net_free(b);
+}
+END_TEST
+
+/* ---- nets ---- */
+
+START_TEST(counts_and_masks)
+{
+    struct net *net = net_of(784), *copy;
+    struct net_size size;
+    struct weight *w;
+
+    net_chain(net, "dense", "{\"units\": 300}", "a");
+    net_chain(net, "batch_norm", "", "n");
+    net_chain(net, "dense", "{\"units\": 100, \"use_bias\": false}", "b");
+    net_init(net, 1);
+    net_count(net, &size);
+    ck_assert_uint_eq(size.weights, 784 * 300 + 300 * 100);
+    ck_assert_uint_eq(size.nonzero, size.weights);
+    ck_assert_uint_eq(size.macs, size.weights);
+    ck_assert_uint_eq(size.params, size.weights + 300 + 600);
+    ck_assert_uint_eq(size.params_nonzero, size.weights + 300); /* bias and beta start at 0 */
+    w = net_weight(net, "b/kernel");
+    w->mask = mem_alloc(w->len);
+    memset(w->mask, 1, w->len);
+    memset(w->mask, 0, 1000);
+    net_apply_masks(net);
+    ck_assert_int_eq(net_clone(&copy, net, NULL), ERR_OK);
+    net_free(net);
+    net_count(copy, &size);
+    ck_assert_uint_eq(size.nonzero, size.weights - 1000);
+    ck_assert_uint_eq(size.macs_nonzero, size.weights - 1000);
+    ck_assert_uint_eq(net_weight(copy, "b/kernel")->mask[1000], 1);
+    ck_assert_ptr_null(net_weight(copy, "b/bias"));
+    ck_assert_ptr_null(net_weight(copy, "b/kernel:1"));
+    net_free(copy);
+}
+END_TEST
+
+/* What net_add refuses, and that it leaves the net as it was. */
+static enum err_code refused(struct net *net, const char *op, const char *options, const char *layer, int in, int n_in, struct err *e)
+{
+    struct plug_value conf = { .plug = &op_find(op)->plug };
+    json_t *json = json_loads(options, 0, NULL);
+    int inputs[12] = { 0 }, nodes = net->n_nodes, weights = net->n_weights;
+    enum err_code rc;
+
+    inputs[0] = in;
+    ck_assert_int_eq(params_parse(conf.conf, conf.plug->conf_size, conf.plug->params, json, NULL), ERR_OK);
+    json_decref(json);
+    rc = net_add(net, op_of(conf.plug), &conf, layer, inputs, n_in, NULL, e);
+    ck_assert(rc != ERR_OK && net->n_nodes == nodes && net->n_weights == weights && *e->msg);
+    return rc;
+}
+
+START_TEST(refusals)
+{
+    struct net *net = net_of(4);
+    struct plug_value conf = { .plug = &op_find("reshape")->plug };
+    struct reshape_conf square = { { 2, { 2, -1 } } }, wrong = { { 2, { 3, -1 } } };
+    struct err e;
+
+    net_chain(net, "dense", "{\"units\": 3}", "a");
+    net_chain(net, "relu", "", "a");
+    net_chain(net, "dense", "{\"units\": 3}", "b");
+    memcpy(conf.conf, &square, sizeof square);
+    ck_assert_int_eq(net_add(net, op_find("reshape"), &conf, "square", (int[]){ 0 }, 1, NULL, NULL), ERR_OK);
+    ck_assert_int_eq(net_output(net)->d[1], 2);
+    memcpy(conf.conf, &wrong, sizeof wrong);
+    ck_assert_int_eq(net_add(net, op_find("reshape"), &conf, "wrong", (int[]){ 0 }, 1, NULL, &e), ERR_INVALID);
+    ck_assert_int_eq(refused(net, "dense", "{\"units\": 3}", "a", 0, 1, &e), ERR_INVALID);
+    ck_assert_int_eq(refused(net, "dense", "{\"units\": 3}", "c", 4, 1, &e), ERR_UNSUPPORTED);
+    ck_assert_int_eq(refused(net, "dense", "{\"units\": 2000000000}", "c", 0, 1, &e), ERR_INVALID);
+    ck_assert_str_eq(e.at, "/units");
+    ck_assert_int_eq(refused(net, "dense", "{\"units\": 3}", "c", 99, 1, &e), ERR_INVALID);
+    ck_assert_int_eq(refused(net, "dense", "{\"units\": 3}", "c", 0, 2, &e), ERR_INVALID);
+    ck_assert_int_eq(refused(net, "add", "{}", "c", 1, 2, &e), ERR_INVALID);
+    ck_assert_int_eq(refused(net, "add", "{}", "c", 0, 9, &e), ERR_UNSUPPORTED);
+    ck_assert_int_eq(refused(net, "input", "{}", "c", 0, 0, &e), ERR_INVALID);
+    ck_assert_int_eq(refused(net, "batch_norm", "{\"axis\": 0}", "c", 1, 1, &e), ERR_UNSUPPORTED);
+    ck_assert_str_eq(e.at, "/axis");
+    ck_assert_int_eq(refused(net, "concatenate", "{\"axis\": 2}", "c", 0, 2, &e), ERR_INVALID);
+    ck_assert_int_eq(refused(net, "relu", "{}", "a name that is so long that it does not fit into the field of a node, by far", 0, 1, &e), ERR_INVALID);
+    net_free(net);
+    ck_assert_int_eq(net_new(&net, &(struct shape){ 1, { 0 } }, NULL), ERR_INVALID);
+}
+END_TEST
+
+/* Builds, clones and runs with the k-th allocation failing; false when all went through. */
+static bool with_failure(long k)
+{
+    struct net *net = NULL, *copy = NULL;
+    struct exec *x = NULL;
+    struct team *team = NULL;
+    struct plug_value dense = { .plug = &op_find("dense")->plug };
+    json_t *options = json_pack("{s:i}", "units", 3);
+    struct shape shape = { 1, { 4 } };
+    enum err_code rc = params_parse(dense.conf, dense.plug->conf_size, dense.plug->params, options, NULL);
+    bool fired;
+
+    json_decref(options);
+    ck_assert_int_eq(rc, ERR_OK);
+    mem_fail_in = k;
+    rc = net_new(&net, &shape, NULL);
+    if (rc == ERR_OK)
+        rc = net_add(net, op_of(dense.plug), &dense, "a", (int[]){ 0 }, 1, NULL, NULL);
+    if (rc == ERR_OK)
+        net->weight[0].mask = mem_zalloc(12, 1);
+    if (rc == ERR_OK)
+        rc = net->weight[0].mask ? net_clone(&copy, net, NULL) : ERR_NOMEM;
+    if (rc == ERR_OK)
+        rc = team_new(&team, 2, NULL);
+    if (rc == ERR_OK)
+        rc = net_memory(copy, 8, true) == UINT64_MAX ? ERR_NOMEM : ERR_OK;
+    if (rc == ERR_OK)
+        rc = exec_new(&x, copy, 8, true, 1, team, NULL);
+    fired = mem_fail_in == 0;
+    mem_fail_in = 0;
+    ck_assert_int_eq(rc, fired ? ERR_NOMEM : ERR_OK);
+    ck_assert(!x == fired);
+    exec_free(x);
+    team_free(team);
+    net_free(copy);
+    net_free(net);
+    return fired;
+}
+
+START_TEST(allocation_failures)
+{
+    long k = 1;
+
+    while (with_failure(k))
+        k++;
+    ck_assert_int_gt(k, 15);
+}
+END_TEST
+
+static void cases(Suite *s)
+{
+    TCase *tc = suite_case(s, "net and exec");
+
+    gemm_init();
+    tcase_add_test(tc, team_runs_each_tile_once);
+    tcase_add_test(tc, graph_gradients);
+    tcase_add_test(tc, ready_names_every_number_and_accumulate_adds);
+    tcase_add_test(tc, inference_gives_what_training_memory_gives);
+    tcase_add_test(tc, threads_give_the_same_bytes);
+    tcase_add_test(tc, dropout_keeps_the_expectation_and_repeats);
+    tcase_add_loop_test(tc, initialisers, 0, sizeof inits / sizeof inits[0]);
+    tcase_add_test(tc, init_is_a_function_of_the_seed);
+    tcase_add_test(tc, counts_and_masks);
+    tcase_add_test(tc, refusals);
+    tcase_add_test(tc, allocation_failures);
+}
+SUITE_MAIN("engine net", cases)
