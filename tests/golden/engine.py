@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""Makes tests/golden/engine.json: small nets, run forward and backward by PyTorch in double precision. Debian's python3-torch:
+   /usr/bin/python3 tests/golden/engine.py > tests/golden/engine.json
+Arrays are flat, in our layout: activations [features][n], kernels [out][in]."""
+import json
+
+import torch
+import torch.nn.functional as F
+
+torch.set_default_dtype(torch.float64)
+N = 9
+
+
+def flat(t):
+    return [float(f"{v:.9g}") for v in t.detach().reshape(-1).tolist()]
+
+
+class Net:
+    """Nodes are recorded as they are computed; values are batch-first here."""
+
+    def __init__(self, name, features, seed):
+        torch.manual_seed(seed)
+        self.case = {"name": name, "features": features, "n": N, "nodes": [], "weights": {}}
+        self.input = torch.randn(N, features).float().double()
+        self.values, self.weights, self.moving = [self.input], {}, {}
+
+    def add(self, op, value, inputs, layer=None, **options):
+        self.case["nodes"].append({"op": op, "layer": layer or f"{op}_{len(self.values)}", "in": inputs, "options": options})
+        self.values.append(value)
+        return len(self.values) - 1
+
+    def weight(self, name, *shape):
+        w = (0.5 * torch.randn(*shape)).float().double().requires_grad_()
+        self.weights[name] = w
+        return w
+
+    def dense(self, at, units):
+        layer = f"dense_{len(self.values)}"
+        w = self.weight(layer + "/kernel", units, self.values[at].shape[1])
+        b = self.weight(layer + "/bias", units)
+        return self.add("dense", self.values[at] @ w.T + b, [at], layer, units=units)
+
+    def batch_norm(self, at, training):
+        layer, x = f"batch_norm_{len(self.values)}", self.values[at]
+        gamma, beta = self.weight(layer + "/gamma", x.shape[1]), self.weight(layer + "/beta", x.shape[1])
+        mean0 = (0.3 * torch.randn(x.shape[1])).float().double()
+        var0 = (0.5 + torch.rand(x.shape[1])).float().double()
+        self.moving[layer + "/moving_mean"] = (mean0, 0.9 * mean0 + 0.1 * x.mean(0))
+        self.moving[layer + "/moving_variance"] = (var0, 0.9 * var0 + 0.1 * x.var(0, unbiased=False))
+        y = F.batch_norm(x, mean0.clone(), var0.clone(), gamma, beta, training, 0.1, 1e-3)
+        return self.add("batch_norm", y, [at], layer, momentum=0.9)
+
+    def finish(self, loss_name, loss, training=True, label=None, target=None):
+        for w in self.weights.values():
+            w.grad = None
+        loss.backward()
+        c = self.case
+        c["training"], c["loss"], c["value"] = training, loss_name, float(loss)
+        c["x"], c["output"] = flat(self.input.T), flat(self.values[-1].T)
+        if label is not None:
+            c["label"] = label.tolist()
+        if target is not None:
+            c["target"] = flat(target.T)
+        c["weights"] = {k: flat(w) for k, w in self.weights.items()}
+        c["gradients"] = {k: flat(w.grad) for k, w in self.weights.items()}
+        c["weights"].update({k: flat(v[0]) for k, v in self.moving.items()})
+        c["moved"] = {k: flat(v[1]) for k, v in self.moving.items()} if training else {}
+        return c
+
+
+def classifier():
+    net = Net("relu, relu, softmax", 6, 1)
+    a = net.dense(0, 7)
+    a = net.add("relu", F.relu(net.values[a]), [a])
+    a = net.dense(a, 5)
+    a = net.add("relu", F.relu(net.values[a]), [a])
+    a = net.dense(a, 4)
+    net.add("softmax", F.softmax(net.values[a], 1), [a])
+    label = torch.randint(0, 4, (N,))
+    return net.finish("sparse_categorical_crossentropy", F.cross_entropy(net.values[a], label), label=label)
+
+
+def residual(training):
+    net = Net("batch norm, gelu, residual" + ("" if training else ", not training"), 6, 2)
+    a = net.dense(0, 8)
+    b = net.batch_norm(a, training)
+    b = net.add("gelu", F.gelu(net.values[b]), [b])
+    b = net.dense(b, 8)
+    x = net.values[b]
+    b = net.add("gelu", 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x ** 3))), [b], approximate=True)
+    a = net.add("add", net.values[a] + net.values[b], [a, b])
+    a = net.dense(a, 3)
+    net.add("softmax", F.softmax(net.values[a], 1), [a])
+    target = F.softmax(torch.randn(N, 3), 1).float().double()
+    loss = -(target * F.log_softmax(net.values[a], 1)).sum(1).mean()
+    return net.finish("categorical_crossentropy", loss, training, target=target)
+
+
+def binary():
+    net = Net("tanh, elu, sigmoid", 5, 3)
+    a = net.dense(0, 6)
+    a = net.add("tanh", torch.tanh(net.values[a]), [a])
+    a = net.dense(a, 4)
+    a = net.add("elu", F.elu(net.values[a], 0.7), [a], alpha=0.7)
+    a = net.dense(a, 1)
+    net.add("sigmoid", torch.sigmoid(net.values[a]), [a])
+    label = torch.randint(0, 2, (N,))
+    loss = F.binary_cross_entropy_with_logits(net.values[a][:, 0], label.double())
+    return net.finish("binary_crossentropy", loss, label=label)
+
+
+def regression():
+    net = Net("leaky relu, concatenate", 5, 4)
+    a = net.dense(0, 4)
+    b = net.add("leaky_relu", F.leaky_relu(net.values[a], 0.3), [a])
+    c = net.add("sigmoid", torch.sigmoid(net.values[a]), [a])
+    a = net.add("concatenate", torch.cat([net.values[b], net.values[c], net.values[0]], 1), [b, c, 0])
+    a = net.dense(a, 2)
+    target = torch.randn(N, 2).float().double()
+    return net.finish("mean_squared_error", F.mse_loss(net.values[a], target), target=target)
+
+
+def probabilities():
+    """Keras' categorical cross-entropy of outputs that are no softmax: divided by their sum."""
+    net = Net("cross-entropy from probabilities", 4, 5)
+    a = net.dense(0, 3)
+    a = net.add("sigmoid", torch.sigmoid(net.values[a]), [a])
+    label = torch.randint(0, 3, (N,))
+    p = net.values[a] / net.values[a].sum(1, keepdim=True)
+    return net.finish("sparse_categorical_crossentropy", F.nll_loss(torch.log(p), label), label=label)
+
+
+print("[" + ",\n".join(json.dumps(c) for c in [classifier(), residual(True), residual(False), binary(), regression(), probabilities()]) + "]")
