@@ -61,7 +61,7 @@ struct http_conf {
     struct app *app;
     uint64_t max_upload;
     int max_connections, threads;  /* 0: 512; of the transport, 0: 4 */
-    /* Where an upload goes while it arrives; may refuse (disk floor). declared: UINT64_MAX when the client does not say. */
+    /* Where an upload goes while it arrives; may refuse (disk floor). declared: 0 when the client does not say. */
     enum err_code (*temp_path)(void *user, char *path, size_t n, uint64_t declared_bytes, struct err *e);
     /* Makes the problem document of an error: api/problem.c. New reference; sets *status. */
     json_t *(*problem)(const struct err *e, const struct req *rq, int *status);
