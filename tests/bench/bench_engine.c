@@ -7,7 +7,7 @@
 #include "core/mem.h"
 #include "tests/engine_net.h"
 
-enum { BATCH = 128, STEPS = 400, ROUNDS = 5 };
+enum { BATCH = 128, STEPS = 50, ROUNDS = 40 };
 static const int width[] = { 784, 300, 100, 10 };
 
 static double now(void)
