@@ -1,0 +1,561 @@
+/* The queue: who gets which job, what a stale lease may do (nothing), cancel against finish, recovery, and every failure of database and memory. */
+#include <pthread.h>
+
+#include "tests/server/store_fixture.h"
+
+static struct job_publish iteration(int64_t n, const struct blob *weights, const struct blob *checkpoint)
+{
+    return (struct job_publish){ .now_ms = 200, .iteration = n, .type = "iteration", .record = "{\"sparsity\":0.5}", .weights = weights,
+                                 .checkpoint = checkpoint };
+}
+
+START_TEST(claims_by_priority_then_age)
+{
+    static const int64_t priority[] = { 0, 5, -1, 5, 0 };
+    static const int order[] = { 1, 3, 0, 4, 2 };
+    struct job_row j[5], got = { 0 };
+    bool found = true;
+
+    OK(store_job_claim(st, "me", 1, 1000, &got, &found, &err));
+    ck_assert(!found);
+    for (int i = 0; i < 5; i++)
+        j[i] = make_job(priority[i]);
+    for (int i = 0; i < 5; i++) {
+        got = claim_job();
+        ck_assert_str_eq(got.id, j[order[i]].id);
+        ck_assert(got.state == JOB_RUNNING && got.attempt == 1 && got.lease_token == 1 && got.started_ms == 100);
+        ck_assert_str_eq(got.conf, "{\"a\":1}");
+        job_row_clear(&got);
+    }
+    OK(store_job_claim(st, "me", 1, 1000, &got, &found, &err));
+    ck_assert(!found);
+    check_invariants();
+}
+END_TEST
+
+/* ---- many threads ---- */
+
+enum { N_JOBS = 500, N_THREADS = 8 };
+struct claimer { pthread_t thread; struct id_list ids; };
+
+static void *claim_all(void *arg)
+{
+    struct claimer *c = arg;
+    struct job_row j = { 0 };
+    struct err e = { 0 };
+    bool found = true;
+
+    while (store_job_claim(st, "me", 1, 1000, &j, &found, &e) == ERR_OK && found) {
+        if (id_list_add(&c->ids, j.id, &e) != ERR_OK)
+            break;
+        job_row_clear(&j);
+    }
+    return NULL;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+START_TEST(threads_never_claim_a_job_twice)
+{
+    struct model_row m = make_model(true);
+    struct dataset_row d = make_dataset();
+    struct claimer c[N_THREADS];
+    struct id_list all = { 0 };
+
+    for (int i = 0; i < N_JOBS; i++) {
+        struct job_row j = job_for(&m, &d, i % 3);
+
+        OK(store_job_add(st, &j, &err));
+    }
+    memset(c, 0, sizeof c);
+    for (int i = 0; i < N_THREADS; i++)
+        pthread_create(&c[i].thread, NULL, claim_all, &c[i]);
+    for (int i = 0; i < N_THREADS; i++) {
+        pthread_join(c[i].thread, NULL);
+        for (size_t k = 0; k < c[i].ids.n; k++)
+            OK(id_list_add(&all, c[i].ids.id[k], &err));
+        id_list_clear(&c[i].ids);
+    }
+    ck_assert_uint_eq(all.n, N_JOBS);
+    qsort(all.id, all.n, sizeof all.id[0], compare_ids);
+    for (size_t i = 1; i < all.n; i++)
+        ck_assert_str_ne(all.id[i - 1], all.id[i]);
+    id_list_clear(&all);
+    check_invariants();
+}
+END_TEST
+
+/* ---- life of a job ---- */
+
+static struct event_row last_event;
+static char last_data[256];
+
+static enum err_code see_event(void *user, const void *row, struct err *e)
+{
+    const struct event_row *ev = row;
+
+    (void)e;
+    ++*(int *)user;
+    ck_assert_int_eq(ev->seq, *(int *)user);
+    snprintf(last_data, sizeof last_data, "%s", ev->data);
+    last_event = *ev;
+    return ERR_OK;
+}
+
+static int count_events(const char *job)
+{
+    int n = 0;
+    bool more = true;
+
+    while (more)
+        OK(store_events(st, job, n, 2, see_event, &n, &more, &err));
+    return n;
+}
+
+static enum err_code see_iteration(void *user, const void *row, struct err *e)
+{
+    const struct iteration_row *i = row;
+
+    (void)e;
+    ++*(int *)user;
+    ck_assert_int_eq(i->iteration, *(int *)user);
+    ck_assert_str_eq(i->record, "{\"sparsity\":0.5}");
+    ck_assert(blob_exists(i->weights));
+    return ERR_OK;
+}
+
+START_TEST(life_of_a_job)
+{
+    struct job_row posted = make_job(0), j = claim_job(), got = { 0 };
+    struct blob w0 = make_blob(), w1 = make_blob(), c1 = make_blob(), c2 = make_blob(), result = make_blob();
+    struct job_publish base = { .now_ms = 150, .type = "baseline", .record = "{\"accuracy\":1}", .weights = &w0, .checkpoint = &c1 };
+    struct job_publish next = iteration(1, &w1, &c2), gap = iteration(3, NULL, NULL);
+    char weights[ID_LEN];
+    json_t *record = NULL;
+    bool cancel = true, more;
+    int n = 0;
+
+    OK(store_job_publish(st, j.id, j.lease_token, &base, &err));
+    OK(store_job_publish(st, j.id, j.lease_token, &next, &err));
+    ck_assert(!blob_exists(c1.id) && blob_exists(c2.id)); /* the newest checkpoint alone is kept */
+    ck_assert_int_eq(store_job_publish(st, j.id, j.lease_token, &gap, &err), ERR_INTERNAL);
+    ck_assert_int_ne(store_job_publish(st, j.id, j.lease_token, &base, &err), ERR_OK);
+    OK(store_job_heartbeat(st, j.id, j.lease_token, 300, 1000, "{\"phase\":\"retrain\"}", &cancel, &err));
+    ck_assert(!cancel);
+    OK(store_job_heartbeat(st, j.id, j.lease_token, 400, 1000, NULL, &cancel, &err)); /* no news */
+    OK(store_job_get(st, j.id, &got, &err));
+    ck_assert_str_eq(got.progress, "{\"phase\":\"retrain\"}");
+    ck_assert_str_eq(got.baseline, "{\"accuracy\":1}");
+    ck_assert_str_eq(got.checkpoint, c2.id);
+    ck_assert_int_eq(got.n_iterations, 1);
+    job_row_clear(&got);
+    OK(store_job_finish(st, j.id, j.lease_token, 500, JOB_SUCCEEDED, "{\"iteration\":1}", &result, NULL, &err));
+    OK(store_job_get(st, j.id, &got, &err));
+    ck_assert(got.state == JOB_SUCCEEDED && got.finished_ms == 500 && !got.error);
+    ck_assert_str_eq(got.result, "{\"iteration\":1}");
+    ck_assert_str_eq(got.result_weights, result.id);
+    ck_assert_str_eq(got.checkpoint, "");
+    job_row_clear(&got);
+    ck_assert(!blob_exists(c2.id));
+    OK(store_iterations(st, j.id, 0, 1, see_iteration, &n, &more, &err));
+    ck_assert(n == 1 && !more);
+    OK(store_iteration_get(st, j.id, 0, weights, &record, &err));
+    ck_assert_str_eq(weights, w0.id);
+    ck_assert_int_eq(json_integer_value(json_object_get(record, "accuracy")), 1);
+    json_decref(record);
+    ck_assert_int_eq(store_iteration_get(st, j.id, 2, weights, &record, &err), ERR_NOT_FOUND);
+    ck_assert_int_eq(count_events(j.id), 5);
+    ck_assert_str_eq(last_data, "{\"state\":\"succeeded\",\"result\":{\"iteration\":1}}");
+    ck_assert_int_eq(check_invariants(), 5);
+    ck_assert_int_eq(files_in_blobs(), 5);
+    OK(store_model_delete(st, posted.model, &err));
+    OK(store_job_delete(st, j.id, &err));
+    ck_assert_int_eq(files_in_blobs(), 0);
+    job_row_clear(&j);
+}
+END_TEST
+
+START_TEST(failed_and_released)
+{
+    struct job_row j = (make_job(0), claim_job()), got = { 0 };
+
+    OK(store_job_release(st, j.id, j.lease_token, 200, &err));
+    job_row_clear(&j);
+    j = claim_job();
+    ck_assert(j.attempt == 1 && j.lease_token == 2); /* a release does not count as an attempt; the token grows nevertheless */
+    OK(store_job_finish(st, j.id, j.lease_token, 300, JOB_FAILED, NULL, NULL, "{\"code\":\"diverged\"}", &err));
+    OK(store_job_get(st, j.id, &got, &err));
+    ck_assert(got.state == JOB_FAILED && !got.result);
+    ck_assert_str_eq(got.error, "{\"code\":\"diverged\"}");
+    job_row_clear(&got);
+    ck_assert_int_eq(count_events(j.id), 5);
+    ck_assert_str_eq(last_data, "{\"state\":\"failed\",\"error\":{\"code\":\"diverged\"}}");
+    job_row_clear(&j);
+    check_invariants();
+}
+END_TEST
+
+/* ---- what workers do, as a table: each row is one write under a lease ---- */
+
+static struct blob extra[2];
+static const char *job_id;
+static enum err_code do_heartbeat(int64_t token)
+{
+    bool cancel;
+
+    return store_job_heartbeat(st, job_id, token, 900, 1000, "{\"phase\":\"x\"}", &cancel, &err);
+}
+static enum err_code do_checkpoint(int64_t token)
+{
+    return store_job_publish(st, job_id, token, &(struct job_publish){ .now_ms = 900, .type = "checkpoint", .checkpoint = &extra[0] }, &err);
+}
+static enum err_code do_baseline(int64_t token)
+{
+    return store_job_publish(st, job_id, token, &(struct job_publish){ .now_ms = 900, .type = "baseline", .record = "{}", .weights = &extra[0],
+                                                                         .checkpoint = &extra[1] }, &err);
+}
+static enum err_code do_iteration(int64_t token)
+{
+    struct job_publish p = iteration(1, &extra[0], &extra[1]);
+
+    return store_job_publish(st, job_id, token, &p, &err);
+}
+static enum err_code do_succeed(int64_t token)
+{
+    return store_job_finish(st, job_id, token, 900, JOB_SUCCEEDED, "{}", &extra[0], NULL, &err);
+}
+static enum err_code do_fail(int64_t token)
+{
+    return store_job_finish(st, job_id, token, 900, JOB_FAILED, NULL, NULL, "{}", &err);
+}
+static enum err_code do_cancelled(int64_t token)
+{
+    return store_job_finish(st, job_id, token, 900, JOB_CANCELLED, NULL, NULL, NULL, &err);
+}
+static enum err_code do_release(int64_t token)
+{
+    return store_job_release(st, job_id, token, 900, &err);
+}
+static const struct { const char *name; enum err_code (*fn)(int64_t token); } writes[] = {
+    { "heartbeat", do_heartbeat }, { "checkpoint", do_checkpoint }, { "baseline", do_baseline }, { "iteration", do_iteration },
+    { "succeed", do_succeed }, { "fail", do_fail }, { "cancelled", do_cancelled }, { "release", do_release },
+};
+enum { N_WRITES = sizeof writes / sizeof writes[0] };
+
+static enum err_code dump_row(void *user, const struct db_val *col, int n_col, struct err *e)
+{
+    char *text = user;
+
+    (void)e;
+    for (int i = 0; i < n_col; i++) {
+        size_t at = strlen(text);
+
+        if (col[i].type == DB_TEXT)
+            snprintf(text + at, 4096 - at, "%s|", col[i].u.s);
+        else
+            snprintf(text + at, 4096 - at, "%lld|", col[i].type == DB_INT ? (long long)col[i].u.i : -1LL);
+    }
+    return ERR_OK;
+}
+
+/* Everything the database says of the job. */
+static void dump_rows(char *text, size_t n, const char *id)
+{
+    ck_assert_uint_eq(n, 4096);
+    *text = '\0';
+    OK(store_read(st, "SELECT * FROM jobs WHERE id = $1", ARGS(DB_S(id)), dump_row, text, &err));
+    OK(store_read(st, "SELECT * FROM iterations WHERE job = $1 ORDER BY iteration", ARGS(DB_S(id)), dump_row, text, &err));
+    OK(store_read(st, "SELECT * FROM events WHERE job = $1 ORDER BY seq", ARGS(DB_S(id)), dump_row, text, &err));
+}
+
+START_TEST(a_stale_lease_writes_nothing)
+{
+    struct job_row posted = make_job(0), old = claim_job(), now;
+    char before[4096], after[4096];
+    int requeued = 0;
+
+    OK(store_jobs_recover(st, 400, 10, &requeued, &err));
+    ck_assert_int_eq(requeued, 1);
+    job_id = posted.id;
+    extra[0] = make_blob();
+    extra[1] = make_blob();
+    for (int round = 0; round < 2; round++) { /* first nobody has it, then somebody else */
+        dump_rows(before, sizeof before, posted.id);
+        ck_assert_msg(writes[_i].fn(old.lease_token) == ERR_CONFLICT, "%s", writes[_i].name);
+        dump_rows(after, sizeof after, posted.id);
+        ck_assert_str_eq(before, after);
+        if (round == 0) {
+            now = claim_job();
+            ck_assert_int_eq(now.lease_token, old.lease_token + 1);
+        }
+    }
+    blob_discard(st, extra[0].id);
+    blob_discard(st, extra[1].id);
+    check_invariants();
+    job_row_clear(&old);
+    job_row_clear(&now);
+}
+END_TEST
+
+/* ---- cancel ---- */
+
+START_TEST(cancel_of_a_running_job)
+{
+    struct job_row posted = make_job(0), j = claim_job();
+    enum job_state now;
+    bool cancel = false;
+
+    OK(store_job_cancel(st, posted.id, 300, &now, &err));
+    ck_assert_int_eq(now, JOB_CANCELLING);
+    OK(store_job_cancel(st, posted.id, 301, &now, &err)); /* again: as it is */
+    ck_assert_int_eq(now, JOB_CANCELLING);
+    OK(store_job_heartbeat(st, j.id, j.lease_token, 310, 1000, NULL, &cancel, &err));
+    ck_assert(cancel);
+    ck_assert_int_eq(store_job_finish(st, j.id, j.lease_token, 320, JOB_SUCCEEDED, "{}", NULL, NULL, &err), ERR_CONFLICT);
+    ck_assert_int_eq(store_job_finish(st, j.id, j.lease_token, 320, JOB_FAILED, NULL, NULL, "{}", &err), ERR_CONFLICT);
+    ck_assert_int_eq(store_job_release(st, j.id, j.lease_token, 320, &err), ERR_CONFLICT);
+    OK(store_job_finish(st, j.id, j.lease_token, 330, JOB_CANCELLED, NULL, NULL, NULL, &err));
+    ck_assert_int_eq(state_now(j.id), JOB_CANCELLED);
+    ck_assert_int_eq(count_events(j.id), 4);
+    check_invariants();
+    job_row_clear(&j);
+}
+END_TEST
+
+static void *cancel_thread(void *arg)
+{
+    enum job_state now;
+    struct err e = { 0 };
+
+    return (void *)(intptr_t)store_job_cancel(st, arg, 300, &now, &e);
+}
+
+START_TEST(cancel_races_finish)
+{
+    struct model_row m = make_model(false);
+    struct dataset_row d = make_dataset();
+
+    for (int i = 0; i < 100; i++) {
+        struct job_row j = job_for(&m, &d, 0), got = { 0 };
+        void *cancelled;
+        enum err_code finished;
+        pthread_t t;
+
+        OK(store_job_add(st, &j, &err));
+        got = claim_job();
+        pthread_create(&t, NULL, cancel_thread, j.id);
+        finished = store_job_finish(st, j.id, got.lease_token, 300, JOB_SUCCEEDED, "{}", NULL, NULL, &err);
+        pthread_join(t, &cancelled);
+        if (finished == ERR_CONFLICT)
+            OK(store_job_finish(st, j.id, got.lease_token, 300, JOB_CANCELLED, NULL, NULL, NULL, &err));
+        ck_assert((finished == ERR_OK) == ((intptr_t)cancelled == ERR_CONFLICT));
+        ck_assert_int_eq(state_now(j.id), finished == ERR_OK ? JOB_SUCCEEDED : JOB_CANCELLED);
+        ck_assert_int_eq(store_job_finish(st, j.id, got.lease_token, 300, JOB_FAILED, NULL, NULL, "{}", &err), ERR_CONFLICT);
+        job_row_clear(&got);
+    }
+    check_invariants();
+}
+END_TEST
+
+/* ---- recovery ---- */
+
+START_TEST(recovery_after_a_crash)
+{
+    struct job_row running = make_job(9), j = claim_job(), cancelling = make_job(8), k = claim_job(), queued = make_job(7);
+    struct blob c = make_blob();
+    enum job_state now;
+    int requeued = -1;
+
+    job_id = j.id;
+    extra[0] = c;
+    ck_assert_int_eq(do_checkpoint(j.lease_token), ERR_OK);
+    OK(store_job_cancel(st, cancelling.id, 200, &now, &err));
+    store_reopen();
+    OK(store_jobs_recover(st, 300, 3, &requeued, &err));
+    ck_assert_int_eq(requeued, 1);
+    ck_assert_int_eq(state_now(running.id), JOB_QUEUED);
+    ck_assert_int_eq(state_now(cancelling.id), JOB_CANCELLED);
+    ck_assert_int_eq(state_now(queued.id), JOB_QUEUED);
+    job_row_clear(&j);
+    j = claim_job();
+    ck_assert_str_eq(j.id, running.id);
+    ck_assert_str_eq(j.checkpoint, c.id);
+    ck_assert_int_eq(j.attempt, 2);
+    ck_assert(blob_exists(c.id));
+    OK(store_jobs_recover(st, 300, 3, &requeued, &err));
+    job_row_clear(&j);
+    j = claim_job();
+    extra[0] = make_blob();
+    ck_assert_int_eq(do_checkpoint(j.lease_token), ERR_OK); /* deaths are counted from the last checkpoint */
+    for (int death = 1; death <= 3; death++) {
+        OK(store_jobs_recover(st, 400, 3, &requeued, &err));
+        ck_assert_int_eq(requeued, death < 3);
+        job_row_clear(&j);
+        if (death < 3)
+            j = claim_job();
+    }
+    OK(store_job_get(st, running.id, &j, &err));
+    ck_assert_int_eq(j.state, JOB_FAILED);
+    ck_assert_ptr_nonnull(strstr(j.error, "\"worker_crashed\""));
+    OK(store_jobs_recover(st, 400, 3, &requeued, &err));
+    ck_assert_int_eq(requeued, 0);
+    check_invariants();
+    job_row_clear(&j);
+    job_row_clear(&k);
+}
+END_TEST
+
+/* ---- every failure of the database and of memory ---- */
+
+static enum err_code do_add_model(int64_t token)
+{
+    struct model_row m = { .name = "x", .architecture = extra[0], .weights = extra[1], .summary = (char *)(uintptr_t)"{}" };
+
+    (void)token;
+    id_new(m.id, "mdl");
+    return store_model_add(st, &m, &err);
+}
+static char free_model[ID_LEN], free_dataset[ID_LEN], final_job[ID_LEN];
+static enum err_code do_set_weights(int64_t token)
+{
+    (void)token;
+    return store_model_set_weights(st, free_model, &extra[0], "{}", &err);
+}
+static enum err_code do_delete_model(int64_t token)
+{
+    (void)token;
+    return store_model_delete(st, free_model, &err);
+}
+static enum err_code do_set_part(int64_t token)
+{
+    struct dataset_part p[2] = { { extra[0], (char *)(uintptr_t)"{}" }, { extra[1], (char *)(uintptr_t)"{}" } };
+
+    (void)token;
+    return store_dataset_set_part(st, free_dataset, 0, &p[0], &p[1], &err);
+}
+static enum err_code do_delete_dataset(int64_t token)
+{
+    (void)token;
+    return store_dataset_delete(st, free_dataset, &err);
+}
+static enum err_code do_cancel(int64_t token)
+{
+    enum job_state now;
+
+    (void)token;
+    return store_job_cancel(st, job_id, 900, &now, &err);
+}
+static enum err_code do_delete_job(int64_t token)
+{
+    (void)token;
+    return store_job_delete(st, final_job, &err);
+}
+static enum err_code do_recover(int64_t token)
+{
+    int n;
+
+    (void)token;
+    return store_jobs_recover(st, 900, 1, &n, &err);
+}
+static enum err_code do_get(int64_t token)
+{
+    struct job_row j = { 0 };
+    enum err_code rc = store_job_get(st, job_id, &j, &err);
+
+    (void)token;
+    job_row_clear(&j);
+    return rc;
+}
+static enum err_code do_get_dataset(int64_t token)
+{
+    struct dataset_row d = { 0 };
+    enum err_code rc = store_dataset_get(st, free_dataset, &d, &err);
+
+    (void)token;
+    dataset_row_clear(&d);
+    return rc;
+}
+static enum err_code do_claim(int64_t token)
+{
+    struct job_row j = { 0 };
+    bool found;
+    enum err_code rc = store_job_claim(st, "me", 900, 1000, &j, &found, &err);
+
+    (void)token;
+    job_row_clear(&j);
+    return rc;
+}
+static const struct { const char *name; enum err_code (*fn)(int64_t token); } others[] = {
+    { "add model", do_add_model }, { "set weights", do_set_weights }, { "delete model", do_delete_model }, { "set part", do_set_part },
+    { "delete data set", do_delete_dataset }, { "cancel", do_cancel }, { "delete job", do_delete_job }, { "recover", do_recover },
+    { "get job", do_get }, { "get data set", do_get_dataset }, { "claim", do_claim },
+};
+enum { N_OTHERS = sizeof others / sizeof others[0] };
+
+/* Fails the k-th query (even _i) or the k-th allocation (odd) until the call gets through: each time an error, and nothing was changed. */
+START_TEST(faults_change_nothing)
+{
+    int at = _i / 2;
+    enum err_code (*fn)(int64_t) = at < N_WRITES ? writes[at].fn : others[at - N_WRITES].fn;
+    const char *name = at < N_WRITES ? writes[at].name : others[at - N_WRITES].name;
+    long *fail_in = _i % 2 == 0 ? &db_fail_in : &mem_fail_in;
+    struct job_row done = make_job(9), old = claim_job(), posted = make_job(5), j = claim_job();
+    char before[4096], after[4096];
+    int rows, files;
+
+    make_job(0);
+    OK(store_job_finish(st, done.id, old.lease_token, 100, JOB_SUCCEEDED, "{}", NULL, NULL, &err));
+    job_id = posted.id;
+    snprintf(final_job, sizeof final_job, "%s", done.id);
+    snprintf(free_model, sizeof free_model, "%s", make_model(false).id);
+    snprintf(free_dataset, sizeof free_dataset, "%s", make_dataset().id);
+    extra[0] = make_blob();
+    extra[1] = make_blob();
+    if (fn == do_cancelled)
+        ck_assert_int_eq(do_cancel(0), ERR_OK);
+    rows = check_invariants();
+    files = files_in_blobs();
+    dump_rows(before, sizeof before, posted.id);
+    for (long k = 1;; k++) {
+        enum err_code rc;
+        bool fired;
+
+        *fail_in = k;
+        rc = fn(j.lease_token);
+        fired = *fail_in == 0;
+        *fail_in = 0;
+        if (!fired) {
+            ck_assert_msg(rc == ERR_OK, "%s: %s", name, err.msg);
+            break;
+        }
+        ck_assert_msg(rc != ERR_OK, "%s: failure %ld went unseen", name, k);
+        ck_assert_int_eq(check_invariants(), rows);
+        ck_assert_int_eq(files_in_blobs(), files);
+        dump_rows(after, sizeof after, posted.id);
+        ck_assert_str_eq(before, after);
+    }
+    check_invariants();
+    job_row_clear(&old);
+    job_row_clear(&j);
+}
+END_TEST
+
+static void cases(Suite *s)
+{
+    TCase *tc = suite_case(s, "queue");
+
+    tcase_add_checked_fixture(tc, store_setup, store_teardown);
+    tcase_add_test(tc, claims_by_priority_then_age);
+    tcase_add_test(tc, threads_never_claim_a_job_twice);
+    tcase_add_test(tc, life_of_a_job);
+    tcase_add_test(tc, failed_and_released);
+    tcase_add_loop_test(tc, a_stale_lease_writes_nothing, 0, N_WRITES);
+    tcase_add_test(tc, cancel_of_a_running_job);
+    tcase_add_test(tc, cancel_races_finish);
+    tcase_add_test(tc, recovery_after_a_crash);
+    tcase_add_loop_test(tc, faults_change_nothing, 0, 2 * (N_WRITES + N_OTHERS));
+}
+SUITE_MAIN("queue", cases)
