@@ -38,7 +38,7 @@ void blob_new(struct store *s, char id[ID_LEN], char *path, size_t n);
 void blob_path(struct store *s, const char *id, char *path, size_t n);
 /* A path in <data>/tmp for an upload in progress; emptied at start. */
 void store_temp_path(struct store *s, char *path, size_t n);
-/* Removes a published file that no row came to name (after a failed transaction). */
+/* Removes a published file that no row came to name (after a failed transaction); one that a row names stays. */
 void blob_discard(struct store *s, const char *id);
 
 /* ---- lists: keyset pages, newest first ---- */
