@@ -14,6 +14,7 @@ struct evaluation {
     int32_t *label; /* n, or NULL */
     float *target;  /* [k][n], or NULL */
     double loss;    /* sum */
+    bool logits;    /* output is what the loss takes a softmax or sigmoid of */
     struct data_batch batch;
     double *sample; /* losses of a batch */
 };
@@ -84,6 +85,7 @@ static void run_batch(struct evaluation *v, struct exec *x, const struct net *ne
     exec_forward(x, n, false, 0);
     call.z = exec_value(x, b->node);
     b->loss->run(&call);
+    v->logits = b->from == LOSS_FROM_LOGITS && b->loss->fuses && call.z == exec_value(x, net->n_nodes - 1);
     for (int i = 0; i < n; i++)
         v->loss += v->sample[i];
     scatter(v->output, exec_value(x, net->n_nodes - 1), v->k, v->n, first, n);
@@ -110,7 +112,7 @@ enum err_code metrics_evaluate(struct metrics *m, struct exec *x, const struct n
     }
     if (rc == ERR_OK && !isfinite(v.loss))
         rc = err_set(e, ERR_DIVERGED, "the loss is not finite");
-    if (rc == ERR_OK && v.label && b->from == LOSS_FROM_LOGITS && b->node == net->n_nodes - 1)
+    if (rc == ERR_OK && v.label && v.logits)
         to_probabilities(v.output, v.k, (size_t)v.n);
     if (rc == ERR_OK)
         rc = v.label ? metrics_classify(m, view->data->n_classes, v.n, v.output, v.k, v.label, e)

@@ -11,10 +11,10 @@
 #include "core/prune.h"
 #include "core/train.h"
 
-struct stop_conf {            /* every rule looks at validation alone; NAN or 0: no such rule */
+struct stop_conf {            /* every rule looks at validation alone; NAN (target_params: 0): no such rule */
     double max_drop;          /* the contract: metric at most this much worse than the baseline (absolute) */
     double max_relative_drop; /* the same, as a share of the baseline */
-    double min_metric;        /* the metric itself at least (a metric where smaller is better: at most) this */
+    double min_metric;        /* contract too: the metric itself at least (a metric where smaller is better: at most) this */
     double target_sparsity;   /* stop when reached */
     int64_t target_params;    /* stop when at most this many non-zero params are left */
     double max_seconds;       /* of work, restarts included */
@@ -24,7 +24,7 @@ struct job_conf {
     char name[128], model[64], dataset[64]; /* model and dataset: ids that the caller resolves */
     int64_t seed, priority;
     int64_t threads; /* 0: the server's share */
-    int metric;      /* "auto|" metric_choices */
+    int metric;      /* METRIC_CHOICES: see job_metric */
     struct plug_value loss; /* absent: loss_default */
     double validation_fraction; /* carved from train when the data set has no validation split */
     struct train_conf train;    /* epochs 0 when the model came trained and the client did not ask for training */
@@ -38,6 +38,12 @@ MUST enum err_code job_conf_parse(struct job_conf *c, const json_t *doc, bool tr
 json_t *job_conf_dump(const struct job_conf *c); /* new reference: resolved, every default filled in */
 /* All that can be said before the job is queued: model fits data, loss fits, rules match, fractions leave samples. `at` is a pointer into the job. */
 MUST enum err_code job_check(const struct job_conf *c, const struct net *net, const struct dataset *d, struct err *e);
+/* The metric of contracts and early stopping. */
+enum metric job_metric(const struct job_conf *c, int n_classes);
+/* The loss that the job names, or the one that fits. */
+MUST enum err_code job_bind_loss(struct loss_binding *out, const struct job_conf *c, const struct net *net, const struct dataset *d,
+                                 struct err *e);
+enum { JOB_EVALUATION_BATCH = 512 }; /* samples */
 /* Peak bytes, mapped data excluded. */
 uint64_t job_memory(const struct job_conf *c, const struct net *net, const struct dataset *d);
 

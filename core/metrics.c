@@ -155,11 +155,14 @@ static void start(struct metrics *m, int n_classes, int n)
 enum err_code metrics_classify(struct metrics *m, int n_classes, int n, const float *p, int k, const int32_t *label, struct err *e)
 {
     size_t classes = (size_t)n_classes, size = (size_t)n;
-    struct class_count *count = mem_zalloc(classes, sizeof *count);
+    struct class_count *count;
     int64_t hits = 0, hits5 = 0;
     enum err_code rc = ERR_NOMEM;
 
     start(m, n_classes, n);
+    if (n_classes < 2 || (k != n_classes && (k != 1 || n_classes != 2)))
+        return err_set(e, ERR_INVALID, "%d outputs for %d classes", k, n_classes);
+    count = mem_zalloc(classes, sizeof *count);
     if (n_classes <= METRICS_MAX_CLASSES_CONFUSION)
         m->confusion = mem_zalloc(classes * classes, sizeof *m->confusion);
     if (!count || (n_classes <= METRICS_MAX_CLASSES_CONFUSION && !m->confusion)) {

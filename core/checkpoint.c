@@ -1,0 +1,221 @@
+/* core/checkpoint.c: a running job as one safetensors file, and back.
+ *
+ *   1. "net/<weight>" F32 and, where it has one, "mask/<weight>" U8, for every weight of the net, as the engine stores them;
+ *   2. "kept/<weight>" F32, for every weight, once there is a kept model;
+ *   3. "train/..." whatever the running training phase remembers (train.h);
+ *   4. metadata "job": the state as JSON text, with the training's position under "train". */
+#include <stdio.h>
+#include <string.h>
+
+#include "core/job_impl.h"
+#include "core/mem.h"
+
+static const char *const phase_names[] = {
+#define X(id, name) name,
+    JOB_PHASE_LIST(X)
+#undef X
+};
+
+void job_state_clear(struct job_state *s)
+{
+    json_decref(s->start);
+    json_decref(s->baseline);
+    json_decref(s->test);
+    json_decref(s->pruned);
+    json_decref(s->kept);
+    *s = (struct job_state){ 0 };
+}
+
+/* ---- state and JSON ---- */
+
+static json_t *or_null(json_t *j) { return j ? json_incref(j) : json_null(); }
+
+static json_t *state_json(const struct job_state *s)
+{
+    json_t *j = json_object(), *spent = json_array();
+    bool ok = j && spent;
+
+    for (int i = 0; i < SPENT_KINDS && ok; i++)
+        ok = json_array_append_new(spent, json_real(s->spent[i])) == 0;
+    ok = ok && report_put(j, "phase", json_string(phase_names[s->phase])) && report_put(j, "iteration", json_integer(s->iteration)) &&
+         report_put(j, "reason", json_integer(s->reason)) && report_put(j, "seconds", json_real(s->seconds)) &&
+         report_put(j, "spent", json_incref(spent)) && report_put(j, "start", or_null(s->start)) &&
+         report_put(j, "baseline", or_null(s->baseline)) && report_put(j, "test", or_null(s->test)) &&
+         report_put(j, "pruned", or_null(s->pruned)) && report_put(j, "kept_iteration", json_integer(s->kept_iteration)) &&
+         report_put(j, "kept_nonzero", json_integer((json_int_t)s->kept_nonzero)) && report_put(j, "kept", or_null(s->kept));
+    json_decref(spent);
+    if (ok)
+        return j;
+    json_decref(j);
+    return NULL;
+}
+
+static json_t *borrow_object(const json_t *j, const char *key)
+{
+    json_t *v = json_object_get(j, key);
+
+    return json_is_null(v) ? NULL : json_incref(v);
+}
+
+static enum err_code state_from_json(struct job_state *s, const json_t *j, struct err *e)
+{
+    const char *phase = json_string_value(json_object_get(j, "phase"));
+    const json_t *spent = json_object_get(j, "spent");
+    int p = 0;
+
+    while (p < JOB_PHASES && !(phase && strcmp(phase, phase_names[p]) == 0))
+        p++;
+    if (p == JOB_PHASES)
+        return err_set(e, ERR_INVALID, "checkpoint: no phase of this job");
+    *s = (struct job_state){ .phase = (enum job_phase)p,
+                             .iteration = json_integer_value(json_object_get(j, "iteration")),
+                             .reason = (enum job_reason)json_integer_value(json_object_get(j, "reason")),
+                             .seconds = json_number_value(json_object_get(j, "seconds")),
+                             .kept_iteration = json_integer_value(json_object_get(j, "kept_iteration")),
+                             .kept_nonzero = (uint64_t)json_integer_value(json_object_get(j, "kept_nonzero")) };
+    for (int i = 0; i < SPENT_KINDS; i++)
+        s->spent[i] = json_number_value(json_array_get(spent, (size_t)i));
+    s->start = borrow_object(j, "start");
+    s->baseline = borrow_object(j, "baseline");
+    s->test = borrow_object(j, "test");
+    s->pruned = borrow_object(j, "pruned");
+    s->kept = borrow_object(j, "kept");
+    if ((unsigned)s->reason >= JOB_REASONS || s->iteration < 0 || (p > PHASE_BASELINE && !(s->start && s->baseline && s->kept)) ||
+        (p > PHASE_DAMAGE && p < PHASE_FINISH && !s->pruned)) {
+        job_state_clear(s);
+        return err_set(e, ERR_INVALID, "checkpoint: its state is not whole");
+    }
+    return ERR_OK;
+}
+
+/* ---- writing ---- */
+
+static enum err_code add(struct st_writer *w, const char *group, const struct weight *weight, enum st_dtype dtype, const void *data,
+                         struct err *e)
+{
+    char name[OP_NAME_MAX + 8];
+
+    snprintf(name, sizeof name, "%s/%s", group, weight->name);
+    return st_add(w, name, dtype, &weight->info.shape, data, e);
+}
+
+static enum err_code add_arrays(const struct checkpoint *c, struct st_writer *w, struct err *e)
+{
+    enum err_code rc = ERR_OK;
+
+    for (int i = 0; i < c->net->n_weights && rc == ERR_OK; i++) {
+        const struct weight *weight = &c->net->weight[i];
+
+        rc = add(w, "net", weight, ST_F32, weight->x, e);
+        if (rc == ERR_OK && weight->mask)
+            rc = add(w, "mask", weight, ST_U8, weight->mask, e);
+        if (rc == ERR_OK && c->kept)
+            rc = add(w, "kept", weight, ST_F32, c->kept[i], e);
+    }
+    return rc;
+}
+
+enum err_code checkpoint_write(const struct checkpoint *c, struct file_out *f, struct err *e)
+{
+    struct st_writer *w = NULL;
+    json_t *meta = state_json(c->state), *strings = NULL;
+    char *text = NULL;
+    enum err_code rc = meta ? st_writer_new(&w, e) : err_set(e, ERR_NOMEM, "out of memory");
+
+    if (rc == ERR_OK)
+        rc = add_arrays(c, w, e);
+    if (rc == ERR_OK && c->trainer)
+        rc = trainer_save(c->trainer, w, meta, e);
+    if (rc == ERR_OK) {
+        text = json_dumps(meta, JSON_COMPACT);
+        strings = text ? json_object() : NULL;
+        rc = report_put(strings, "job", text ? json_string(text) : NULL) ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+    }
+    if (rc == ERR_OK)
+        rc = st_write(w, strings, f, e);
+    json_decref(strings);
+    json_decref(meta);
+    mem_free(text);
+    st_writer_free(w);
+    return rc;
+}
+
+/* ---- reading ---- */
+
+enum err_code checkpoint_open(struct checkpoint_file *c, const char *path, struct err *e)
+{
+    const char *text;
+    json_error_t why = { 0 };
+    enum err_code rc;
+
+    *c = (struct checkpoint_file){ 0 };
+    rc = file_map_open(&c->map, path, e);
+    if (rc == ERR_OK)
+        rc = st_parse(&c->st, c->map.data, c->map.len, e);
+    if (rc == ERR_OK) {
+        text = json_string_value(json_object_get(c->st.metadata, "job"));
+        c->meta = text ? json_loads(text, 0, &why) : NULL;
+        if (!c->meta)
+            rc = text && json_error_code(&why) == json_error_out_of_memory ? err_set(e, ERR_NOMEM, "out of memory")
+                                                                           : err_set(e, ERR_INVALID, "checkpoint: no state in it");
+    }
+    if (rc != ERR_OK)
+        checkpoint_close(c);
+    return rc;
+}
+
+void checkpoint_close(struct checkpoint_file *c)
+{
+    json_decref(c->meta);
+    st_file_free(&c->st);
+    file_map_close(&c->map);
+    *c = (struct checkpoint_file){ 0 };
+}
+
+/* Copies an array of the file, which must be there with this dtype and length. */
+static enum err_code fetch(const struct checkpoint_file *c, const char *group, const struct weight *w, enum st_dtype dtype, void *out,
+                           size_t bytes, struct err *e)
+{
+    char name[OP_NAME_MAX + 8];
+    const struct st_array *a;
+
+    snprintf(name, sizeof name, "%s/%s", group, w->name);
+    a = st_find(&c->st, name);
+    if (!a || a->dtype != dtype || a->bytes != bytes)
+        return err_set(e, ERR_INVALID, "checkpoint: %s does not fit the model", name);
+    memcpy(out, a->data, bytes);
+    return ERR_OK;
+}
+
+static enum err_code fetch_mask(const struct checkpoint_file *c, struct weight *w, struct err *e)
+{
+    char name[OP_NAME_MAX + 8];
+
+    snprintf(name, sizeof name, "mask/%s", w->name);
+    if (!st_find(&c->st, name)) {
+        mem_free(w->mask);
+        w->mask = NULL;
+        return ERR_OK;
+    }
+    if (!w->mask)
+        w->mask = mem_alloc(w->len);
+    if (!w->mask)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    return fetch(c, "mask", w, ST_U8, w->mask, w->len, e);
+}
+
+enum err_code checkpoint_restore(const struct checkpoint_file *c, struct net *net, float *const *kept, struct job_state *s, struct err *e)
+{
+    enum err_code rc = state_from_json(s, c->meta, e);
+
+    for (int i = 0; i < net->n_weights && rc == ERR_OK; i++) {
+        struct weight *w = &net->weight[i];
+
+        rc = fetch(c, "net", w, ST_F32, w->x, w->len * sizeof(float), e);
+        if (rc == ERR_OK)
+            rc = fetch_mask(c, w, e);
+        if (rc == ERR_OK && s->kept)
+            rc = fetch(c, "kept", w, ST_F32, kept[i], w->len * sizeof(float), e);
+    }
+    return rc;
+}

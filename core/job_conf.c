@@ -1,0 +1,177 @@
+/* core/job_conf.c: a job's configuration: its field table, what "retrain" inherits, and every check that needs no training. */
+#include "core/job.h"
+
+#include <string.h>
+
+#include "core/mem.h"
+
+#define SOME_INT 9007199254740992.0 /* 2^53: what every JSON library keeps */
+
+static const struct param stop_params[] = {
+    FIELD_REAL(struct stop_conf, max_drop, 0, 1e9, PARAM_NONE, "Contract: the metric at most this much worse than the baseline."),
+    FIELD_REAL(struct stop_conf, max_relative_drop, 0, 1e9, PARAM_NONE, "Contract: the same, as a share of the baseline's metric."),
+    FIELD_REAL(struct stop_conf, min_metric, -1e9, 1e9, PARAM_NONE,
+               "Contract: the metric at least this (a metric where smaller is better: at most)."),
+    FIELD_REAL(struct stop_conf, target_sparsity, 0, 1, PARAM_NONE, "Stop when this share of the prunable weights is zero."),
+    FIELD_INT(struct stop_conf, target_params, 0, SOME_INT, 0, "Stop when at most this many parameters are not zero; 0: no such rule."),
+    FIELD_REAL(struct stop_conf, max_seconds, 0, 1e9, PARAM_NONE, "Stop after the iteration in which this much work was done, restarts included."),
+    FIELD_BOOL(struct stop_conf, continue_on_breach, 0, "Go on to the last iteration although the contract broke."), FIELD_END
+};
+
+const struct param job_params[] = {
+    FIELD_TEXT(struct job_conf, name, "", "For people."),
+    FIELD_TEXT(struct job_conf, model, NULL, "Id of the model."),
+    FIELD_TEXT(struct job_conf, dataset, NULL, "Id of the data set."),
+    FIELD_INT(struct job_conf, seed, 0, SOME_INT, 1, "All random numbers follow from it."),
+    FIELD_INT(struct job_conf, priority, -1000, 1000, 0, "Higher runs earlier."),
+    FIELD_INT(struct job_conf, threads, 0, 1024, 0, "Threads of this job; 0: the server's share. Results do not depend on it."),
+    FIELD_CHOICE(struct job_conf, metric, METRIC_CHOICES, 0, "What contracts and early stopping look at; auto: accuracy, for regression mse."),
+    FIELD_PLUG(struct job_conf, loss, &loss_table, "", "What training minimises; absent: what fits model and data."),
+    FIELD_REAL(struct job_conf, validation_fraction, 0.001, 0.9, 0.1, "Share of train set apart when the data set has no validation split."),
+    FIELD_OBJECT(struct job_conf, train, train_params, "Before pruning. epochs is 0 by default when the model came with weights."),
+    FIELD_OBJECT(struct job_conf, prune, prune_params, "What is pruned, and when."),
+    FIELD_OBJECT(struct job_conf, retrain, train_params, "After each pruning. A field that is absent is as in train, epochs is 2."),
+    FIELD_OBJECT(struct job_conf, stop, stop_params, "When to stop, and which model is good enough: by the validation split alone."), FIELD_END
+};
+
+enum metric job_metric(const struct job_conf *c, int n_classes)
+{
+    return c->metric == 0 ? metric_default(n_classes) : (enum metric)(c->metric - 1);
+}
+
+/* ---- parse and dump ---- */
+
+/* New reference: the fields of over, those of base that over does not have, and "epochs", which is not taken from base. */
+static json_t *merged(const json_t *base, const json_t *over, int64_t epochs)
+{
+    json_t *out = json_object();
+    bool ok = out && json_object_update(out, (json_t *)base) == 0 && json_object_set_new(out, "epochs", json_integer(epochs)) == 0 &&
+              json_object_update(out, (json_t *)over) == 0;
+
+    if (ok)
+        return out;
+    json_decref(out);
+    return NULL;
+}
+
+/* doc with "train" and "retrain" filled in as far as they are objects; what is none is left for the parser to refuse. */
+static json_t *filled_in(const json_t *doc, bool trained)
+{
+    json_t *out = json_object(), *none = json_object();
+    const json_t *train = json_object_get(doc, "train"), *retrain = json_object_get(doc, "retrain");
+    bool ok = out && none && json_object_update(out, (json_t *)doc) == 0;
+
+    train = train ? train : none;
+    retrain = retrain ? retrain : none;
+    if (ok && json_is_object(train) && json_is_object(retrain))
+        ok = json_object_set_new(out, "retrain", merged(train, retrain, 2)) == 0;
+    if (ok && json_is_object(train) && trained && !json_object_get(train, "epochs"))
+        ok = json_object_set_new(out, "train", merged(none, train, 0)) == 0;
+    json_decref(none);
+    if (ok)
+        return out;
+    json_decref(out);
+    return NULL;
+}
+
+enum err_code job_conf_parse(struct job_conf *c, const json_t *doc, bool trained, struct err *e)
+{
+    json_t *all;
+    enum err_code rc;
+
+    if (!json_is_object(doc))
+        return err_set(e, ERR_INVALID, "must be an object");
+    all = filled_in(doc, trained);
+    if (!all)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    rc = params_parse(c, sizeof *c, job_params, all, e);
+    json_decref(all);
+    return rc;
+}
+
+json_t *job_conf_dump(const struct job_conf *c)
+{
+    return params_dump(job_params, c);
+}
+
+/* ---- checks against model and data ---- */
+
+/* The same shape, but for dimensions of 1; or the same numbers in a row where one side is flat. */
+static bool shapes_fit(const struct shape *a, const struct shape *b)
+{
+    int i = 0, j = 0;
+
+    if (shape_len(a) != shape_len(b))
+        return false;
+    if (a->n_d <= 1 || b->n_d <= 1)
+        return true;
+    while (i < a->n_d || j < b->n_d) {
+        if (i < a->n_d && a->d[i] == 1)
+            i++;
+        else if (j < b->n_d && b->d[j] == 1)
+            j++;
+        else if (i < a->n_d && j < b->n_d && a->d[i] == b->d[j])
+            i++, j++;
+        else
+            return false;
+    }
+    return true;
+}
+
+static enum err_code check_data(const struct job_conf *c, const struct net *net, const struct dataset *d, struct err *e)
+{
+    char want[96], have[96];
+    int n = d->split[DATA_TRAIN].n;
+    double carved = floor(c->validation_fraction * n + 0.5);
+
+    if (!shapes_fit(net_input(net), &d->shape))
+        return err_field(e, ERR_INVALID, "/dataset", "the model takes samples of shape %s, the data set has %s",
+                         shape_text(net_input(net), want, sizeof want), shape_text(&d->shape, have, sizeof have));
+    if (n < 1)
+        return err_field(e, ERR_INVALID, "/dataset", "has no train split");
+    if (d->n_classes == 1)
+        return err_field(e, ERR_INVALID, "/dataset", "has one class only");
+    if (d->split[DATA_VALIDATION].n == 0 && !(carved >= 1 && carved < n))
+        return err_field(e, ERR_INVALID, "/validation_fraction", "leaves %.0f of %d samples for validation", carved, n);
+    return ERR_OK;
+}
+
+enum err_code job_bind_loss(struct loss_binding *out, const struct job_conf *c, const struct net *net, const struct dataset *d, struct err *e)
+{
+    const struct loss *loss = c->loss.plug ? (const struct loss *)(const void *)c->loss.plug : loss_default(net, d->n_classes);
+    enum err_code rc = loss_bind(out, loss, net, d->n_classes, d->n_target, e);
+
+    return rc == ERR_OK ? rc : err_at(e, rc, "%s", c->loss.plug ? "/loss" : "/model");
+}
+
+enum err_code job_check(const struct job_conf *c, const struct net *net, const struct dataset *d, struct err *e)
+{
+    struct pruner *p = NULL;
+    struct loss_binding loss;
+    enum err_code rc = check_data(c, net, d, e);
+
+    if (rc == ERR_OK)
+        rc = job_bind_loss(&loss, c, net, d, e);
+    if (rc == ERR_OK && !metric_fits(job_metric(c, d->n_classes), d->n_classes))
+        rc = err_field(e, ERR_INVALID, "/metric", "%s is no metric of a %s", metric_name(job_metric(c, d->n_classes)),
+                       d->n_classes ? "classification" : "regression");
+    if (rc == ERR_OK) {
+        rc = pruner_new(&p, &c->prune, net, (uint64_t)c->seed, e);
+        rc = rc == ERR_OK ? rc : err_at(e, rc, "/prune");
+    }
+    pruner_free(p);
+    return rc;
+}
+
+/* The parts that stand at the same time: the net and the kept model, the larger of the two training phases, an evaluation, the pruner. */
+uint64_t job_memory(const struct job_conf *c, const struct net *net, const struct dataset *d)
+{
+    struct net_size size;
+    uint64_t train = train_memory(net, &c->train), retrain = train_memory(net, &c->retrain), k = shape_len(net_output(net)), samples = 0;
+
+    net_count(net, &size);
+    for (int s = 0; s < DATA_SPLITS; s++)
+        samples = (uint64_t)d->split[s].n > samples ? (uint64_t)d->split[s].n : samples;
+    return 3 * 4 * size.params + 9 * size.weights + (train > retrain ? train : retrain) + net_memory(net, JOB_EVALUATION_BATCH, false) +
+           samples * (k * 4 + 32);
+}

@@ -1,0 +1,76 @@
+/* core/job_impl.h: what the files of a running job share (job.c, checkpoint.c, report.c). */
+#ifndef CORE_JOB_IMPL_H
+#define CORE_JOB_IMPL_H
+
+#include "core/job.h"
+
+/* The cycle. Each phase is one row in job.c, and a name in checkpoints. */
+#define JOB_PHASE_LIST(X) \
+    X(TRAIN, "train") X(BASELINE, "baseline") X(PRUNE, "prune") X(DAMAGE, "damage") X(RETRAIN, "retrain") X(RECOVERY, "recovery") \
+    X(FINISH, "finish") X(DONE, "done")
+#define X(id, name) PHASE_##id,
+enum job_phase { JOB_PHASE_LIST(X) JOB_PHASES };
+#undef X
+
+/* Why a job ended: slug (stable, part of the HTTP API), sentence. The first rule that holds is given. */
+#define JOB_REASON_LIST(X) \
+    X(NONE, "", "") \
+    X(CONTRACT, "contract_broken", "the metric left what the contract allows") \
+    X(SPARSITY, "target_reached", "the sparsity to stop at was reached") \
+    X(PARAMS, "target_params_reached", "the number of non-zero parameters to stop at was reached") \
+    X(SECONDS, "time_spent", "the seconds of work were spent") \
+    X(ITERATIONS, "iterations_done", "all iterations were done")
+#define X(id, slug, text) REASON_##id,
+enum job_reason { JOB_REASON_LIST(X) JOB_REASONS };
+#undef X
+
+enum job_spent { SPENT_TRAIN, SPENT_SCORE, SPENT_RETRAIN, SPENT_EVALUATE, SPENT_KINDS };
+
+/* Everything that a checkpoint must hold besides arrays: it travels as JSON. */
+struct job_state {
+    enum job_phase phase;         /* to be run next, or running */
+    int64_t iteration;            /* 0 until the first pruning */
+    enum job_reason reason;
+    double seconds;               /* of work, restarts included */
+    double spent[SPENT_KINDS];    /* in this iteration, in seconds */
+    json_t *start;                /* pruner_save; NULL before the baseline */
+    json_t *baseline, *test;      /* metrics of the baseline on validation and test (null without one) */
+    json_t *pruned;               /* metrics of this iteration after pruning */
+    int64_t kept_iteration;       /* the model that would be the result now; 0: the baseline */
+    uint64_t kept_nonzero;
+    json_t *kept;                 /* its metrics */
+};
+void job_state_clear(struct job_state *s);
+
+/* core/checkpoint.c */
+struct checkpoint {
+    const struct net *net;
+    float *const *kept;           /* weights of the kept model, as in net->weight; NULL: none yet */
+    const struct trainer *trainer;/* NULL: no training phase is running */
+    const struct job_state *state;
+};
+MUST enum err_code checkpoint_write(const struct checkpoint *c, struct file_out *f, struct err *e);
+/* A checkpoint being read: the trainer's part is wanted later than the rest. */
+struct checkpoint_file {
+    struct file_map map;
+    struct st_file st;
+    json_t *meta;
+};
+MUST enum err_code checkpoint_open(struct checkpoint_file *c, const char *path, struct err *e);
+void checkpoint_close(struct checkpoint_file *c); /* zeroed and closed ones are legal */
+/* Weights, masks, kept weights (arrays of the caller) and state. ERR_INVALID when they do not fit the net. */
+MUST enum err_code checkpoint_restore(const struct checkpoint_file *c, struct net *net, float *const *kept, struct job_state *s,
+                                      struct err *e);
+
+/* core/report.c: all return a new reference, or NULL when memory is short. */
+/* Adds a field; false when memory is short. Takes v. */
+bool report_put(json_t *object, const char *key, json_t *v);
+/* Sparsity, counts, layers and bytes; file_bytes: of the net's safetensors file. */
+json_t *report_size(const struct net *net, uint64_t file_bytes);
+/* Median time of a forward pass, microseconds, on one thread. */
+struct latency { double batch_1, batch_128; };
+MUST enum err_code report_measure(struct latency *out, struct net *net, bool (*stop)(void *user), void *user, struct err *e);
+json_t *report_latency(const struct latency *l);
+double report_clock(void); /* seconds, monotonic */
+
+#endif
