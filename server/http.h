@@ -1,8 +1,9 @@
 /* server/http.h: the HTTP transport. Only http*.c know libmicrohttpd; handlers (api/) see requests and replies, and are tested without sockets.
  *
- * The dispatcher does, in this order: header guard (request smuggling), path (404), method (405 with Allow), size (413), content encoding (415),
- * body (streamed to a buffer or, hashed, to a file), JSON syntax and limits (400), handler, error code -> problem document. Routes marked SLOW run
- * on their own few threads while the connection is suspended, so that they hold up nobody. */
+ * The dispatcher does, in this order: header guard (request smuggling), path (404), method (405 with Allow), query (422), size (413), content encoding
+ * and type (415), body (streamed to a buffer or, hashed, to a file), JSON syntax and limits (400), handler, error code -> problem document. All that can
+ * be refused without the body is refused before it is read. Routes marked SLOW, and all that take a file, run on their own few threads while the
+ * connection is suspended, so that they hold up nobody. */
 #ifndef SERVER_HTTP_H
 #define SERVER_HTTP_H
 
@@ -14,7 +15,7 @@ struct app; /* what handlers work on: api/api.h */
 
 enum { REQ_MAX_ARGS = 4 };
 struct req {
-    const char *method, *path;
+    const char *method, *path;     /* path: as it came, without the query */
     const char *arg[REQ_MAX_ARGS]; /* the {parts} of the path, decoded, in order; ids are checked by handlers */
     const json_t *body;            /* BODY_JSON: parsed, NULL when empty and the route allows it */
     const char *body_path;         /* BODY_FILE: the upload, a temporary file; removed after the handler unless it renamed it */
@@ -22,31 +23,35 @@ struct req {
     const char *body_hash;         /* sha256, hex */
     const char *content_type;      /* lower case, without parameters; "" when absent */
     char request_id[40];
-    /* Query parameter by name, decoded; NULL: absent. */
+    /* Query parameter by name, decoded; NULL: absent. Only names that the route lists get as far as the handler, each once. */
     const char *(*query)(const struct req *rq, const char *name);
+    /* Request header by name; NULL: absent. */
     const char *(*header)(const struct req *rq, const char *name);
     void *transport;
 };
 struct reply {
-    int status;           /* 200 unless set */
-    json_t *json;         /* owned; or */
-    char *text;           /* owned (mem_free), with content_type; or */
-    int fd;               /* -1 unless a file is sent: owned; with content_type */
+    int status;            /* 200 unless set */
+    json_t *json;          /* owned; or */
+    char *text;            /* owned (mem_free), with content_type; or */
+    int fd;                /* -1 unless a file is sent: owned; with content_type */
     uint64_t fd_bytes;
     const char *content_type;
-    char location[160];   /* "" : none */
+    char location[160];    /* "" : none */
     char disposition[200]; /* Content-Disposition, "" : none */
-    char etag[80];
+    char etag[80];         /* without quotes, "" : none; If-None-Match then gets 304 */
+    char allow[64];        /* of a 405 */
+    int retry_after;       /* seconds, of a 503; 0: none */
 };
 typedef enum err_code handler(struct app *app, const struct req *rq, struct reply *rp, struct err *e);
 
 enum route_flags { BODY_JSON = 1, BODY_FILE = 2, BODY_OPTIONAL = 4, SLOW = 8 };
 struct route {
-    const char *method, *path; /* "/v1/jobs/{id}/cancel" */
+    const char *method, *path; /* "/v1/jobs/{id}/cancel"; HEAD is served where GET is */
     unsigned flags;
     uint64_t max_body;         /* bytes; 0: none is taken. HTTP_MAX_UPLOAD: the configured limit */
-    size_t max_tokens;         /* BODY_JSON: see json_guard; 0: 10,000 */
+    const char *query;         /* names of the query parameters it takes, "limit after"; NULL: none */
     handler *fn;
+    handler *before;           /* BODY_FILE, may be NULL: refuses early, before the body is read; must be quick */
 };
 #define HTTP_MAX_UPLOAD UINT64_MAX
 
@@ -55,17 +60,21 @@ struct http_conf {
     const struct route *routes;    /* ends with a NULL method */
     struct app *app;
     uint64_t max_upload;
-    int max_connections, threads;  /* of the transport; 0: 4 */
-    /* Where an upload goes while it arrives; may refuse (disk floor). */
+    int max_connections, threads;  /* 0: 512; of the transport, 0: 4 */
+    /* Where an upload goes while it arrives; may refuse (disk floor). declared: 0 when the client does not say. */
     enum err_code (*temp_path)(void *user, char *path, size_t n, uint64_t declared_bytes, struct err *e);
     /* Makes the problem document of an error: api/problem.c. New reference; sets *status. */
     json_t *(*problem)(const struct err *e, const struct req *rq, int *status);
     void *user;
+    /* Deadlines, each 0: the default. A request's headers must be there headers_ms after the client connected (10 s) or idle_ms after its
+     * request before (60 s); a body must have come at upload_rate bytes/s (1024) on average once upload_ms (30 s) have passed. */
+    int headers_ms, idle_ms, upload_ms, upload_rate;
 };
 struct http;
 MUST enum err_code http_start(struct http **out, const struct http_conf *c, struct err *e);
 int http_port(const struct http *h);
-/* Quiesces, waits up to grace_ms for requests under way, stops, frees. NULL is legal. */
+/* Quiesces, waits up to grace_ms for requests under way, stops, frees. A SLOW handler that runs is waited for, however long it takes; those that
+ * still queue get 503. NULL is legal. */
 void http_stop(struct http *h, int grace_ms);
 
 /* The dispatcher without sockets, for tests and fuzzers: method, target ("/v1/jobs?limit=3"), body (may be NULL). The reply is filled as a client would
@@ -73,5 +82,9 @@ void http_stop(struct http *h, int grace_ms);
 void http_call(const struct http_conf *c, const char *method, const char *target, const char *content_type, const void *body, size_t n,
                struct reply *out);
 void reply_clear(struct reply *r);
+
+/* What this process has answered, for /metrics: once per route (template; "unmatched") and status. */
+struct http_count { const char *method, *route; int status; uint64_t n, ms; };
+void http_counts(void (*fn)(void *user, const struct http_count *c), void *user);
 
 #endif

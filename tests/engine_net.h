@@ -2,11 +2,21 @@
 #ifndef TESTS_ENGINE_NET_H
 #define TESTS_ENGINE_NET_H
 
-#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/loss.h"
 #include "core/rng.h"
+
+/* For tests and benchmarks alike, so without libcheck. */
+static inline void net_must(enum err_code rc, const char *what, const struct err *e)
+{
+    if (rc == ERR_OK)
+        return;
+    fprintf(stderr, "%s: %s %s\n", what, e->at, e->msg);
+    abort();
+}
 
 /* Adds op with options as JSON text ("" = defaults); in -1: none. Returns the node. */
 static inline int net_with(struct net *net, const char *op, const char *options, const char *layer, int in, int in2)
@@ -16,9 +26,9 @@ static inline int net_with(struct net *net, const char *op, const char *options,
     struct err e = { 0 };
     int inputs[2] = { in, in2 }, index;
 
-    ck_assert_msg(params_parse(conf.conf, conf.plug->conf_size, conf.plug->params, json, &e) == ERR_OK, "%s %s", e.at, e.msg);
+    net_must(params_parse(conf.conf, conf.plug->conf_size, conf.plug->params, json, &e), options, &e);
     json_decref(json);
-    ck_assert_msg(net_add(net, op_of(conf.plug), &conf, layer, inputs, 1 + (in2 >= 0), &index, &e) == ERR_OK, "%s: %s", layer, e.msg);
+    net_must(net_add(net, op_of(conf.plug), &conf, layer, inputs, 1 + (in2 >= 0), &index, &e), layer, &e);
     return index;
 }
 
@@ -26,8 +36,9 @@ static inline struct net *net_of(int features)
 {
     struct net *net;
     struct shape shape = { 1, { features } };
+    struct err e = { 0 };
 
-    ck_assert_int_eq(net_new(&net, &shape, NULL), ERR_OK);
+    net_must(net_new(&net, &shape, &e), "input", &e);
     return net;
 }
 

@@ -1,0 +1,227 @@
+/* core/train_state.c: a trainer's memory: made, saved to a checkpoint, loaded from one, counted. Arrays in a checkpoint are named
+ * "train/slot0/dense/kernel", "train/best/dense/kernel"; they are read back bit by bit, infinities included. */
+#include "core/train_state.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/mem.h"
+
+enum { CHUNK_MAX = 1024, EVAL_N = 256, RANGE = 16384 };
+
+/* ---- making ---- */
+
+static bool new_slots(struct trainer *t)
+{
+    const struct net *net = t->in.net;
+
+    t->slot = mem_zalloc((size_t)net->n_weights * OPTIM_MAX_SLOTS, sizeof *t->slot);
+    if (!t->slot)
+        return false;
+    for (int w = 0; w < net->n_weights; w++)
+        for (int k = 0; net->weight[w].info.trainable && k < t->optimizer->n_slots; k++) {
+            float *slot = mem_vector(net->weight[w].len);
+
+            t->slot[w * OPTIM_MAX_SLOTS + k] = slot;
+            if (!slot)
+                return false;
+        }
+    return true;
+}
+
+static bool new_best(struct trainer *t)
+{
+    const struct net *net = t->in.net;
+
+    if (!t->eval || !t->in.conf->early_stopping.restore_best)
+        return true;
+    t->best_weight = mem_zalloc((size_t)net->n_weights, sizeof *t->best_weight);
+    for (int w = 0; t->best_weight && w < net->n_weights; w++) {
+        t->best_weight[w] = mem_vector(net->weight[w].len);
+        if (!t->best_weight[w])
+            return false;
+    }
+    return t->best_weight != NULL;
+}
+
+static bool new_ranges(struct trainer *t)
+{
+    const struct net *net = t->in.net;
+    size_t n = 0;
+
+    for (int w = 0; w < net->n_weights; w++)
+        n += net->weight[w].info.trainable ? (net->weight[w].len + RANGE - 1) / RANGE : 0;
+    t->range = mem_alloc(n * sizeof *t->range);
+    t->partial = mem_alloc(n * sizeof *t->partial);
+    if (!t->range || !t->partial)
+        return false;
+    for (int w = 0; w < net->n_weights; w++)
+        for (size_t at = 0; net->weight[w].info.trainable && at < net->weight[w].len; at += RANGE)
+            t->range[t->n_ranges++] = (struct train_range){ w, at, net->weight[w].len - at < RANGE ? net->weight[w].len - at : RANGE };
+    return true;
+}
+
+static bool new_scratch(struct trainer *t)
+{
+    const struct data_view *v = &t->in.views->train;
+
+    t->label = mem_alloc((size_t)t->chunk * sizeof *t->label);
+    t->target = mem_alloc((size_t)t->chunk * (size_t)v->data->n_target * sizeof *t->target);
+    t->sample = mem_alloc((size_t)t->chunk * sizeof *t->sample);
+    if (!t->optimizer->full_batch)
+        t->order = mem_alloc((size_t)v->n * sizeof *t->order);
+    return t->label && t->target && t->sample && (t->order || t->optimizer->full_batch) && (t->fused || new_ranges(t));
+}
+
+static enum err_code new_parts(struct trainer *t, struct err *e)
+{
+    const struct trainer_in *in = &t->in;
+    enum err_code rc = exec_new(&t->exec, in->net, t->chunk, true, in->seed, in->team, e);
+
+    if (rc == ERR_OK && in->conf->early_stopping.patience > 0)
+        rc = exec_new(&t->eval, in->net, EVAL_N, false, in->seed, in->team, e);
+    if (rc == ERR_OK && !(new_slots(t) && new_best(t) && new_scratch(t)))
+        rc = err_set(e, ERR_NOMEM, "out of memory");
+    return rc;
+}
+
+enum err_code trainer_new(struct trainer **out, const struct trainer_in *in, struct err *e)
+{
+    const struct train_conf *conf = in->conf;
+    int n = in->views->train.n;
+    struct trainer *t;
+    enum err_code rc;
+
+    *out = NULL;
+    if (n == 0)
+        return err_set(e, ERR_INVALID, "there are no samples to train on");
+    if (conf->early_stopping.patience > 0 && in->views->validation.n == 0)
+        return err_field(e, ERR_INVALID, "/early_stopping/patience", "early stopping needs validation samples, and there are none");
+    t = mem_zalloc(1, sizeof *t);
+    if (!t)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    t->in = *in;
+    t->optimizer = (const struct optimizer *)(const void *)conf->optimizer.plug;
+    t->schedule = (const struct lr_schedule *)(const void *)conf->learning_rate_schedule.plug;
+    t->batch_size = t->optimizer->full_batch || conf->batch_size > n ? n : (int)conf->batch_size;
+    t->chunk = t->optimizer->full_batch && n > CHUNK_MAX ? CHUNK_MAX : t->batch_size;
+    t->steps_per_epoch = (n + t->batch_size - 1) / t->batch_size;
+    t->fused = !t->optimizer->full_batch && isnan(conf->clip_norm);
+    t->order_epoch = -1;
+    rc = new_parts(t, e);
+    if (rc == ERR_OK)
+        *out = t;
+    else
+        trainer_free(t);
+    return rc;
+}
+
+static void free_arrays(float **a, int n)
+{
+    for (int i = 0; a && i < n; i++)
+        mem_free(a[i]);
+    mem_free(a);
+}
+
+void trainer_free(struct trainer *t)
+{
+    if (!t)
+        return;
+    free_arrays(t->slot, t->in.net->n_weights * OPTIM_MAX_SLOTS);
+    free_arrays(t->best_weight, t->in.net->n_weights);
+    exec_free(t->exec);
+    exec_free(t->eval);
+    mem_free(t->order);
+    mem_free(t->label);
+    mem_free(t->target);
+    mem_free(t->sample);
+    mem_free(t->range);
+    mem_free(t->partial);
+    mem_free(t);
+}
+
+uint64_t train_memory(const struct net *net, const struct train_conf *conf)
+{
+    const struct optimizer *o = (const struct optimizer *)(const void *)conf->optimizer.plug;
+    bool stops = conf->early_stopping.patience > 0;
+    int chunk = o->full_batch ? CHUNK_MAX : (int)conf->batch_size;
+    uint64_t bytes = net_memory(net, chunk, true) + (stops ? net_memory(net, EVAL_N, false) : 0);
+
+    for (int w = 0; w < net->n_weights; w++)
+        bytes += net->weight[w].len * sizeof(float) *
+                 ((net->weight[w].info.trainable ? (uint64_t)o->n_slots : 0) + (stops && conf->early_stopping.restore_best));
+    return bytes + (uint64_t)chunk * (sizeof(double) + sizeof(int32_t) + sizeof(float) * shape_len(net_output(net)));
+}
+
+/* ---- checkpoints ---- */
+
+/* Calls fn for every array of the state, in a fixed order, until one fails. */
+typedef enum err_code array_fn(void *ctx, const char *name, const struct shape *shape, float *x, struct err *e);
+
+static enum err_code each_array(const struct trainer *t, array_fn *fn, void *ctx, struct err *e)
+{
+    enum err_code rc = ERR_OK;
+    char name[OP_NAME_MAX + 24];
+
+    for (int w = 0; w < t->in.net->n_weights && rc == ERR_OK; w++) {
+        const struct weight *weight = &t->in.net->weight[w];
+
+        for (int k = 0; k < OPTIM_MAX_SLOTS && rc == ERR_OK; k++) {
+            float *slot = t->slot[w * OPTIM_MAX_SLOTS + k];
+
+            snprintf(name, sizeof name, "train/slot%d/%s", k, weight->name);
+            rc = slot ? fn(ctx, name, &weight->info.shape, slot, e) : ERR_OK;
+        }
+        snprintf(name, sizeof name, "train/best/%s", weight->name);
+        if (rc == ERR_OK && t->best_weight && t->has_best)
+            rc = fn(ctx, name, &weight->info.shape, t->best_weight[w], e);
+    }
+    return rc;
+}
+
+static enum err_code save_array(void *ctx, const char *name, const struct shape *shape, float *x, struct err *e)
+{
+    return st_add(ctx, name, ST_F32, shape, x, e);
+}
+
+enum err_code trainer_save(const struct trainer *t, struct st_writer *w, json_t *meta, struct err *e)
+{
+    /* Jansson prints reals with 17 digits: both are finite and come back to the last bit */
+    json_t *state = json_pack("{s:I, s:I, s:f, s:b, s:b, s:f, s:I}", "epoch", (json_int_t)t->epoch, "batch", (json_int_t)t->batch, "loss_sum",
+                              t->loss_sum, "finished", (int)t->finished, "has_best", (int)t->has_best, "best", t->best, "wait",
+                              (json_int_t)t->wait);
+
+    if (json_object_set_new(meta, "train", state) != 0)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    return each_array(t, save_array, w, e);
+}
+
+static enum err_code load_array(void *ctx, const char *name, const struct shape *shape, float *x, struct err *e)
+{
+    const struct st_array *a = st_find(ctx, name);
+
+    if (!a || a->dtype != ST_F32 || !shape_equal(&a->shape, shape))
+        return err_set(e, ERR_INVALID, "the checkpoint has no \"%s\" of this shape", name);
+    memcpy(x, a->data, shape_len(shape) * sizeof *x);
+    return ERR_OK;
+}
+
+enum err_code trainer_load(struct trainer *t, const struct st_file *f, const json_t *meta, struct err *e)
+{
+    json_int_t epoch, batch, wait;
+    int finished, has_best;
+
+    if (json_unpack((json_t *)meta, "{s:{s:I, s:I, s:F, s:b, s:b, s:F, s:I}}", "train", "epoch", &epoch, "batch", &batch, "loss_sum",
+                    &t->loss_sum, "finished", &finished, "has_best", &has_best, "best", &t->best, "wait", &wait) != 0)
+        return err_field(e, ERR_INVALID, "/train", "the checkpoint has no position of a training");
+    if (epoch < 0 || epoch >= t->in.conf->epochs + finished || batch < 0 || batch > t->steps_per_epoch || wait < 0)
+        return err_field(e, ERR_INVALID, "/train", "the checkpoint's position, epoch %lld, batch %lld, is not in this training",
+                         (long long)epoch, (long long)batch);
+    t->epoch = epoch;
+    t->batch = batch;
+    t->wait = wait;
+    t->finished = finished;
+    t->has_best = has_best;
+    t->order_epoch = -1;
+    return each_array(t, load_array, (void *)f, e);
+}

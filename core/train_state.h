@@ -1,0 +1,43 @@
+/* core/train_state.h: what a trainer is made of; for core/train*.c alone. */
+#ifndef CORE_TRAIN_STATE_H
+#define CORE_TRAIN_STATE_H
+
+#include "core/train.h"
+
+/* Numbers first .. first+n-1 of weight w. */
+struct train_range { int w; size_t first, n; };
+
+struct trainer {
+    struct trainer_in in;
+    const struct optimizer *optimizer;
+    const struct lr_schedule *schedule;
+    struct exec *exec, *eval; /* eval: NULL without early stopping */
+    int batch_size;           /* samples per step */
+    int chunk;                /* samples per forward and backward: batch_size, or less of a full batch */
+    int64_t steps_per_epoch;
+    bool fused;               /* the optimizer follows each piece of gradient at once */
+
+    /* The state that a checkpoint holds. */
+    int64_t epoch, batch;     /* steps done: epoch * steps_per_epoch + batch; batch may be steps_per_epoch: the epoch's end is still to do */
+    double loss_sum;          /* over the samples of this epoch so far */
+    bool finished;
+    bool has_best;
+    double best;              /* monitored value, finite */
+    int64_t wait;             /* epochs since then */
+    float **slot;             /* [n_weights * OPTIM_MAX_SLOTS], NULL where there is none */
+    float **best_weight;      /* [n_weights] of the best epoch; NULL: not to be restored */
+
+    /* Scratch. */
+    int64_t order_epoch;      /* whose order it is; -1: none */
+    uint32_t *order;          /* [train.n]; NULL: a full batch needs none */
+    int32_t *label;           /* [chunk] */
+    float *target;            /* [n_target][chunk] */
+    double *sample;           /* [chunk] losses */
+    int n_ranges;             /* not fused: the learned numbers in ranges of fixed length */
+    struct train_range *range;
+    double *partial;          /* [n_ranges] sums of squares */
+    double lr;                /* of this step */
+    float scale;              /* of this step's gradient */
+};
+
+#endif
