@@ -48,7 +48,8 @@ enum err_code data_convert(const char *upload_path, enum data_part part, const s
                                                           : DATA_KIND_CLASSES;
 
     if (part == DATA_TABLE)
-        return err_set(e, ERR_UNSUPPORTED, "CSV is not read yet");
+        return data_csv_convert(upload_path, conf, (const char *const[2]){ features_path, labels_path }, max_bytes,
+                                (struct data_file_info *const[2]){ features, labels }, e);
     return data_idx_convert(upload_path, kind, part == DATA_FEATURES ? features_path : labels_path, max_bytes,
                             part == DATA_FEATURES ? features : labels, e);
 }
@@ -68,7 +69,7 @@ static enum err_code check_columns(const json_t *ours, const json_t *train, stru
         const json_t *a = json_array_get(ours, i), *b = json_array_get(train, i);
 
         if (!json_equal(a, b))
-            return err_set(e, ERR_INVALID, "feature column %zu is \"%.80s\", but \"%.80s\" in the train split", i, json_string_value(a),
+            return err_set(e, ERR_INVALID, "column \"%.80s\" stands where the train split has \"%.80s\"", json_string_value(a),
                            json_string_value(b));
     }
     return ERR_OK;

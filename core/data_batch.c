@@ -1,14 +1,14 @@
 /* core/data_batch.c: which samples a job looks at, and mini-batches of them.
  *
  * A batch is transposed to [features][n] in tiles of TILE_F features by TILE_N samples, whose sizes do not depend on the threads. Within a
- * tile 16 samples at a time go through a small block that stays in the first cache: bytes are moved there one by one, then scaled and
- * stored as whole vectors. */
+ * tile 16 samples by 16 features at a time are transposed in registers, then scaled and stored as whole vectors. */
 #include <math.h>
 #include <string.h>
 
 #include "core/data.h"
 #include "core/mem.h"
 #include "core/rng.h"
+#include "core/simd.h"
 
 /* ---- views ---- */
 
@@ -153,7 +153,7 @@ void data_views_free(struct data_views *v)
 
 /* ---- mini-batches ---- */
 
-enum { TILE_F = 64, TILE_N = 256, LANES = 16, SMALL = 1 << 14 /* numbers: below, waking the team costs more than it brings */ };
+enum { TILE_F = 128, TILE_N = 256, LANES = 16, SMALL = 1 << 14 /* numbers: below, waking the team costs more than it brings */ };
 
 struct gather {
     const struct data_view *v;
@@ -167,23 +167,45 @@ static uint32_t sample_at(const struct data_view *v, const uint32_t *order, int 
     return v->index[order ? order[i] : (uint32_t)i];
 }
 
-/* 16 samples, n_f features from f on, to rows of x that are ld apart; only the first n_s samples exist (the others repeat the last). */
+/* Rows of 16 to columns of 16: four rounds of interleaving a[i] with a[i + 8] put bit k of a place where bit k + 4 was. */
+#define LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define HIGH(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#define TRANSPOSE_ROUND(to, from) \
+    for (int i = 0; i < LANES / 2; i++) { \
+        to[2 * i] = LOW(from[i], from[i + LANES / 2]); \
+        to[2 * i + 1] = HIGH(from[i], from[i + LANES / 2]); \
+    }
+
+/* 16 samples, n_f features of them, to rows of x that are ld apart; only the first n_s samples exist (the others repeat the last). */
 #define GATHER_BLOCK(name, type) \
-    static void name(float *restrict x, size_t ld, const type *const p[LANES], const float *restrict center, \
-                     const float *restrict scale, int n_f, int n_s) \
+    typedef type name##_row __attribute__((vector_size(LANES * sizeof(type)))); \
+    SIMD static void name(float *restrict x, size_t ld, const type *const p[LANES], const float *restrict center, \
+                          const float *restrict scale, int n_f, int n_s) \
     { \
-        type block[TILE_F][LANES]; \
-        for (int j = 0; j < LANES; j++) \
-            for (int i = 0; i < n_f; i++) \
-                block[i][j] = p[j][i]; \
-        for (int i = 0; i < n_f; i++) { \
-            float row[LANES]; \
-            for (int j = 0; j < LANES; j++) \
-                row[j] = ((float)block[i][j] - center[i]) * scale[i]; \
-            if (n_s == LANES) \
-                memcpy(x + (size_t)i * ld, row, sizeof row); \
-            else \
-                memcpy(x + (size_t)i * ld, row, (size_t)n_s * sizeof *row); \
+        for (int f = 0; f < n_f; f += LANES) { \
+            int rows = n_f - f < LANES ? n_f - f : LANES; \
+            name##_row a[LANES], b[LANES]; \
+            if (rows == LANES) { \
+                for (int j = 0; j < LANES; j++) \
+                    memcpy(&a[j], p[j] + f, sizeof a[j]); \
+                TRANSPOSE_ROUND(b, a) \
+                TRANSPOSE_ROUND(a, b) \
+                TRANSPOSE_ROUND(b, a) \
+                TRANSPOSE_ROUND(a, b) \
+            } else { \
+                for (int i = 0; i < rows; i++) \
+                    for (int j = 0; j < LANES; j++) \
+                        a[i][j] = p[j][f + i]; \
+            } \
+            for (int i = 0; i < rows; i++) { \
+                float row[LANES]; \
+                for (int j = 0; j < LANES; j++) \
+                    row[j] = ((float)a[i][j] - center[f + i]) * scale[f + i]; \
+                if (n_s == LANES) \
+                    memcpy(x + (size_t)(f + i) * ld, row, sizeof row); \
+                else \
+                    memcpy(x + (size_t)(f + i) * ld, row, (size_t)n_s * sizeof *row); \
+            } \
         } \
     }
 GATHER_BLOCK(gather_u8, uint8_t)

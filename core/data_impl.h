@@ -63,8 +63,29 @@ uint64_t input_size(const struct input *in);   /* of a plain file; UINT64_MAX: n
 /* data_idx.c: kind FEATURES, CLASSES or TARGETS. */
 MUST enum err_code data_idx_convert(const char *upload, enum data_kind kind, const char *path, uint64_t max_bytes,
                                     struct data_file_info *info, struct err *e);
-/* data_csv.c */
+/* data_csv.c: a table to paths[0] features and paths[1] labels. */
 MUST enum err_code data_csv_convert(const char *upload, const struct data_conf *conf, const char *const paths[2], uint64_t max_bytes,
                                     struct data_file_info *const info[2], struct err *e);
+
+/* data_csv_scan.c: the cells of a CSV file (RFC 4180: quotes, doubled quotes and line ends inside them; LF or CRLF; a UTF-8 BOM). Blanks
+ * around a cell without quotes are dropped, empty lines passed over. */
+enum { CSV_CELL_MAX = 4096 };
+struct csv;
+struct csv_cell {
+    const char *text; /* NUL at the end, none inside; NULL: the file is at its end */
+    size_t len;
+    uint64_t line; /* where it begins, from 1 */
+    int column;    /* from 0 */
+    bool last;     /* of its row */
+};
+MUST enum err_code csv_open(struct csv **out, const char *path, char delimiter, uint64_t max_bytes, struct err *e);
+void csv_close(struct csv *c);
+/* The next cell, valid until the next call. */
+MUST enum err_code csv_next(struct csv *c, struct csv_cell *cell, struct err *e);
+
+enum csv_number { CSV_NUMBER, CSV_EMPTY, CSV_TEXT, CSV_NOT_FINITE, CSV_RANGE, CSV_NUMBERS };
+extern const char *const csv_number_text[CSV_NUMBERS]; /* what is wrong: "is not a number" */
+/* A decimal number (no hex, no inf, no nan) that a float can hold. */
+enum csv_number csv_number(const char *text, double *out);
 
 #endif

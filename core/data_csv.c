@@ -1,0 +1,467 @@
+/* core/data_csv.c: a CSV table to features and labels.
+ *
+ * The file is read twice. The first pass checks every cell and learns what the compact files need to know before their first number: rows,
+ * columns, the classes, whether all features are bytes. The second one writes. So memory holds a row, a chunk and the class names, however
+ * long the table is, and nothing is written of a file that is wrong. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/data_impl.h"
+#include "core/mem.h"
+
+enum { MAX_COLUMNS = 1 << 20, CLASS_NAME_MAX = 255 };
+
+struct class_name {
+    json_t *name;
+    json_int_t count;
+    int32_t number;
+};
+
+struct table {
+    const struct data_conf *conf;
+    bool classes;     /* else targets */
+    struct csv *csv;
+    int n_columns, label;
+    json_t *first;    /* cells of the first row */
+    uint64_t first_line;
+    bool header, header_unsure; /* unsure: only its label is text: a header if no other label is */
+    bool label_text;            /* a label below the first row is no number */
+    uint64_t rows;
+    bool all_bytes;
+    struct class_name *class; /* sorted by name, bytewise */
+    int n_classes, cap;
+    bool writing;     /* the second pass */
+    struct data_out *out[2];
+    struct data_head head[2];
+    unsigned char *x; /* a chunk of features */
+    void *y;          /* and of labels */
+    size_t n, chunk;  /* rows in it, and at most */
+};
+
+/* "line 3, column 2 (radius): " and the rest; columns count from 1 for people. */
+static enum err_code cell_error(const struct table *t, const struct csv_cell *cell, enum err_code code, const char *what, struct err *e)
+{
+    const char *name = t->header ? json_string_value(json_array_get(t->first, (size_t)cell->column)) : NULL;
+
+    if (!cell->text)
+        return err_set(e, code, "line %llu: %s", (unsigned long long)cell->line, what);
+    return err_set(e, code, "line %llu, column %d%s%.60s%s: \"%.40s\" %s", (unsigned long long)cell->line, cell->column + 1,
+                   name ? " (" : "", name ? name : "", name ? ")" : "", cell->text, what);
+}
+
+/* A JSON string of a cell; ERR_INVALID when it is not UTF-8. */
+static enum err_code cell_json(const struct table *t, const struct csv_cell *cell, json_t **out, struct err *e)
+{
+    json_t *raw;
+
+    *out = json_stringn(cell->text, cell->len);
+    if (*out)
+        return ERR_OK;
+    raw = json_stringn_nocheck(cell->text, cell->len); /* was it the text, or memory? */
+    json_decref(raw);
+    return raw ? cell_error(t, cell, ERR_INVALID, "is not UTF-8", e) : err_set(e, ERR_NOMEM, "out of memory");
+}
+
+/* ---- class names ---- */
+
+static bool find_class(const struct table *t, const char *name, int *at)
+{
+    int lo = 0, hi = t->n_classes;
+
+    while (lo < hi) {
+        int mid = lo + (hi - lo) / 2, order = strcmp(json_string_value(t->class[mid].name), name);
+
+        if (order == 0) {
+            *at = mid;
+            return true;
+        }
+        if (order < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    *at = lo;
+    return false;
+}
+
+static enum err_code add_class(struct table *t, const struct csv_cell *cell, int at, struct err *e)
+{
+    json_t *name;
+    enum err_code rc;
+
+    if (cell->len == 0 || cell->len > CLASS_NAME_MAX)
+        return cell_error(t, cell, ERR_INVALID, "is no label: it must have 1 to 255 bytes", e);
+    if (t->n_classes == DATA_MAX_CLASSES)
+        return cell_error(t, cell, ERR_TOO_LARGE, "would be class 10001: is this the label? (numbers to predict: task regression)", e);
+    if (t->n_classes == t->cap) {
+        int cap = t->cap ? 2 * t->cap : 64;
+        struct class_name *more = mem_realloc(t->class, (size_t)cap * sizeof *more);
+
+        if (!more)
+            return err_set(e, ERR_NOMEM, "out of memory");
+        t->class = more;
+        t->cap = cap;
+    }
+    rc = cell_json(t, cell, &name, e);
+    if (rc != ERR_OK)
+        return rc;
+    memmove(t->class + at + 1, t->class + at, (size_t)(t->n_classes - at) * sizeof *t->class);
+    t->class[at] = (struct class_name){ .name = name };
+    t->n_classes++;
+    return ERR_OK;
+}
+
+static bool is_integer(const char *s)
+{
+    size_t n;
+
+    s += *s == '-';
+    n = strspn(s, "0123456789");
+    return n > 0 && n <= 18 && s[n] == '\0';
+}
+
+static int by_integer(const void *a, const void *b)
+{
+    const struct class_name *const *p = a, *const *q = b;
+    long long x = strtoll(json_string_value((*p)->name), NULL, 10), y = strtoll(json_string_value((*q)->name), NULL, 10);
+
+    return x != y ? (x < y ? -1 : 1) : strcmp(json_string_value((*p)->name), json_string_value((*q)->name));
+}
+
+/* Numbers the classes: ascending when all are integers, else by their bytes. New reference: the notes of the labels. */
+static json_t *number_classes(struct table *t)
+{
+    struct class_name **order = mem_alloc((size_t)t->n_classes * sizeof(struct class_name *));
+    json_t *names = json_array(), *counts = json_array();
+    bool integers = true, bad = !order || !names || !counts;
+
+    for (int i = 0; i < t->n_classes && !bad; i++) {
+        order[i] = &t->class[i];
+        integers = integers && is_integer(json_string_value(t->class[i].name));
+    }
+    if (!bad && integers)
+        qsort(order, (size_t)t->n_classes, sizeof(struct class_name *), by_integer);
+    for (int i = 0; i < t->n_classes && !bad; i++) {
+        order[i]->number = i;
+        bad = json_array_append(names, order[i]->name) != 0 || json_array_append_new(counts, json_integer(order[i]->count)) != 0;
+    }
+    mem_free(order);
+    if (!bad)
+        return json_pack("{s:s,s:i,s:o,s:o}", "format", "csv", "n_classes", t->n_classes, "classes", names, "counts", counts);
+    json_decref(names);
+    json_decref(counts);
+    return NULL;
+}
+
+/* ---- cells, in either pass ---- */
+
+static enum err_code take_class(struct table *t, const struct csv_cell *cell, struct err *e)
+{
+    double v;
+    int at;
+    bool known = find_class(t, cell->text, &at);
+    enum err_code rc = ERR_OK;
+
+    if (t->writing) {
+        if (!known)
+            return err_set(e, ERR_INTERNAL, "the upload changed while it was read");
+        ((int32_t *)t->y)[t->n] = t->class[at].number;
+        return ERR_OK;
+    }
+    if (!known)
+        rc = add_class(t, cell, at, e);
+    if (rc != ERR_OK)
+        return rc;
+    t->class[at].count++;
+    t->label_text = t->label_text || csv_number(cell->text, &v) == CSV_TEXT;
+    return ERR_OK;
+}
+
+static enum err_code take_cell(struct table *t, const struct csv_cell *cell, struct err *e)
+{
+    size_t at = t->n * (size_t)(t->n_columns - 1) + (size_t)(cell->column - (cell->column > t->label));
+    bool label = cell->column == t->label;
+    enum csv_number kind;
+    double v = 0;
+
+    if (label && t->classes)
+        return take_class(t, cell, e);
+    kind = csv_number(cell->text, &v);
+    if (kind != CSV_NUMBER)
+        return cell_error(t, cell, ERR_INVALID, csv_number_text[kind], e);
+    if (!t->writing)
+        t->all_bytes = t->all_bytes && (label || (v >= 0 && v <= 255 && v == (uint8_t)v));
+    else if (label)
+        ((float *)t->y)[t->n] = (float)v;
+    else if (t->all_bytes)
+        t->x[at] = (uint8_t)v;
+    else
+        ((float *)(void *)t->x)[at] = (float)v;
+    return ERR_OK;
+}
+
+static enum err_code flush(struct table *t, struct err *e)
+{
+    enum err_code rc = data_out_put(t->out[0], t->x, t->n, e);
+
+    if (rc == ERR_OK)
+        rc = data_out_put(t->out[1], t->y, t->n, e);
+    t->n = 0;
+    return rc;
+}
+
+static enum err_code end_row(struct table *t, struct err *e)
+{
+    if (!t->writing) {
+        t->rows++;
+        return ERR_OK;
+    }
+    t->n++;
+    return t->n == t->chunk ? flush(t, e) : ERR_OK;
+}
+
+/* All rows from here on. */
+static enum err_code take_rows(struct table *t, struct err *e)
+{
+    struct csv_cell cell;
+    enum err_code rc;
+    char what[80];
+
+    while ((rc = csv_next(t->csv, &cell, e)) == ERR_OK && cell.text) {
+        if (cell.last != (cell.column == t->n_columns - 1)) {
+            snprintf(what, sizeof what, "the row has %s%d cells, the first one %d", cell.last ? "" : "more than ",
+                     cell.last ? cell.column + 1 : t->n_columns, t->n_columns);
+            cell.text = NULL;
+            return cell_error(t, &cell, ERR_SYNTAX, what, e);
+        }
+        rc = take_cell(t, &cell, e);
+        if (rc == ERR_OK && cell.last)
+            rc = end_row(t, e);
+        if (rc != ERR_OK)
+            return rc;
+    }
+    return rc;
+}
+
+/* ---- the first row ---- */
+
+static enum err_code read_first_row(struct table *t, struct err *e)
+{
+    struct csv_cell cell = { .last = false };
+    json_t *text;
+
+    t->first = json_array();
+    while (!cell.last) {
+        enum err_code rc = csv_next(t->csv, &cell, e);
+
+        if (rc != ERR_OK)
+            return rc;
+        if (!cell.text)
+            return err_set(e, ERR_INVALID, "the CSV file is empty");
+        if (cell.column == MAX_COLUMNS)
+            return cell_error(t, &cell, ERR_TOO_LARGE, "is one column too many", e);
+        rc = cell_json(t, &cell, &text, e);
+        if (rc != ERR_OK)
+            return rc;
+        if (json_array_append_new(t->first, text) != 0)
+            return err_set(e, ERR_NOMEM, "out of memory");
+        t->first_line = cell.line;
+    }
+    t->n_columns = (int)json_array_size(t->first);
+    return t->n_columns >= 2 ? ERR_OK
+                             : err_set(e, ERR_INVALID, "the first row has one cell: a label and a feature are needed (is the delimiter right?)");
+}
+
+static const char *first_cell(const struct table *t, int column)
+{
+    return json_string_value(json_array_get(t->first, (size_t)column));
+}
+
+/* The label column; *by_name when it was found in the first row. */
+static enum err_code find_label(struct table *t, bool *by_name, struct err *e)
+{
+    const char *label = t->conf->csv.label;
+    long long at;
+
+    *by_name = !is_integer(label);
+    if (!*by_name) {
+        at = strtoll(label, NULL, 10);
+        at = at < 0 ? at + t->n_columns : at;
+        if (at < 0 || at >= t->n_columns)
+            return err_field(e, ERR_INVALID, "/csv/label", "column %s: the table has %d columns", label, t->n_columns);
+        t->label = (int)at;
+        return ERR_OK;
+    }
+    for (int i = 0; i < t->n_columns; i++)
+        if (strcmp(first_cell(t, i), label) == 0) {
+            t->label = i;
+            return t->conf->csv.header == DATA_HEADER_NO
+                       ? err_field(e, ERR_INVALID, "/csv/label", "a column by name needs a header, but /csv/header is no")
+                       : ERR_OK;
+        }
+    return err_field(e, ERR_INVALID, "/csv/label", "no column \"%.80s\" in the first row", label);
+}
+
+static void find_header(struct table *t, bool by_name)
+{
+    double v;
+
+    t->header = by_name || t->conf->csv.header == DATA_HEADER_YES;
+    if (t->header || t->conf->csv.header == DATA_HEADER_NO)
+        return;
+    for (int i = 0; i < t->n_columns; i++)
+        if (csv_number(first_cell(t, i), &v) == CSV_TEXT) {
+            if (i != t->label || !t->classes)
+                t->header = true;
+            else
+                t->header_unsure = true;
+        }
+}
+
+/* The first row was data after all. */
+static enum err_code take_first_row(struct table *t, struct err *e)
+{
+    for (int i = 0; i < t->n_columns; i++) {
+        struct csv_cell cell = { first_cell(t, i), strlen(first_cell(t, i)), t->first_line, i, i == t->n_columns - 1 };
+        enum err_code rc = take_cell(t, &cell, e);
+
+        if (rc != ERR_OK)
+            return rc;
+    }
+    return end_row(t, e);
+}
+
+/* ---- the two passes ---- */
+
+static char delimiter(const struct data_conf *conf)
+{
+    return strcmp(conf->csv.delimiter, "tab") == 0 ? '\t' : conf->csv.delimiter[0];
+}
+
+static enum err_code check_pass(struct table *t, struct err *e)
+{
+    bool by_name;
+    enum err_code rc = read_first_row(t, e);
+
+    if (rc == ERR_OK)
+        rc = find_label(t, &by_name, e);
+    if (rc != ERR_OK)
+        return rc;
+    find_header(t, by_name);
+    rc = take_rows(t, e);
+    if (rc != ERR_OK)
+        return rc;
+    if (t->header_unsure && !t->header)
+        t->header = t->rows > 0 && !t->label_text;
+    if (!t->header)
+        return take_first_row(t, e);
+    return t->rows > 0 ? ERR_OK : err_set(e, ERR_INVALID, "the CSV file has a header, but no rows");
+}
+
+static json_t *features_notes(struct table *t)
+{
+    if (t->header && json_array_remove(t->first, (size_t)t->label) != 0)
+        return NULL;
+    return json_pack("{s:s,s:O?}", "format", "csv", "columns", t->header ? t->first : NULL);
+}
+
+static enum err_code open_outs(struct table *t, const char *const paths[2], uint64_t max_bytes, struct err *e)
+{
+    enum err_code rc = ERR_OK;
+
+    t->head[0] = (struct data_head){ DATA_KIND_FEATURES, t->all_bytes ? DATA_U8 : DATA_F32, { 1, { t->n_columns - 1 } }, t->rows, 0, 0 };
+    t->head[1] = (struct data_head){ DATA_KIND_CLASSES, DATA_I32, { 0, { 0 } }, t->rows, 0, 0 };
+    if (!t->classes)
+        t->head[1] = (struct data_head){ DATA_KIND_TARGETS, DATA_F32, { 1, { 1 } }, t->rows, 0, 0 };
+    for (int i = 0; i < 2 && rc == ERR_OK; i++)
+        rc = data_out_new(&t->out[i], paths[i], &t->head[i], max_bytes, e);
+    if (rc != ERR_OK)
+        return rc;
+    t->chunk = data_head_chunk(&t->head[0]);
+    t->x = mem_alloc(t->chunk * data_head_width(&t->head[0]) * data_dtype_size[t->head[0].dtype]);
+    t->y = mem_alloc(t->chunk * sizeof(float));
+    return t->x && t->y ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+}
+
+static enum err_code write_pass(struct table *t, struct err *e)
+{
+    struct csv_cell cell = { .last = false };
+    enum err_code rc = ERR_OK;
+
+    t->writing = true;
+    while (t->header && rc == ERR_OK && !cell.last)
+        rc = csv_next(t->csv, &cell, e);
+    if (rc == ERR_OK)
+        rc = take_rows(t, e);
+    return rc == ERR_OK ? flush(t, e) : rc;
+}
+
+/* Both files, or none. */
+static enum err_code publish(struct table *t, const char *const paths[2], struct data_file_info *const info[2], struct err *e)
+{
+    enum err_code rc = data_out_publish(t->out[0], info[0], e);
+
+    if (rc != ERR_OK)
+        return rc;
+    rc = data_out_publish(t->out[1], info[1], e);
+    if (rc == ERR_OK)
+        return ERR_OK;
+    if (file_remove(paths[0], NULL) != ERR_OK)
+        rc = err_set(e, ERR_IO, "cannot take back the features");
+    if (info[0]) {
+        json_decref(info[0]->json);
+        info[0]->json = NULL;
+    }
+    return rc;
+}
+
+static enum err_code convert(struct table *t, const char *upload, const char *const paths[2], uint64_t max_bytes,
+                             struct data_file_info *const info[2], json_t *notes[2], struct err *e)
+{
+    enum err_code rc = csv_open(&t->csv, upload, delimiter(t->conf), max_bytes, e);
+
+    if (rc == ERR_OK)
+        rc = check_pass(t, e);
+    if (rc != ERR_OK)
+        return rc;
+    csv_close(t->csv);
+    t->csv = NULL;
+    notes[1] = t->classes ? number_classes(t) : json_pack("{s:s}", "format", "csv");
+    rc = csv_open(&t->csv, upload, delimiter(t->conf), max_bytes, e);
+    if (rc == ERR_OK)
+        rc = open_outs(t, paths, max_bytes, e);
+    if (rc == ERR_OK)
+        rc = write_pass(t, e);
+    if (rc != ERR_OK)
+        return rc;
+    notes[0] = features_notes(t);
+    if (!notes[0] || !notes[1])
+        return err_set(e, ERR_NOMEM, "out of memory");
+    for (int i = 0; i < 2 && rc == ERR_OK; i++)
+        rc = data_out_finish(t->out[i], notes[i], e);
+    return rc == ERR_OK ? publish(t, paths, info, e) : rc;
+}
+
+enum err_code data_csv_convert(const char *upload, const struct data_conf *conf, const char *const paths[2], uint64_t max_bytes,
+                               struct data_file_info *const info[2], struct err *e)
+{
+    struct table t = { .conf = conf, .classes = conf->task == DATA_CLASSIFICATION, .all_bytes = true };
+    json_t *notes[2] = { NULL, NULL };
+    enum err_code rc = data_conf_check(conf, e);
+
+    if (rc == ERR_OK)
+        rc = convert(&t, upload, paths, max_bytes, info, notes, e);
+    csv_close(t.csv);
+    for (int i = 0; i < 2; i++) {
+        data_out_free(t.out[i]);
+        json_decref(notes[i]);
+    }
+    for (int i = 0; i < t.n_classes; i++)
+        json_decref(t.class[i].name);
+    mem_free(t.class);
+    json_decref(t.first);
+    mem_free(t.x);
+    mem_free(t.y);
+    return rc;
+}
