@@ -65,12 +65,14 @@ struct opening {
 
 static enum err_code check_columns(const json_t *ours, const json_t *train, struct err *e)
 {
+    char ours_text[CSV_QUOTE_LEN], train_text[CSV_QUOTE_LEN];
+
     for (size_t i = 0; json_is_array(ours) && json_is_array(train) && i < json_array_size(train); i++) {
         const json_t *a = json_array_get(ours, i), *b = json_array_get(train, i);
 
         if (!json_equal(a, b))
-            return err_set(e, ERR_INVALID, "column \"%.80s\" stands where the train split has \"%.80s\"", json_string_value(a),
-                           json_string_value(b));
+            return err_set(e, ERR_INVALID, "column \"%s\" stands where the train split has \"%s\"", csv_quote(ours_text, json_string_value(a)),
+                           csv_quote(train_text, json_string_value(b)));
     }
     return ERR_OK;
 }
@@ -102,6 +104,7 @@ static enum err_code rename_classes(struct data_split *s, const json_t *names, j
     int32_t *number = mem_zalloc(json_array_size(names), sizeof *number);
     enum err_code rc = ERR_OK;
     bool short_of = !at || !number;
+    char text[CSV_QUOTE_LEN];
 
     for (size_t i = 0; i < json_array_size(train) && !short_of; i++)
         short_of = json_object_set_new(at, json_string_value(json_array_get(train, i)), json_integer((json_int_t)i)) != 0;
@@ -111,7 +114,7 @@ static enum err_code rename_classes(struct data_split *s, const json_t *names, j
 
         number[i] = (int32_t)json_integer_value(found);
         if (!found)
-            rc = err_set(e, ERR_INVALID, "class \"%.120s\" is not in the train split", name);
+            rc = err_set(e, ERR_INVALID, "class \"%s\" is not in the train split", csv_quote(text, name));
     }
     if (rc == ERR_OK && !short_of)
         s->own_label = mem_alloc((size_t)s->n * sizeof *s->own_label);

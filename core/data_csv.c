@@ -43,24 +43,20 @@ struct table {
 static enum err_code cell_error(const struct table *t, const struct csv_cell *cell, enum err_code code, const char *what, struct err *e)
 {
     const char *name = t->header ? json_string_value(json_array_get(t->first, (size_t)cell->column)) : NULL;
+    char text[CSV_QUOTE_LEN], column[CSV_QUOTE_LEN];
 
     if (!cell->text)
         return err_set(e, code, "line %llu: %s", (unsigned long long)cell->line, what);
-    return err_set(e, code, "line %llu, column %d%s%.60s%s: \"%.40s\" %s", (unsigned long long)cell->line, cell->column + 1,
-                   name ? " (" : "", name ? name : "", name ? ")" : "", cell->text, what);
+    return err_set(e, code, "line %llu, column %d%s%s%s: \"%s\" %s", (unsigned long long)cell->line, cell->column + 1, name ? " (" : "",
+                   name ? csv_quote(column, name) : "", name ? ")" : "", csv_quote(text, cell->text), what);
 }
 
-/* A JSON string of a cell; ERR_INVALID when it is not UTF-8. */
 static enum err_code cell_json(const struct table *t, const struct csv_cell *cell, json_t **out, struct err *e)
 {
-    json_t *raw;
-
-    *out = json_stringn(cell->text, cell->len);
-    if (*out)
-        return ERR_OK;
-    raw = json_stringn_nocheck(cell->text, cell->len); /* was it the text, or memory? */
-    json_decref(raw);
-    return raw ? cell_error(t, cell, ERR_INVALID, "is not UTF-8", e) : err_set(e, ERR_NOMEM, "out of memory");
+    if (!csv_is_utf8(cell->text))
+        return cell_error(t, cell, ERR_INVALID, "is not UTF-8", e);
+    *out = json_stringn_nocheck(cell->text, cell->len);
+    return *out ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
 }
 
 /* ---- class names ---- */
@@ -249,7 +245,7 @@ static enum err_code take_rows(struct table *t, struct err *e)
 static enum err_code read_first_row(struct table *t, struct err *e)
 {
     struct csv_cell cell = { .last = false };
-    json_t *text;
+    json_t *text = NULL;
 
     t->first = json_array();
     while (!cell.last) {
@@ -312,11 +308,10 @@ static void find_header(struct table *t, bool by_name)
         return;
     for (int i = 0; i < t->n_columns; i++)
         if (csv_number(first_cell(t, i), &v) == CSV_TEXT) {
-            if (i != t->label || !t->classes)
-                t->header = true;
-            else
-                t->header_unsure = true;
+            t->header = t->header || i != t->label || !t->classes;
+            t->header_unsure = true;
         }
+    t->header_unsure = t->header_unsure && !t->header;
 }
 
 /* The first row was data after all. */
@@ -349,13 +344,16 @@ static enum err_code check_pass(struct table *t, struct err *e)
     if (rc != ERR_OK)
         return rc;
     find_header(t, by_name);
-    rc = take_rows(t, e);
+    if (!t->header && !t->header_unsure)
+        rc = take_first_row(t, e);
+    if (rc == ERR_OK)
+        rc = take_rows(t, e);
     if (rc != ERR_OK)
         return rc;
-    if (t->header_unsure && !t->header)
+    if (t->header_unsure) {
         t->header = t->rows > 0 && !t->label_text;
-    if (!t->header)
-        return take_first_row(t, e);
+        return t->header ? ERR_OK : take_first_row(t, e);
+    }
     return t->rows > 0 ? ERR_OK : err_set(e, ERR_INVALID, "the CSV file has a header, but no rows");
 }
 

@@ -184,6 +184,47 @@ enum err_code csv_next(struct csv *c, struct csv_cell *cell, struct err *e)
     return ERR_OK;
 }
 
+/* ---- text ---- */
+
+/* RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF. */
+bool csv_is_utf8(const char *text)
+{
+    static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
+    const unsigned char *s = (const unsigned char *)text;
+
+    while (*s) {
+        uint32_t c = *s++;
+        int more = c < 0x80 ? 0 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
+
+        if ((c >= 0x80 && c < 0xc2) || c > 0xf4)
+            return false;
+        c &= more ? 0x3fu >> more : 0x7fu;
+        for (int i = 0; i < more; i++, s++) {
+            if ((*s & 0xc0) != 0x80)
+                return false;
+            c = c << 6 | (*s & 0x3fu);
+        }
+        if (c < least[more] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+            return false;
+    }
+    return true;
+}
+
+const char *csv_quote(char buf[CSV_QUOTE_LEN], const char *text)
+{
+    bool utf8 = csv_is_utf8(text);
+    size_t n = strlen(text), cut = n;
+
+    if (n >= CSV_QUOTE_LEN) {
+        for (cut = CSV_QUOTE_LEN - 4; utf8 && cut > 0 && ((unsigned char)text[cut] & 0xc0) == 0x80; cut--) /* not within a character */
+            continue;
+    }
+    for (size_t i = 0; i < cut; i++)
+        buf[i] = (unsigned char)text[i] < ' ' || text[i] == 0x7f || (!utf8 && (unsigned char)text[i] >= 0x80) ? '?' : text[i];
+    snprintf(buf + cut, CSV_QUOTE_LEN - cut, "%s", cut < n ? "..." : "");
+    return buf;
+}
+
 /* ---- numbers ---- */
 
 const char *const csv_number_text[CSV_NUMBERS] = { "is a number", "is empty, it must be a number", "is not a number", "is not a finite number",

@@ -213,28 +213,36 @@ static int show_classes(json_t *json, const json_t *notes)
     return bad;
 }
 
+/* Measured, then dumped: json_dumps drops bytes without a word when its buffer cannot grow. */
+static enum err_code put_notes(struct data_out *o, const json_t *notes, struct err *e)
+{
+    size_t n = json_dumpb(notes, NULL, 0, JSON_COMPACT);
+    char *text = mem_alloc(n);
+    enum err_code rc;
+
+    if (n == 0 || !text || json_dumpb(notes, text, n, JSON_COMPACT) != n)
+        rc = err_set(e, ERR_NOMEM, "out of memory");
+    else
+        rc = file_out_write(o->file, text, n, e);
+    mem_free(text);
+    return rc;
+}
+
 enum err_code data_out_finish(struct data_out *o, const json_t *notes, struct err *e)
 {
     static const char zeros[8];
     uint64_t size = file_out_size(o->file);
-    char *text = NULL;
     enum err_code rc;
 
     if (o->n != o->head.n)
         return err_set(e, ERR_INTERNAL, "fewer samples than announced");
+    if (json_object_set(o->json, "format", json_object_get(notes, "format")) != 0 ||
+        (o->head.kind == DATA_KIND_CLASSES && show_classes(o->json, notes) != 0))
+        return err_set(e, ERR_NOMEM, "out of memory");
     rc = file_out_write(o->file, zeros, (8 - size % 8) % 8, e);
     if (rc == ERR_OK && o->stats)
         rc = file_out_write(o->file, o->stats, 4 * o->width * sizeof *o->stats, e);
-    if (rc != ERR_OK)
-        return rc;
-    text = json_dumps(notes, JSON_COMPACT);
-    if (!text || json_object_set(o->json, "format", json_object_get(notes, "format")) != 0 ||
-        (o->head.kind == DATA_KIND_CLASSES && show_classes(o->json, notes) != 0))
-        rc = err_set(e, ERR_NOMEM, "out of memory");
-    else
-        rc = file_out_write(o->file, text, strlen(text), e);
-    mem_free(text);
-    return rc;
+    return rc == ERR_OK ? put_notes(o, notes, e) : rc;
 }
 
 enum err_code data_out_publish(struct data_out *o, struct data_file_info *info, struct err *e)
