@@ -1,9 +1,8 @@
 /* core/jsonguard.c: JSON text into Jansson values. Jansson takes up to fifty times the text's size in memory and recurses; so the text
  * is first passed by the scanner, which allocates nothing, and counts. */
-#include <string.h>
+#include "core/jsonguard.h"
 
 #include "core/jsonscan.h"
-#include "core/model.h"
 
 enum { JSON_DEPTH = 32 };
 

@@ -5,6 +5,7 @@
 #ifndef CORE_MODEL_H
 #define CORE_MODEL_H
 
+#include "core/jsonguard.h"
 #include "core/net.h"
 #include "core/safetensors.h"
 
@@ -14,18 +15,30 @@ struct model {
 };
 void model_clear(struct model *m);
 
+/* Limits of an architecture's text, for whoever reads one. */
+enum { MODEL_MAX_TEXT = 1 << 20, MODEL_MAX_TOKENS = 100000 };
+
 /* core/keras.c. A Keras model JSON, Sequential or Functional, as model.to_json() of Keras 2 and 3 prints it. Weights are left as net_init
  * would set them (net_init is called with seed 0; net->trained false). One input, one output. ERR_UNSUPPORTED names layer and option. */
 MUST enum err_code keras_read(struct model *out, const json_t *doc, struct err *e);
 
+/* Keras' layout of a weight: its shape there ([in][out], [kh][kw][in][out]), and where the engine keeps number i of it. */
+struct shape model_weight_shape(const struct weight *w);
+size_t model_weight_place(const struct weight *w, size_t i);
+/* The numbers first .. first+n-1 in Keras' order. */
+void model_weight_copy(float *out, const struct weight *w, size_t first, size_t n);
+
 /* Copies weights out of a safetensors file into the net: every weight exactly once, none unknown, shapes as Keras has them, all finite.
- * Names "dense/kernel" or "dense/kernel:0". Sets net->trained. */
+ * Names "dense/kernel" or "dense/kernel:0". Sets net->trained. On error the weights are partly written: the net is to be freed. */
 MUST enum err_code model_load_weights(struct net *net, const struct st_file *f, struct err *e);
 
 /* core/document.c. {"architecture": <Keras JSON>, "weights": {name: {"shape": [..], "data": "<base64 of little-endian float32>" | nested
  * arrays}}}; "weights" may be absent. Also takes a bare Keras JSON. Parsed in place from a mapped file: memory is that of the weights, not of
- * the text. Limits: depth 32, 256 KiB... of architecture as model_limits says. */
+ * the text. Limits: depth 32, MODEL_MAX_TEXT and MODEL_MAX_TOKENS of architecture. */
 MUST enum err_code document_read(struct model *out, const char *text, size_t n, struct err *e);
+MUST enum err_code document_write(const struct model *m, struct file_out *f, struct err *e);
+/* The Keras JSON alone. */
+MUST enum err_code model_write_architecture(const struct model *m, struct file_out *f, struct err *e);
 
 /* What can be fetched: rows "keras" (architecture JSON), "safetensors" (weights), "document" (both in one JSON). */
 struct model_format {
@@ -35,13 +48,9 @@ struct model_format {
 };
 extern const struct plug_table model_format_table;
 
-/* Guards before Jansson, which amplifies 50x: depth at most 32, at most max_tokens values and keys. ERR_SYNTAX / ERR_TOO_LARGE. core/jsonguard.c */
-MUST enum err_code json_guard(const char *text, size_t n, int max_depth, size_t max_tokens, struct err *e);
-/* json_guard, then Jansson with JSON_REJECT_DUPLICATES; messages say line and column. */
-MUST enum err_code json_read(json_t **out, const char *text, size_t n, size_t max_tokens, struct err *e);
-
-/* New reference: {"layers": [{"name", "op", "shape", "weights", "params", "macs", "nonzero", "sparsity"}], "input", "output",
- * "weights", "nonzero", "params", "macs", "sparsity"}. */
+/* New reference, NULL when memory is short: {"layers": [{"name", "op", "output", "shape", "weights", "nonzero", "params", "macs",
+ * "sparsity"}], "input", "output", "weights", "nonzero", "params", "macs", "sparsity"}. "input" and "output" are shapes of one sample, a layer's
+ * "shape" is that of its kernel, [out, in], or null. The input is no layer. */
 json_t *model_describe(const struct net *net);
 
 #endif

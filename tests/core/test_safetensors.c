@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/jsonguard.h"
 #include "core/mem.h"
-#include "core/model.h"
 #include "core/rng.h"
 #include "tests/suite.h"
 

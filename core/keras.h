@@ -1,0 +1,18 @@
+/* core/keras.h: what keras.c (models) and keras_layer.c (one layer) share; others use core/model.h. */
+#ifndef CORE_KERAS_H
+#define CORE_KERAS_H
+
+#include "core/model.h"
+
+/* Adds the nodes of one layer, all but an InputLayer: its own, and one for its activation. layer: {"class_name", "config"}; *index: the node
+ * that holds its value. Errors name the layer; their pointer is relative to `layer`. */
+MUST enum err_code keras_layer_add(struct net *net, const json_t *layer, const char *name, const int *in, int n_in, int *index,
+                                   struct err *e);
+/* Checks the options of an InputLayer; its shape is read by keras.c. */
+MUST enum err_code keras_input_check(const json_t *layer, struct err *e);
+/* A weight's initialiser, by name or as an object, into {"kind", "a", "b"}. New reference. */
+MUST enum err_code keras_initializer(json_t **out, const json_t *v, struct err *e);
+/* Puts the name of the layer before the message. Returns code. */
+enum err_code keras_name_layer(struct err *e, enum err_code code, const char *name);
+
+#endif

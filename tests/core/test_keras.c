@@ -1,0 +1,449 @@
+/* Keras model JSONs: the examples of both versions become the nets they are, and what is not offered is refused by pointer. Each
+ * refusal is an example with one spot changed. */
+#include "core/keras.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/exec.h"
+#include "core/mem.h"
+#include "core/rng.h"
+#include "tests/suite.h"
+
+#define EXAMPLES SOURCE_DIR "/tests/data/keras/"
+
+static json_t *load(const char *name)
+{
+    char path[256];
+    struct file_map m;
+    json_t *v = NULL;
+
+    snprintf(path, sizeof path, "%s%s", EXAMPLES, name);
+    ck_assert_int_eq(file_map_open(&m, path, NULL), ERR_OK);
+    ck_assert_int_eq(json_read(&v, (const char *)m.data, m.len, MODEL_MAX_TOKENS, NULL), ERR_OK);
+    file_map_close(&m);
+    return v;
+}
+
+/* The nodes as "layer:op(inputs)", the weights as "name[d,d]". */
+static void describe(char *buf, size_t n, const struct net *net)
+{
+    size_t at = 0;
+
+    for (int i = 1; i < net->n_nodes; i++) {
+        at += (size_t)snprintf(buf + at, n - at, "%s%s:%s(", i > 1 ? " " : "", net->node[i].layer, net->node[i].op->plug.name);
+        for (int k = 0; k < net->node[i].n_in; k++)
+            at += (size_t)snprintf(buf + at, n - at, "%s%d", k ? "," : "", net->node[i].in[k]);
+        at += (size_t)snprintf(buf + at, n - at, ")");
+        ck_assert_uint_lt(at, n);
+    }
+}
+
+static const struct { const char *file, *nodes; int n_weights; uint64_t params; } examples[] = {
+#define MLP "dense:dense(0) dense:relu(1) dense_1:dense(2) dense_1:relu(3) dense_2:dense(4) dense_2:softmax(5)"
+    { "mlp_keras2.json", MLP, 6, 11274 },
+    { "mlp_keras3.json", MLP, 6, 11274 },
+#define LENET "flatten:reshape(0) dense:dense(1) dense:relu(2) dense_1:dense(3) dense_1:relu(4) dense_2:dense(5) dense_2:softmax(6)"
+    { "lenet_300_100_keras2.json", LENET, 6, 266610 },
+    { "lenet_300_100_keras3.json", LENET, 6, 266610 },
+    { "no_input_layer_keras2.json", "dense:dense(0) dense:tanh(1) dense_1:dense(2)", 3, 72 },
+    { "no_input_layer_keras3.json", "dense:dense(0) dense:tanh(1) dense_1:dense(2)", 3, 72 },
+#define LAYERS "reshape:reshape(0) flatten:reshape(1) dense:dense(2) dense:relu(3) dropout:dropout(4) dense_1:dense(5) dense_1:leaky_relu(6) " \
+    "batch_normalization:batch_norm(7) re_lu:relu(8) dense_2:dense(9) dense_2:gelu(10) leaky_re_lu_1:leaky_relu(11) dense_3:dense(12) " \
+    "dense_3:elu(13) elu:elu(14) re_lu_1:leaky_relu(15) dense_4:dense(16) dense_4:sigmoid(17) activation:tanh(18) dense_5:dense(19) " \
+    "softmax:softmax(20)"
+    { "layers_keras2.json", LAYERS, 16, 1285 },
+    { "layers_keras3.json", LAYERS, 16, 1285 },
+#define RESIDUAL "dense:dense(0) dense:relu(1) dense_1:dense(2) batch_normalization:batch_norm(3) add:add(4,2) activation:relu(5) " \
+    "dense_2:dense(0) dense_2:tanh(7) concatenate:concatenate(6,8) dropout:dropout(9) dense_3:dense(10) dense_3:softmax(11)"
+    { "residual_keras2.json", RESIDUAL, 12, 1058 },
+    { "residual_keras3.json", RESIDUAL, 12, 1058 },
+};
+enum { N_EXAMPLES = sizeof examples / sizeof examples[0] };
+
+START_TEST(examples_become_nets)
+{
+    json_t *doc = load(examples[_i].file), *described;
+    struct model m;
+    struct net_size size;
+    struct err e = { 0 };
+    char text[1024];
+
+    ck_assert_msg(keras_read(&m, doc, &e) == ERR_OK, "%s: %s: %s", examples[_i].file, e.at, e.msg);
+    describe(text, sizeof text, m.net);
+    ck_assert_str_eq(text, examples[_i].nodes);
+    ck_assert_int_eq(m.net->n_weights, examples[_i].n_weights);
+    net_count(m.net, &size);
+    ck_assert_uint_eq(size.params, examples[_i].params);
+    ck_assert(!m.net->trained);
+    ck_assert(json_equal(m.architecture, doc));
+    described = model_describe(m.net);
+    ck_assert_uint_eq((uint64_t)json_integer_value(json_object_get(described, "params")), size.params);
+    ck_assert_uint_eq((uint64_t)json_integer_value(json_object_get(described, "weights")), size.weights);
+    json_decref(described);
+    model_clear(&m);
+    json_decref(doc);
+}
+END_TEST
+
+/* Options come through: both versions of a model give the same net and, from the same weights, the same output. */
+START_TEST(versions_agree)
+{
+    static const char *const pairs[][2] = {
+        { "layers_keras2.json", "layers_keras3.json" }, { "residual_keras2.json", "residual_keras3.json" }
+    };
+    float y[2][32];
+    size_t n_out = 0;
+
+    for (int v = 0; v < 2; v++) {
+        json_t *doc = load(pairs[_i][v]);
+        struct model m;
+        struct exec *x;
+        struct rng r = { .seed = 1 };
+
+        ck_assert_int_eq(keras_read(&m, doc, NULL), ERR_OK);
+        ck_assert_int_eq(exec_new(&x, m.net, 1, false, 1, NULL, NULL), ERR_OK);
+        for (size_t i = 0; i < shape_len(net_input(m.net)); i++)
+            exec_input(x)[i] = (float)rng_normal(&r, i);
+        exec_forward(x, 1, false, 0);
+        n_out = shape_len(net_output(m.net));
+        memcpy(y[v], exec_value(x, m.net->n_nodes - 1), n_out * sizeof(float));
+        exec_free(x);
+        model_clear(&m);
+        json_decref(doc);
+    }
+    for (size_t i = 0; i < n_out; i++)
+        ck_assert(fabsf(y[0][i] - y[1][i]) < 1e-6f);
+}
+END_TEST
+
+START_TEST(describes_layers)
+{
+    json_t *doc = load("mlp_keras3.json"), *d, *want;
+    struct model m;
+
+    ck_assert_int_eq(keras_read(&m, doc, NULL), ERR_OK);
+    net_weight(m.net, "dense/kernel")->x[0] = 0;
+    d = model_describe(m.net);
+    want = json_loads("{\"name\": \"dense\", \"op\": \"dense\", \"output\": [64], \"shape\": [64, 100], \"weights\": 6400, \"nonzero\": 6399,"
+                      "\"params\": 6464, \"macs\": 6400, \"sparsity\": 0.00015625}", 0, NULL);
+    json_object_set_new(want, "sparsity", json_real(1 - 6399.0 / 6400.0));
+    ck_assert(json_equal(json_array_get(json_object_get(d, "layers"), 0), want));
+    ck_assert_uint_eq(json_array_size(json_object_get(d, "layers")), 3);
+    ck_assert_int_eq(json_integer_value(json_array_get(json_object_get(d, "input"), 0)), 100);
+    ck_assert_int_eq(json_integer_value(json_array_get(json_object_get(d, "output"), 0)), 10);
+    json_decref(want);
+    json_decref(d);
+    model_clear(&m);
+    json_decref(doc);
+}
+END_TEST
+
+/* The place in a document that a pointer without escapes names; the last step is left in *last. */
+static json_t *walk(json_t *v, const char *pointer, char last[64])
+{
+    const char *p = pointer + 1, *slash;
+
+    for (; (slash = strchr(p, '/')); p = slash + 1) {
+        snprintf(last, 64, "%.*s", (int)(slash - p), p);
+        v = json_is_array(v) ? json_array_get(v, (size_t)strtol(last, NULL, 10)) : json_object_get(v, last);
+    }
+    snprintf(last, 64, "%s", p);
+    return v;
+}
+
+/* Sets (or, without a value, removes) what the pointer names. */
+static void edit(json_t *doc, const char *pointer, const char *value)
+{
+    char last[64];
+    json_t *v = walk(doc, pointer, last), *x = value ? json_loads(value, JSON_DECODE_ANY, NULL) : NULL;
+
+    ck_assert_msg(v && (!value || x), "%s", pointer);
+    if (json_is_array(v))
+        ck_assert_int_eq(x ? json_array_set_new(v, (size_t)strtol(last, NULL, 10), x)
+                           : json_array_remove(v, (size_t)strtol(last, NULL, 10)), 0);
+    else
+        ck_assert_int_eq(x ? json_object_set_new(v, last, x) : json_object_del(v, last), 0);
+}
+
+/* file, the change, and what comes of it: ERR_OK, or an error at a pointer (NULL: that of the change) that mentions a word. */
+static const struct { const char *file, *pointer, *value; enum err_code code; const char *at, *word; } changes[] = {
+#define M3 "mlp_keras3.json"
+#define M2 "mlp_keras2.json"
+#define R2 "residual_keras2.json"
+#define R3 "residual_keras3.json"
+#define L2 "layers_keras2.json"
+#define L3 "layers_keras3.json"
+#define DENSE "/config/layers/1/config"
+    /* the model */
+    { M3, "/class_name", "\"Subclassed\"", ERR_UNSUPPORTED, NULL, "Sequential" },
+    { M3, "/class_name", NULL, ERR_INVALID, NULL, "Sequential" },
+    { M3, "/more", "1", ERR_UNSUPPORTED, NULL, "more" },
+    { M3, "/config", "1", ERR_INVALID, "/config/layers", "array" },
+    { M3, "/config/layers", "[]", ERR_INVALID, NULL, "array" },
+    { M3, "/config/trainable", "false", ERR_UNSUPPORTED, NULL, "trainable" },
+    { M3, "/config/more", "1", ERR_UNSUPPORTED, NULL, "more" },
+    { M3, "/config/layers/1", "7", ERR_INVALID, NULL, "object" },
+    { M3, "/config/layers/1/more", "7", ERR_UNSUPPORTED, NULL, "\"dense\"" },
+    { M3, "/config/layers/1/class_name", "\"Conv2D\"", ERR_UNSUPPORTED, NULL, "\"dense\": layer class \"Conv2D\"" },
+    { M3, "/config/layers/1/class_name", "\"Functional\"", ERR_UNSUPPORTED, NULL, "inside" },
+    { M3, "/config/layers/1/class_name", "3", ERR_INVALID, NULL, "string" },
+    { M3, "/config/layers/1/config", "3", ERR_INVALID, "/config/layers/1/config/name", "name" },
+    { M3, "/config/layers/2/config/name", "\"dense\"", ERR_INVALID, "/config/layers/2", "two layers" },
+    { M3, "/config/layers/2/config/name", "\"\"", ERR_INVALID, NULL, "name" },
+    { M3, "/config/layers/2/config/name", "\"a\\u0007b\"", ERR_INVALID, NULL, "control" },
+    { M3, "/config/layers/2/config/name", NULL, ERR_INVALID, NULL, "name" },
+    { M3, "/config/layers/2/config/name", "\"0123456789012345678901234567890123456789012345678901234567890123456789012345\"", ERR_INVALID,
+      "/config/layers/2/config", "bytes" },
+    { M3, "/config/layers/2/class_name", "\"InputLayer\"", ERR_UNSUPPORTED, "/config/layers/2/config/units", "units" },
+    /* the input's shape */
+    { M3, "/config/layers/0/config/batch_shape", "[null, null]", ERR_UNSUPPORTED, NULL, "dimension" },
+    { M3, "/config/layers/0/config/batch_shape", "[null]", ERR_UNSUPPORTED, NULL, "array" },
+    { M3, "/config/layers/0/config/batch_shape", "[null, 0]", ERR_INVALID, NULL, "dimension" },
+    { M3, "/config/layers/0/config/batch_shape", "[null, \"3\"]", ERR_INVALID, NULL, "dimension" },
+    { M3, "/config/layers/0/config/batch_shape", "[null, 65536, 65536]", ERR_INVALID, NULL, "numbers" },
+    { M3, "/config/layers/0/config/batch_shape", "[null, 10, 10]", ERR_UNSUPPORTED, "/config/layers/1/config", "flatten" },
+    { M3, "/config/layers/0/config/batch_shape", "[32, 50]", ERR_OK, NULL, NULL },
+    { M3, "/config/layers/0/config/sparse", "true", ERR_UNSUPPORTED, NULL, "sparse" },
+    { M3, "/config/layers/0/config/optional", "false", ERR_OK, NULL, NULL },
+    { "no_input_layer_keras2.json", "/config/layers/0/config/batch_input_shape", NULL, ERR_INVALID, "/config/layers/0/config", "input shape" },
+    { "no_input_layer_keras3.json", "/config/build_input_shape", NULL, ERR_OK, NULL, NULL }, /* build_config has it too */
+    { "no_input_layer_keras3.json", "/config/build_input_shape", "3", ERR_UNSUPPORTED, NULL, "array" },
+    /* options of layers */
+    { M3, DENSE "/trainable", "false", ERR_UNSUPPORTED, NULL, "trainable" },
+    { M3, DENSE "/units", "0", ERR_INVALID, NULL, "between" },
+    { M3, DENSE "/units", "\"64\"", ERR_INVALID, NULL, "integer" },
+    { M3, DENSE "/units", NULL, ERR_INVALID, NULL, "required" },
+    { M3, DENSE "/units", "100000000", ERR_INVALID, NULL, "too large" },
+    { M3, DENSE "/units", "10000000", ERR_TOO_LARGE, DENSE, "numbers" },
+    { M3, DENSE "/use_bias", "1", ERR_INVALID, NULL, "true or false" },
+    { M3, DENSE "/kernel_regularizer", "{\"class_name\": \"L2\", \"config\": {\"l2\": 0.01}}", ERR_UNSUPPORTED, NULL, "kernel_regularizer" },
+    { M3, DENSE "/kernel_constraint", "{}", ERR_UNSUPPORTED, NULL, "kernel_constraint" },
+    { M3, DENSE "/activity_regularizer", "{}", ERR_UNSUPPORTED, NULL, "activity_regularizer" },
+    { M3, DENSE "/dtype", "\"mixed_float16\"", ERR_OK, NULL, NULL },
+    { M3, DENSE "/a~1b", "1", ERR_UNSUPPORTED, DENSE "/a~01b", "a~1b" },
+    /* initialisers */
+    { M3, DENSE "/kernel_initializer", "\"he_normal\"", ERR_OK, NULL, NULL },
+    { M3, DENSE "/kernel_initializer", "\"HeNormal\"", ERR_OK, NULL, NULL },
+    { M3, DENSE "/kernel_initializer", "null", ERR_INVALID, NULL, "initialiser" },
+    { M3, DENSE "/kernel_initializer", "\"orthogonal\"", ERR_UNSUPPORTED, NULL, "orthogonal" },
+    { M3, DENSE "/kernel_initializer/class_name", "\"Orthogonal\"", ERR_UNSUPPORTED, NULL, "Orthogonal" },
+    { M3, DENSE "/kernel_initializer/config", "{\"gain\": 1}", ERR_UNSUPPORTED, DENSE "/kernel_initializer/config/gain", "gain" },
+    { M3, DENSE "/kernel_initializer", "{\"class_name\": \"Constant\", \"config\": {\"value\": \"x\"}}", ERR_INVALID,
+      DENSE "/kernel_initializer/config/value", "number" },
+    { M3, DENSE "/kernel_initializer", "{\"class_name\": \"Constant\", \"config\": {\"value\": 1e300}}", ERR_INVALID,
+      DENSE "/kernel_initializer/config/value", "number" },
+    { M3, DENSE "/kernel_initializer", "{\"class_name\": \"Constant\", \"config\": 1}", ERR_INVALID, DENSE "/kernel_initializer/config", "object" },
+    { M3, DENSE "/kernel_initializer", "{\"class_name\": \"VarianceScaling\", \"config\": {\"scale\": 2, \"mode\": \"fan_in\", "
+      "\"distribution\": \"truncated_normal\", \"seed\": 3}}", ERR_OK, NULL, NULL },
+    { M3, DENSE "/kernel_initializer", "{\"class_name\": \"VarianceScaling\", \"config\": {\"scale\": 3, \"mode\": \"fan_in\", "
+      "\"distribution\": \"uniform\"}}", ERR_UNSUPPORTED, DENSE "/kernel_initializer/config", "VarianceScaling" },
+    /* activations */
+    { M3, DENSE "/activation", "null", ERR_OK, NULL, NULL },
+    { M3, DENSE "/activation", "\"relu6\"", ERR_OK, NULL, NULL },
+    { M3, DENSE "/activation", "\"leaky_relu\"", ERR_OK, NULL, NULL },
+    { M3, DENSE "/activation", "\"selu\"", ERR_UNSUPPORTED, NULL, "selu" },
+    { M3, DENSE "/activation", "1", ERR_INVALID, NULL, "activation" },
+    { M3, DENSE "/activation", "{\"class_name\": \"function\", \"config\": \"mish\"}", ERR_UNSUPPORTED, DENSE "/activation/config", "mish" },
+    { M3, DENSE "/activation", "{\"class_name\": \"function\"}", ERR_INVALID, DENSE "/activation/config", "name" },
+    { M3, DENSE "/activation", "{\"class_name\": \"PReLU\", \"config\": {}}", ERR_UNSUPPORTED, DENSE "/activation/class_name", "PReLU" },
+    { M3, DENSE "/activation", "{\"class_name\": \"Dropout\", \"config\": {\"rate\": 0.5}}", ERR_UNSUPPORTED, DENSE "/activation/class_name",
+      "no activation" },
+    { M3, DENSE "/activation", "{\"class_name\": \"LeakyReLU\", \"config\": {\"negative_slope\": -1}}", ERR_INVALID,
+      DENSE "/activation/config/negative_slope", "between" },
+    { L2, "/config/layers/1/config/target_shape", "[-1, -1]", ERR_INVALID, "/config/layers/1/config", "" },
+    { L2, "/config/layers/1/config/target_shape", "[5, -1]", ERR_INVALID, "/config/layers/1/config", "shape" },
+    { L2, "/config/layers/1/config/target_shape", "[0, 24]", ERR_INVALID, NULL, "integers" },
+    { L2, "/config/layers/1/config/target_shape", "\"x\"", ERR_INVALID, NULL, "array" },
+    { L2, "/config/layers/2/config/data_format", "\"channels_first\"", ERR_UNSUPPORTED, NULL, "channels_last" },
+    { L2, "/config/layers/4/config/rate", "1.0", ERR_INVALID, NULL, "between" },
+    { L2, "/config/layers/4/config/noise_shape", "[1]", ERR_UNSUPPORTED, NULL, "noise_shape" },
+    { L2, "/config/layers/4/config/seed", "7", ERR_OK, NULL, NULL },
+    { L2, "/config/layers/6/config/axis", "[2]", ERR_INVALID, NULL, "between" },
+    { L2, "/config/layers/6/config/axis", "[1, 2]", ERR_INVALID, NULL, "integer" },
+    { L2, "/config/layers/6/config/moving_mean_initializer", "\"ones\"", ERR_UNSUPPORTED, NULL, "default" },
+    { L3, "/config/layers/6/config/synchronized", "true", ERR_UNSUPPORTED, NULL, "synchronized" },
+    { L3, "/config/layers/6/config/scale", "false", ERR_OK, NULL, NULL },
+    { L2, "/config/layers/7/config/threshold", "1.0", ERR_UNSUPPORTED, NULL, "threshold" },
+    { L2, "/config/layers/7/config/negative_slope", "0.5", ERR_UNSUPPORTED, NULL, "negative_slope" },
+    { L2, "/config/layers/9/config/alpha", "-1", ERR_INVALID, NULL, "between" },
+    { L3, "/config/layers/16/config/axis", "1", ERR_UNSUPPORTED, NULL, "axis" },
+    { L3, "/config/layers/14/config/activation", "\"swish\"", ERR_UNSUPPORTED, NULL, "swish" },
+    /* the graph */
+    { R2, "/config/input_layers", "[[\"input_1\", 0, 0], [\"dense\", 0, 0]]", ERR_UNSUPPORTED, NULL, "one input" },
+    { R2, "/config/output_layers", "[[\"dense_3\", 0, 0], [\"dense\", 0, 0]]", ERR_UNSUPPORTED, NULL, "one output" },
+    { R2, "/config/output_layers", "[[\"dense_3\", 0, 1]]", ERR_UNSUPPORTED, NULL, "outputs" },
+    { R2, "/config/output_layers", "[[\"nobody\", 0, 0]]", ERR_INVALID, NULL, "nobody" },
+    { R2, "/config/output_layers", "[[\"activation\", 0, 0]]", ERR_UNSUPPORTED, "/config/layers/5", "output" },
+    { R2, "/config/input_layers", "[[\"dense\", 0, 0]]", ERR_INVALID, NULL, "InputLayer" },
+    { R2, "/config/input_layers", "{\"a\": [\"input_1\", 0, 0]}", ERR_UNSUPPORTED, NULL, "one input" },
+    { R2, "/config/layers/1/inbound_nodes", "[[[\"input_1\", 0, 0, {}]], [[\"input_1\", 0, 0, {}]]]", ERR_UNSUPPORTED, NULL, "shared" },
+    { R2, "/config/layers/1/inbound_nodes", "[[[\"input_1\", 1, 0, {}]]]", ERR_UNSUPPORTED, "/config/layers/1/inbound_nodes/0/0", "shared" },
+    { R2, "/config/layers/1/inbound_nodes", "[[\"input_1\", 0, 0, {}]]", ERR_OK, NULL, NULL },
+    { R2, "/config/layers/1/inbound_nodes", "[[\"input_1\", 0, 0]]", ERR_OK, NULL, NULL },
+    { R2, "/config/layers/1/inbound_nodes", "[]", ERR_INVALID, NULL, "inputs" },
+    { R2, "/config/layers/1/inbound_nodes", "[[]]", ERR_INVALID, NULL, "inputs" },
+    { R2, "/config/layers/1/inbound_nodes", "7", ERR_INVALID, NULL, "array" },
+    { R2, "/config/layers/1/inbound_nodes", NULL, ERR_INVALID, NULL, "array" },
+    { R2, "/config/layers/0/inbound_nodes", "[[[\"dense\", 0, 0, {}]]]", ERR_INVALID, NULL, "InputLayer" },
+    { R2, "/config/layers/1/inbound_nodes/0/0/0", "\"dense_3\"", ERR_UNSUPPORTED, "/config/layers/9", "output" },
+    { R2, "/config/layers/1/inbound_nodes/0/0/0", "\"activation\"", ERR_INVALID, "/config/layers/9", "cycle" },
+    { R2, "/config/layers/1/inbound_nodes/0/0/0", "\"dense\"", ERR_INVALID, "/config/layers/9", "cycle" },
+    { R2, "/config/layers/6/inbound_nodes/0/0/0", "\"nobody\"", ERR_INVALID, "/config/layers/6/inbound_nodes/0/0", "nobody" },
+    { R2, "/config/layers/6/inbound_nodes/0/0/3/training", "true", ERR_UNSUPPORTED, NULL, "training" },
+    { R2, "/config/layers/7/inbound_nodes/0/1/0", "\"activation\"", ERR_UNSUPPORTED, "/config/layers/6", "lead" },
+    { R2, "/config/layers/7/config/axis", "2", ERR_INVALID, NULL, "axis" },
+    { R2, "/config/layers/4/inbound_nodes/0/1/0", "\"input_1\"", ERR_INVALID, "/config/layers/4/config", "add" },
+    { R2, "/config/layers/6/class_name", "\"InputLayer\"", ERR_UNSUPPORTED, "/config/layers/6/config/units", "units" },
+    { R3, "/config/layers/1/inbound_nodes/0/args", "[7]", ERR_UNSUPPORTED, "/config/layers/1/inbound_nodes/0/args/0", "tensor" },
+    { R3, "/config/layers/1/inbound_nodes/0/args", "7", ERR_INVALID, NULL, "array" },
+    { R3, "/config/layers/4/inbound_nodes/0/args/0/1", "null", ERR_UNSUPPORTED, NULL, "tensor" },
+    { R3, "/config/layers/1/inbound_nodes/0/kwargs/scale", "2", ERR_UNSUPPORTED, NULL, "scale" },
+    { R3, "/config/layers/8/inbound_nodes/0/kwargs/training", "true", ERR_UNSUPPORTED, NULL, "training" },
+    { R3, "/config/layers/4/inbound_nodes/0/args/0/1/config/keras_history", "[\"dense\", 2, 0]", ERR_UNSUPPORTED, NULL, "shared" },
+    { R3, "/config/layers/4/inbound_nodes/0/args/0/1/config/keras_history", "7", ERR_INVALID, NULL, "must be" },
+};
+
+START_TEST(changes_are_judged)
+{
+    json_t *doc = load(changes[_i].file);
+    struct model m;
+    struct err e = { 0 };
+    enum err_code rc;
+
+    edit(doc, changes[_i].pointer, changes[_i].value);
+    rc = keras_read(&m, doc, &e);
+    ck_assert_msg(rc == changes[_i].code, "%s: %s at %s: %s", changes[_i].pointer, err_slug(rc), e.at, e.msg);
+    if (rc == ERR_OK) {
+        model_clear(&m);
+    } else {
+        ck_assert_str_eq(e.at, changes[_i].at ? changes[_i].at : changes[_i].pointer);
+        ck_assert_msg(strstr(e.msg, changes[_i].word) != NULL, "%s: %s", changes[_i].pointer, e.msg);
+    }
+    json_decref(doc);
+}
+END_TEST
+
+/* Every key that has only one good value is refused with another; every value is refused when it is of no sensible type. */
+static void each_place(json_t *doc, json_t *v, int *n)
+{
+    const char *key;
+    json_t *child;
+    struct model m;
+
+    if (json_is_array(v)) {
+        for (size_t i = 0; i < json_array_size(v); i++)
+            each_place(doc, json_array_get(v, i), n);
+        return;
+    }
+    for (void *it = json_object_iter(v), *next; it; it = next) {
+        key = json_object_iter_key(it);
+        child = json_incref(json_object_iter_value(it));
+        next = json_object_iter_next(v, it);
+        json_object_set_new(v, key, json_pack("[{s:[i]}]", "odd", 1));
+        if (keras_read(&m, doc, NULL) == ERR_OK)
+            model_clear(&m);
+        else
+            (*n)++;
+        json_object_set(v, key, child);
+        each_place(doc, child, n);
+        json_decref(child);
+        next = json_object_key_to_iter(key) ? json_object_iter_next(v, json_object_key_to_iter(key)) : NULL;
+    }
+}
+
+START_TEST(odd_values_do_no_harm)
+{
+    json_t *doc = load(examples[_i].file);
+    struct model m;
+    int n = 0;
+
+    each_place(doc, doc, &n);
+    ck_assert_int_gt(n, 15);
+    ck_assert_int_eq(keras_read(&m, doc, NULL), ERR_OK);
+    model_clear(&m);
+    json_decref(doc);
+}
+END_TEST
+
+START_TEST(order_of_layers_is_free)
+{
+    json_t *doc = load("residual_keras3.json"), *layers = json_object_get(json_object_get(doc, "config"), "layers"), *turned = json_array();
+    struct model m;
+
+    for (size_t i = json_array_size(layers); i-- > 0;)
+        json_array_append(turned, json_array_get(layers, i));
+    json_object_set_new(json_object_get(doc, "config"), "layers", turned);
+    ck_assert_int_eq(keras_read(&m, doc, NULL), ERR_OK);
+    ck_assert_int_eq(m.net->n_nodes, 13);
+    ck_assert_str_eq(m.net->node[12].layer, "dense_3");
+    model_clear(&m);
+    json_decref(doc);
+}
+END_TEST
+
+START_TEST(initialisers_are_kerass)
+{
+    static const struct { const char *json; int kind; double a, b; } inits[] = {
+        { "{\"class_name\": \"RandomUniform\", \"config\": {\"minval\": -0.5, \"maxval\": 0.25, \"seed\": 1}}", INIT_RANDOM_UNIFORM, -0.5, 0.25 },
+        { "{\"class_name\": \"RandomNormal\", \"config\": {\"mean\": 1, \"stddev\": 2}}", INIT_RANDOM_NORMAL, 1, 2 },
+        { "\"truncated_normal\"", INIT_TRUNCATED_NORMAL, 0, 0.05 },
+        { "\"random_uniform\"", INIT_RANDOM_UNIFORM, -0.05, 0.05 },
+        { "{\"class_name\": \"Constant\", \"config\": {\"value\": 3}}", INIT_CONSTANT, 3, 0 },
+        { "{\"class_name\": \"VarianceScaling\", \"config\": {\"scale\": 1.0, \"mode\": \"fan_avg\", \"distribution\": \"uniform\"}}",
+          INIT_GLOROT_UNIFORM, 0, 0 },
+        { "{\"class_name\": \"VarianceScaling\", \"config\": {\"scale\": 2.0, \"mode\": \"fan_in\", \"distribution\": \"normal\"}}",
+          INIT_HE_NORMAL, 0, 0 },
+        { "\"lecun_uniform\"", INIT_LECUN_UNIFORM, 0, 0 }, { "\"ones\"", INIT_ONES, 0, 0 }, { "\"glorot_normal\"", INIT_GLOROT_NORMAL, 0, 0 },
+    };
+
+    for (size_t i = 0; i < sizeof inits / sizeof inits[0]; i++) {
+        json_t *doc = load("mlp_keras3.json");
+        struct model m;
+        const struct init *got;
+
+        edit(doc, "/config/layers/1/config/kernel_initializer", inits[i].json);
+        ck_assert_int_eq(keras_read(&m, doc, NULL), ERR_OK);
+        got = &m.net->node[1].plan.weight[0].init;
+        ck_assert_int_eq(got->kind, inits[i].kind);
+        ck_assert(got->a == inits[i].a && got->b == inits[i].b);
+        model_clear(&m);
+        json_decref(doc);
+    }
+}
+END_TEST
+
+START_TEST(survives_every_failed_allocation)
+{
+    json_t *doc = load(examples[_i].file);
+    bool fired = true;
+
+    json_set_alloc_funcs(mem_alloc, mem_free);
+    for (long k = 1; fired; k++) {
+        struct model m = { 0 };
+
+        mem_fail_in = k;
+        enum err_code rc = keras_read(&m, doc, NULL);
+        fired = mem_fail_in == 0;
+        mem_fail_in = 0;
+        ck_assert_msg(fired ? rc != ERR_OK : rc == ERR_OK, "allocation %ld: %s", k, err_slug(rc));
+        model_clear(&m);
+    }
+    json_decref(doc);
+}
+END_TEST
+
+static void cases(Suite *s)
+{
+    TCase *tc = suite_case(s, "keras");
+
+    tcase_add_loop_test(tc, examples_become_nets, 0, N_EXAMPLES);
+    tcase_add_loop_test(tc, versions_agree, 0, 2);
+    tcase_add_test(tc, describes_layers);
+    tcase_add_loop_test(tc, changes_are_judged, 0, sizeof changes / sizeof changes[0]);
+    tcase_add_loop_test(tc, odd_values_do_no_harm, 0, N_EXAMPLES);
+    tcase_add_test(tc, order_of_layers_is_free);
+    tcase_add_test(tc, initialisers_are_kerass);
+    tcase_add_loop_test(tc, survives_every_failed_allocation, 0, N_EXAMPLES);
+}
+SUITE_MAIN("keras", cases)
