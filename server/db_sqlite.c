@@ -193,19 +193,25 @@ static enum err_code one_int(void *user, const struct db_val *col, int n_col, st
     return ERR_OK;
 }
 
-/* A database of another program is refused, not changed. */
-static enum err_code check_application(struct lite *l, struct err *e)
+/* A database of another program is refused, not changed. *is_new: an empty one. */
+static enum err_code check_application(struct lite *l, bool *is_new, struct err *e)
 {
     int64_t id = 0, tables = 0;
-    char sql[64];
     enum err_code rc = lite_query(&l->db, "PRAGMA application_id", NULL, 0, one_int, &id, NULL, e);
 
     if (rc == ERR_OK)
         rc = lite_query(&l->db, "SELECT count(*) FROM sqlite_master", NULL, 0, one_int, &tables, NULL, e);
     if (rc != ERR_OK || id == APPLICATION_ID)
         return rc;
-    if (id != 0 || tables > 0)
-        return err_set(e, ERR_CONFLICT, "the database belongs to another program");
+    *is_new = id == 0 && tables == 0;
+    return *is_new ? ERR_OK : err_set(e, ERR_CONFLICT, "the database belongs to another program");
+}
+
+/* After the switch to the log: a commit there costs one sync, before it four. */
+static enum err_code name_application(struct lite *l, struct err *e)
+{
+    char sql[64];
+
     snprintf(sql, sizeof sql, "PRAGMA application_id = %d", APPLICATION_ID);
     return lite_script(&l->db, sql, e);
 }
@@ -224,6 +230,7 @@ static enum err_code configure(struct lite *l, struct err *e)
     static const char reader[] = "PRAGMA query_only = ON; PRAGMA cache_size = -512; PRAGMA wal_autocheckpoint = 0;";
     static const char writer[] = "PRAGMA synchronous = FULL; PRAGMA cache_size = -1024; PRAGMA wal_autocheckpoint = 1000;"
                                  "PRAGMA journal_size_limit = 67108864;";
+    bool is_new = false;
     enum err_code rc;
 
     sqlite3_extended_result_codes(l->h, 1);
@@ -234,10 +241,12 @@ static enum err_code configure(struct lite *l, struct err *e)
         return lite_script(&l->db, reader, e);
     }
     if (rc == ERR_OK)
-        rc = check_application(l, e);
+        rc = check_application(l, &is_new, e);
     if (rc == ERR_OK)
         rc = lite_query(&l->db, "PRAGMA journal_mode = WAL", NULL, 0, is_wal, NULL, NULL, e);
-    return rc == ERR_OK ? lite_script(&l->db, writer, e) : rc;
+    if (rc == ERR_OK)
+        rc = lite_script(&l->db, writer, e);
+    return rc == ERR_OK && is_new ? name_application(l, e) : rc;
 }
 
 static void lite_close(struct db *db)
