@@ -2,6 +2,7 @@
 #ifndef API_API_H
 #define API_API_H
 
+#include "core/model.h"
 #include "server/config.h"
 #include "server/http.h"
 #include "server/store.h"
@@ -11,20 +12,63 @@ struct app {
     struct store *store;
     struct workers *workers; /* NULL in tests without workers */
     const struct config *config;
-    uint64_t memory_per_job;
+    uint64_t memory_per_job; /* bytes; 0: not limited */
     int64_t started_ms;
-    bool (*draining)(void);  /* /readyz says 503 then */
+    bool (*draining)(void);  /* /readyz says 503 then; NULL: never */
 };
+enum { API_MAX_JSON = 256 * 1024, API_MAX_LIMIT = 200, API_DEFAULT_LIMIT = 20, API_NAME_LEN = 128 };
 extern const struct route api_routes[];
 
-/* RFC 9457: {"type": "about:blank"-like slug URI, "title", "status", "detail", "code", "errors": [{"pointer", "detail"}], "request_id"}.
- * The only place where an error code becomes an HTTP status. */
+/* RFC 9457: {"type": "urn:espalier:problem:<code>", "title", "status", "detail", "code", "instance", "errors": [{"pointer", "detail"}], "request_id"};
+ * an error in the query has "parameter" in place of "pointer". The only place where an error code becomes an HTTP status. */
 json_t *api_problem(const struct err *e, const struct req *rq, int *status);
 
-handler api_model_create, api_model_list, api_model_get, api_model_delete, api_model_weights, api_model_file;
-handler api_dataset_create, api_dataset_list, api_dataset_get, api_dataset_delete, api_dataset_part;
+handler api_model_create, api_model_list, api_model_get, api_model_delete, api_model_weights, api_model_weights_before, api_model_file;
+handler api_dataset_create, api_dataset_list, api_dataset_get, api_dataset_delete, api_dataset_part, api_dataset_part_before;
 handler api_job_create, api_job_list, api_job_get, api_job_delete, api_job_cancel;
 handler api_job_iterations, api_job_iteration, api_job_iteration_model, api_job_events, api_job_model;
 handler api_capabilities, api_openapi, api_healthz, api_readyz, api_metrics, api_root;
+
+/* ---- reply.c: what the handlers share ---- */
+
+/* Takes json; NULL: ERR_NOMEM. status 0: 200. */
+MUST enum err_code api_reply(struct reply *rp, int status, json_t *json, struct err *e);
+MUST enum err_code api_created(struct reply *rp, const char *location, json_t *json, struct err *e); /* 201 */
+/* ERR_NOT_FOUND unless rq's argument i is an id with that prefix. */
+MUST enum err_code api_id(const struct req *rq, int i, const char *prefix, struct err *e);
+/* A whole number of the query within low..high; dflt when absent. */
+MUST enum err_code api_query_int(const struct req *rq, const char *name, int64_t low, int64_t high, int64_t dflt, int64_t *out, struct err *e);
+/* limit and after (an id of that prefix). */
+MUST enum err_code api_page(struct page *p, const struct req *rq, const char *prefix, struct err *e);
+/* Is it CSV that the client wants? ?format=json|csv, else Accept. */
+MUST enum err_code api_wants_csv(const struct req *rq, bool *csv, struct err *e);
+/* {"object": "list", "data": [...], "has_more": b}; takes data. */
+json_t *api_list(json_t *data, bool more);
+json_t *api_stored(const char *text);  /* JSON out of a row: null for NULL; NULL when memory is short */
+json_t *api_seconds(int64_t ms);       /* Unix seconds; null for 0 */
+MUST enum err_code api_append(json_t *list, json_t *item, struct err *e); /* takes item, which may be NULL: ERR_NOMEM */
+MUST enum err_code api_dump(char **text, const json_t *j, struct err *e); /* for a row; mem_free; j may be NULL: ERR_NOMEM */
+
+struct api_text { char *s; size_t n, room; bool failed; }; /* start with = {0}; s is the owner's to mem_free */
+void api_text_add(struct api_text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+MUST enum err_code api_reply_text(struct reply *rp, struct api_text *t, const char *content_type, struct err *e); /* takes t->s */
+
+/* ---- artifacts.c: models in the store, and in the formats that clients fetch ---- */
+
+/* weights "" : none. */
+MUST enum err_code api_model_open(struct model *out, struct store *s, const char *architecture, const char *weights, struct err *e);
+/* Weights out of a safetensors file. */
+MUST enum err_code api_load_weights(struct net *net, const char *path, struct err *e);
+/* A new published blob: m in the format of that name. */
+MUST enum err_code api_model_publish(struct blob *out, struct store *s, const struct model *m, const char *format, struct err *e);
+/* ?format= (dflt when absent) of a stored model as a file named <name>.<extension>. */
+MUST enum err_code api_model_send(struct app *app, const struct req *rq, struct reply *rp, const char *architecture, const char *weights,
+                                  const char *name, struct err *e);
+
+/* ---- datasets.c ---- */
+struct dataset;
+struct data_conf;
+/* The data set of a row, opened and checked. ERR_INVALID; `at` names the part: "/train/labels". */
+MUST enum err_code api_dataset_open(struct dataset **out, struct data_conf *conf, struct store *s, const struct dataset_row *row, struct err *e);
 
 #endif

@@ -1,0 +1,262 @@
+/* api/jobs.c: jobs. All that can be said about a job is said when it is posted: the same files are opened as when it runs, and what a job will use
+ * is what they were then. */
+#include <stdio.h>
+#include <string.h>
+
+#include "api/api.h"
+#include "core/job.h"
+#include "core/mem.h"
+#include "server/log.h"
+
+/* ---- JSON ---- */
+
+static json_t *links_json(const struct job_row *j)
+{
+    char base[60], iterations[80], events[80], model[80];
+
+    snprintf(base, sizeof base, "/v1/jobs/%s", j->id);
+    snprintf(iterations, sizeof iterations, "%s/iterations", base);
+    snprintf(events, sizeof events, "%s/events", base);
+    snprintf(model, sizeof model, "%s/model", base);
+    return json_pack("{s:s,s:s,s:s,s:s*}", "self", base, "iterations", iterations, "events", events, "model",
+                     *j->result_weights ? model : NULL);
+}
+
+static json_t *job_json(const struct job_row *j)
+{
+    return json_pack("{s:s,s:s,s:s,s:s,s:I,s:s,s:s,s:o,s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:o}", "id", j->id, "object", "job", "name", j->name,
+                     "state", job_state_name(j->state), "priority", (json_int_t)j->priority, "model", j->model, "dataset", j->dataset,
+                     "created_at", api_seconds(j->created_ms), "started_at", api_seconds(j->started_ms), "finished_at",
+                     api_seconds(j->finished_ms), "attempt", (json_int_t)j->attempt, "iterations", (json_int_t)j->n_iterations, "progress",
+                     api_stored(j->progress), "baseline", api_stored(j->baseline), "result", api_stored(j->result), "error",
+                     api_stored(j->error), "config", api_stored(j->conf), "links", links_json(j));
+}
+
+/* Lists leave out what is long. */
+static json_t *job_summary(const struct job_row *j)
+{
+    json_t *o = job_json(j);
+
+    json_object_del(o, "config");
+    json_object_del(o, "baseline");
+    json_object_del(o, "result");
+    return o;
+}
+
+/* ---- create ---- */
+
+/* All that posting a job opens. */
+struct posting {
+    struct job_conf conf;
+    struct model_row model_row;
+    struct dataset_row dataset_row;
+    struct model model;
+    struct dataset *dataset;
+    struct data_conf data_conf;
+};
+
+static void posting_free(struct posting *p)
+{
+    if (!p)
+        return;
+    model_row_clear(&p->model_row);
+    dataset_row_clear(&p->dataset_row);
+    model_clear(&p->model);
+    dataset_free(p->dataset);
+    mem_free(p);
+}
+
+/* What the job names but is not there is a fault of that field. */
+static enum err_code missing(enum err_code rc, const char *at, const char *what, const char *id, struct err *e)
+{
+    return rc == ERR_NOT_FOUND ? err_field(e, ERR_INVALID, at, "there is no %s \"%.40s\"", what, id) : rc;
+}
+
+/* Whether the model came trained decides defaults, so it is looked up before the job is parsed. */
+static enum err_code parse(struct posting *p, struct store *s, const json_t *body, struct err *e)
+{
+    const char *id = json_string_value(json_object_get(body, "model"));
+    enum err_code rc = ERR_OK;
+
+    if (id)
+        rc = missing(id_valid(id, "mdl") ? store_model_get(s, id, &p->model_row, e) : ERR_NOT_FOUND, "/model", "model", id, e);
+    if (rc == ERR_OK)
+        rc = job_conf_parse(&p->conf, body, *p->model_row.weights.id != '\0', e);
+    if (rc == ERR_OK && !id)
+        rc = err_field(e, ERR_INVALID, "/model", "is required");
+    if (rc != ERR_OK)
+        return rc;
+    id = p->conf.dataset;
+    return missing(id_valid(id, "dst") ? store_dataset_get(s, id, &p->dataset_row, e) : ERR_NOT_FOUND, "/dataset", "data set", id, e);
+}
+
+/* A data set that is not ready is the job's conflict, not its client's typing error. */
+static enum err_code open_dataset(struct posting *p, struct store *s, struct err *e)
+{
+    struct err why = { 0 };
+    enum err_code rc = api_dataset_open(&p->dataset, &p->data_conf, s, &p->dataset_row, &why);
+
+    if (rc == ERR_INVALID || rc == ERR_UNSUPPORTED)
+        return err_field(e, ERR_CONFLICT, "/dataset", "the data set is not ready: %.80s: %.200s", why.at, why.msg);
+    if (rc != ERR_OK)
+        *e = why;
+    return rc;
+}
+
+static enum err_code check_memory(const struct posting *p, const struct app *app, struct err *e)
+{
+    uint64_t need = job_memory(&p->conf, p->model.net, p->dataset);
+
+    if (app->memory_per_job == 0 || need <= app->memory_per_job)
+        return ERR_OK;
+    return err_set(e, ERR_INVALID, "the job needs about %llu MB of memory, and this server gives a job %llu MB",
+                   (unsigned long long)(need >> 20), (unsigned long long)(app->memory_per_job >> 20));
+}
+
+static enum err_code fill_row(struct job_row *row, const struct posting *p, struct err *e)
+{
+    json_t *resolved = job_conf_dump(&p->conf);
+    enum err_code rc = api_dump(&row->conf, resolved, e);
+
+    json_decref(resolved);
+    id_new(row->id, "job");
+    snprintf(row->name, sizeof row->name, "%s", p->conf.name);
+    memcpy(row->model, p->model_row.id, sizeof row->model);
+    memcpy(row->dataset, p->dataset_row.id, sizeof row->dataset);
+    memcpy(row->architecture, p->model_row.architecture.id, sizeof row->architecture);
+    memcpy(row->weights, p->model_row.weights.id, sizeof row->weights);
+    row->priority = p->conf.priority;
+    row->created_ms = clock_ms();
+    row->state = JOB_QUEUED;
+    return rc;
+}
+
+static enum err_code check(struct posting *p, struct app *app, const struct req *rq, struct err *e)
+{
+    enum err_code rc = parse(p, app->store, rq->body, e);
+
+    if (rc == ERR_OK)
+        rc = open_dataset(p, app->store, e);
+    if (rc == ERR_OK)
+        rc = missing(api_model_open(&p->model, app->store, p->model_row.architecture.id, p->model_row.weights.id, e), "/model", "model",
+                     p->model_row.id, e);
+    if (rc == ERR_OK)
+        rc = job_check(&p->conf, p->model.net, p->dataset, e);
+    return rc == ERR_OK ? check_memory(p, app, e) : rc;
+}
+
+enum err_code api_job_create(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    struct posting *p = mem_zalloc(1, sizeof *p);
+    struct job_row row = { .conf = NULL };
+    json_t *j = NULL;
+    char location[80];
+    enum err_code rc = p ? check(p, app, rq, e) : err_set(e, ERR_NOMEM, "out of memory");
+
+    if (rc == ERR_OK)
+        rc = fill_row(&row, p, e);
+    if (rc == ERR_OK) {
+        j = job_json(&row);
+        rc = j ? store_job_add(app->store, &row, e) : err_set(e, ERR_NOMEM, "out of memory");
+    }
+    posting_free(p);
+    if (rc == ERR_OK) {
+        if (app->workers)
+            workers_wake(app->workers);
+        snprintf(location, sizeof location, "/v1/jobs/%s", row.id);
+        rc = api_created(rp, location, j, e);
+    } else {
+        json_decref(j);
+    }
+    job_row_clear(&row);
+    return rc;
+}
+
+/* ---- read, cancel, delete ---- */
+
+static enum err_code get(struct job_row *row, struct app *app, const struct req *rq, struct err *e)
+{
+    enum err_code rc = api_id(rq, 0, "job", e);
+
+    return rc == ERR_OK ? store_job_get(app->store, rq->arg[0], row, e) : rc;
+}
+
+static enum err_code list_row(void *user, const void *row, struct err *e)
+{
+    return api_append(user, job_summary(row), e);
+}
+
+enum err_code api_job_list(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    json_t *data = json_array();
+    struct page page;
+    enum job_state state;
+    bool more = false;
+    enum err_code rc = api_page(&page, rq, "job", e);
+
+    if (rc == ERR_OK) {
+        page.state = rq->query(rq, "state");
+        if (page.state && !job_state_parse(page.state, &state))
+            rc = err_field(e, ERR_INVALID, "?state", "state must be one of queued, running, paused, cancelling, succeeded, failed, cancelled");
+    }
+    if (rc == ERR_OK)
+        rc = store_job_list(app->store, &page, list_row, data, &more, e);
+    if (rc == ERR_OK)
+        return api_reply(rp, 0, api_list(data, more), e);
+    json_decref(data);
+    return rc;
+}
+
+enum err_code api_job_get(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    struct job_row row = { .conf = NULL };
+    enum err_code rc = get(&row, app, rq, e);
+
+    if (rc == ERR_OK)
+        rc = api_reply(rp, 0, job_json(&row), e);
+    job_row_clear(&row);
+    return rc;
+}
+
+/* 200: it is cancelled; 202: it will be as soon as its worker has seen it. */
+enum err_code api_job_cancel(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    struct job_row row = { .conf = NULL };
+    enum job_state now = JOB_QUEUED;
+    enum err_code rc = api_id(rq, 0, "job", e);
+
+    if (rc == ERR_OK)
+        rc = store_job_cancel(app->store, rq->arg[0], clock_ms(), &now, e);
+    if (rc != ERR_OK)
+        return rc;
+    if (app->workers)
+        workers_cancel(app->workers, rq->arg[0]);
+    rc = store_job_get(app->store, rq->arg[0], &row, e);
+    if (rc == ERR_OK)
+        rc = api_reply(rp, job_state_final(now) ? 200 : 202, job_json(&row), e);
+    job_row_clear(&row);
+    return rc;
+}
+
+enum err_code api_job_delete(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    enum err_code rc = api_id(rq, 0, "job", e);
+
+    rp->status = 204;
+    return rc == ERR_OK ? store_job_delete(app->store, rq->arg[0], e) : rc;
+}
+
+/* ---- the result ---- */
+
+enum err_code api_job_model(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    struct job_row row = { .conf = NULL };
+    enum err_code rc = get(&row, app, rq, e);
+
+    if (rc == ERR_OK && !*row.result_weights)
+        rc = err_set(e, ERR_CONFLICT, "the job is %s: it has no model%s", job_state_name(row.state), job_state_final(row.state) ? "" : " yet");
+    if (rc == ERR_OK)
+        rc = api_model_send(app, rq, rp, row.architecture, row.result_weights, row.id, e);
+    job_row_clear(&row);
+    return rc;
+}

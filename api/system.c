@@ -1,0 +1,163 @@
+/* api/system.c: what the server says about itself: what it can do (out of the plug-in and field tables), its contract, its health, its figures. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "core/job.h"
+#include "core/mem.h"
+#include "server/embed.h"
+#include "server/log.h"
+
+/* ---- capabilities ---- */
+
+static json_t *metrics_list(void)
+{
+    json_t *list = json_array();
+
+    for (int m = 0; m < METRIC_COUNT; m++)
+        if (json_array_append_new(list, json_pack("{s:s,s:s,s:b}", "name", metric_name((enum metric)m), "help", metric_help((enum metric)m),
+                                                  "larger_is_better", (int)metric_larger_is_better((enum metric)m))) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    return list;
+}
+
+enum err_code api_capabilities(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    static const struct { const char *key; const struct plug_table *table; } kinds[] = {
+        { "ops", &op_table }, { "losses", &loss_table }, { "optimizers", &optimizer_table }, { "learning_rate_schedules", &lr_schedule_table },
+        { "criteria", &criterion_table }, { "schedules", &schedule_table }, { "formats", &model_format_table },
+    };
+    json_t *j = json_pack("{s:s,s:s,s:o,s:o,s:o,s:{s:i,s:I,s:I}}", "object", "capabilities", "version", ESPALIER_VERSION, "metrics",
+                          metrics_list(), "job", params_describe(job_params), "dataset", params_describe(data_params), "limits",
+                          "json_bytes", API_MAX_JSON, "upload_bytes", (json_int_t)(app->config ? app->config->max_upload_mb : 0) << 20,
+                          "memory_per_job_bytes", (json_int_t)app->memory_per_job);
+
+    (void)rq;
+    for (size_t i = 0; j && i < sizeof kinds / sizeof kinds[0]; i++)
+        if (json_object_set_new(j, kinds[i].key, plugs_describe(kinds[i].table)) != 0) {
+            json_decref(j);
+            j = NULL;
+        }
+    return api_reply(rp, 0, j, e);
+}
+
+/* ---- contract ---- */
+
+enum err_code api_openapi(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    (void)app;
+    (void)rq;
+    for (const struct embedded_file *f = embedded_api; f->name; f++)
+        if (strcmp(f->name, "openapi.json") == 0) {
+            rp->text = mem_strdup(f->text);
+            rp->content_type = "application/json";
+            return rp->text ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+        }
+    return err_set(e, ERR_NOT_FOUND, "this build has no openapi.json");
+}
+
+enum err_code api_root(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    (void)app;
+    (void)rq;
+    return api_reply(rp, 0, json_pack("{s:s,s:s,s:s,s:{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s}}", "name", "espalier", "version", ESPALIER_VERSION,
+                                      "description", "Prunes neural networks.", "links", "openapi", "/openapi.json", "capabilities",
+                                      "/v1/capabilities", "models", "/v1/models", "datasets", "/v1/datasets", "jobs", "/v1/jobs", "healthz",
+                                      "/healthz", "readyz", "/readyz", "metrics", "/metrics"), e);
+}
+
+/* ---- probes ---- */
+
+enum err_code api_healthz(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    (void)app;
+    (void)rq;
+    return api_reply(rp, 0, json_pack("{s:s}", "status", "ok"), e);
+}
+
+enum err_code api_readyz(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    struct err why = { 0 };
+    bool store = store_ready(app->store, &why) == ERR_OK, draining = app->draining && app->draining();
+    bool workers = !app->workers || workers_alive(app->workers) > 0, ready = store && !draining && workers;
+
+    (void)rq;
+    rp->retry_after = ready ? 0 : 2;
+    return api_reply(rp, ready ? 200 : 503, json_pack("{s:s,s:{s:s,s:s,s:s}}", "status", ready ? "ok" : "unavailable", "checks", "store",
+                                                      store ? "ok" : why.msg, "workers", workers ? "ok" : "no worker is alive", "accepting",
+                                                      draining ? "shutting down" : "ok"), e);
+}
+
+/* ---- metrics: Prometheus text format 0.0.4 ---- */
+
+static void put_count(void *user, const struct http_count *c)
+{
+    struct api_text *t = user;
+
+    api_text_add(t, "espalier_http_requests_total{method=\"%s\",route=\"%s\",code=\"%d\"} %llu\n", c->method, c->route, c->status,
+                 (unsigned long long)c->n);
+}
+
+static void put_seconds(void *user, const struct http_count *c)
+{
+    struct api_text *t = user;
+
+    api_text_add(t, "espalier_http_request_seconds_total{method=\"%s\",route=\"%s\",code=\"%d\"} %.3f\n", c->method, c->route, c->status,
+                 (double)c->ms / 1000);
+}
+
+static void head(struct api_text *t, const char *name, const char *type, const char *help)
+{
+    api_text_add(t, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+/* Bytes of memory in use: the second number of /proc/self/statm, in pages. */
+static long long resident_bytes(void)
+{
+    char text[128];
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+    const char *second;
+
+    if (fd >= 0)
+        close(fd);
+    if (n <= 0)
+        return 0;
+    text[n] = '\0';
+    second = strchr(text, ' ');
+    return second ? strtoll(second, NULL, 10) * sysconf(_SC_PAGESIZE) : 0;
+}
+
+enum err_code api_metrics(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    struct api_text t = { 0 };
+    int64_t count[JOB_STATES] = { 0 };
+    enum err_code rc = store_job_counts(app->store, count, e);
+
+    (void)rq;
+    if (rc != ERR_OK)
+        return rc;
+    head(&t, "espalier_build_info", "gauge", "Always 1; the version is a label.");
+    api_text_add(&t, "espalier_build_info{version=\"" ESPALIER_VERSION "\"} 1\n");
+    head(&t, "espalier_uptime_seconds", "gauge", "Seconds since the daemon started.");
+    api_text_add(&t, "espalier_uptime_seconds %.3f\n", (double)(clock_ms() - app->started_ms) / 1000);
+    head(&t, "espalier_jobs", "gauge", "Jobs stored, by state.");
+    for (int s = 0; s < JOB_STATES; s++)
+        api_text_add(&t, "espalier_jobs{state=\"%s\"} %lld\n", job_state_name((enum job_state)s), (long long)count[s]);
+    head(&t, "espalier_workers_alive", "gauge", "Worker threads that tick.");
+    api_text_add(&t, "espalier_workers_alive %d\n", app->workers ? workers_alive(app->workers) : 0);
+    head(&t, "espalier_http_requests_total", "counter", "Requests answered.");
+    http_counts(put_count, &t);
+    head(&t, "espalier_http_request_seconds_total", "counter", "Seconds spent on requests, bodies included.");
+    http_counts(put_seconds, &t);
+    head(&t, "process_resident_memory_bytes", "gauge", "Resident memory.");
+    api_text_add(&t, "process_resident_memory_bytes %lld\n", resident_bytes());
+    head(&t, "process_start_time_seconds", "gauge", "Unix time of the start.");
+    api_text_add(&t, "process_start_time_seconds %lld\n", (long long)(app->started_ms / 1000));
+    return api_reply_text(rp, &t, "text/plain; version=0.0.4; charset=utf-8", e);
+}
