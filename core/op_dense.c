@@ -55,10 +55,22 @@ struct tiles {
 static int n_tiles(int m, int rows) { return (m + rows - 1) / rows; }
 static int tile_len(int m, int rows, int first) { return m - first < rows ? m - first : rows; }
 
-/* Two tiles, or as many of 256 rows. */
-static int product_rows(int m)
+enum { SMALL = 1 << 20 }; /* multiply-adds: less is not worth a second tile */
+static bool is_small(int m, int n, int k) { return (double)m * n * k < SMALL; }
+
+/* Rows of a tile of a product of m rows: two tiles, or as many of 256 rows. */
+static int product_rows(int m, int n, int k)
 {
-    return tile_rows(m, m <= 512 ? (m + 1) / 2 : 256);
+    return tile_rows(m, is_small(m, n, k) ? m : m <= 512 ? (m + 1) / 2 : 256);
+}
+
+/* Rows of a tile of the weight gradient: with weights and two slots about 640 KB. */
+static int dw_rows(int units, int inputs, int n)
+{
+    int rows = 40000 / inputs, half = is_small(units, inputs, n) ? units : (units + 1) / 2;
+
+    rows = rows < 16 ? 16 : rows > 128 ? 128 : rows;
+    return tile_rows(units, rows < half ? rows : half);
 }
 
 static void forward_tile(void *ctx, int tile)
@@ -78,8 +90,8 @@ static void forward_tile(void *ctx, int tile)
 
 static void dense_forward(const struct op_call *c)
 {
-    int units = c->out_shape->d[0];
-    struct tiles t = { c, product_rows(units), units, c->in_shape[0]->d[0], c->n };
+    int units = c->out_shape->d[0], inputs = c->in_shape[0]->d[0];
+    struct tiles t = { c, product_rows(units, c->n, inputs), units, inputs, c->n };
 
     team_for(c->team, n_tiles(units, t.rows), forward_tile, &t);
 }
@@ -117,22 +129,14 @@ static void dw_tile(void *ctx, int tile)
         c->ready(c->ready_user, BIAS, (size_t)first, (size_t)m);
 }
 
-/* Weight, gradient and two slots of a tile: about 640 KB. */
-static int dw_rows(int units, int inputs)
-{
-    int rows = 40000 / inputs;
-
-    return tile_rows(units, rows < 16 ? 16 : rows > 128 ? 128 : rows);
-}
-
 static void dense_backward(const struct op_call *c)
 {
     int units = c->out_shape->d[0], inputs = c->in_shape[0]->d[0];
-    struct tiles t = { c, product_rows(inputs), units, inputs, c->n };
+    struct tiles t = { c, product_rows(inputs, c->n, units), units, inputs, c->n };
 
     if (c->dx[0])
         team_for(c->team, n_tiles(inputs, t.rows), dx_tile, &t);
-    t.rows = dw_rows(units, inputs);
+    t.rows = dw_rows(units, inputs, c->n);
     team_for(c->team, n_tiles(units, t.rows), dw_tile, &t);
 }
 
