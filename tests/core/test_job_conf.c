@@ -1,0 +1,157 @@
+/* A job's configuration: defaults, what retrain inherits, refusals by pointer, dump and back, every allocation failed once. */
+#include "core/job.h"
+
+#include <string.h>
+
+#include "core/mem.h"
+#include "tests/suite.h"
+
+#define IDS "\"model\": \"mdl_1\", \"dataset\": \"dst_1\""
+
+static enum err_code parse(struct job_conf *c, const char *text, bool trained, struct err *e)
+{
+    json_t *j = json_loads(text, JSON_DECODE_ANY, NULL);
+    enum err_code rc;
+
+    ck_assert_ptr_nonnull(j);
+    rc = job_conf_parse(c, j, trained, e);
+    json_decref(j);
+    return rc;
+}
+
+static const struct { const char *json, *at; } refused[] = {
+    { "[]", "" }, { "null", "" }, { "{}", "/model" }, { "{\"model\": \"m\"}", "/dataset" }, { "{" IDS ", \"modle\": 1}", "/modle" },
+    { "{" IDS ", \"seed\": -1}", "/seed" }, { "{" IDS ", \"seed\": 0.5}", "/seed" }, { "{" IDS ", \"seed\": \"1\"}", "/seed" },
+    { "{" IDS ", \"priority\": 1001}", "/priority" }, { "{" IDS ", \"threads\": 1025}", "/threads" },
+    { "{" IDS ", \"metric\": \"acc\"}", "/metric" }, { "{" IDS ", \"loss\": \"no\"}", "/loss" },
+    { "{" IDS ", \"validation_fraction\": 0}", "/validation_fraction" }, { "{" IDS ", \"train\": 3}", "/train" },
+    { "{" IDS ", \"train\": {\"epochs\": -1}}", "/train/epochs" }, { "{" IDS ", \"train\": {\"epoch\": 1}}", "/train/epoch" },
+    { "{" IDS ", \"train\": {\"optimizer\": \"adamm\"}}", "/train/optimizer" },
+    { "{" IDS ", \"train\": {\"optimizer\": {\"type\": \"adam\", \"learning_rate\": \"x\"}}}", "/train/optimizer/learning_rate" },
+    { "{" IDS ", \"retrain\": []}", "/retrain" }, { "{" IDS ", \"retrain\": {\"batch_size\": 0}}", "/retrain/batch_size" },
+    { "{" IDS ", \"retrain\": {\"batches\": 0}}", "/retrain/batches" }, { "{" IDS ", \"train\": [], \"retrain\": {}}", "/train" },
+    { "{" IDS ", \"prune\": {\"criterion\": \"snip\"}}", "/prune/criterion" },
+    { "{" IDS ", \"prune\": {\"criterion\": {\"type\": \"magnitude\", \"p\": 9}}}", "/prune/criterion/p" },
+    { "{" IDS ", \"prune\": {\"unit\": \"neuron\"}}", "/prune/unit" }, { "{" IDS ", \"prune\": {\"scope\": \"all\"}}", "/prune/scope" },
+    { "{" IDS ", \"prune\": {\"schedule\": {\"type\": \"cubic\", \"power\": 3}}}", "/prune/schedule/power" },
+    { "{" IDS ", \"prune\": {\"iterations\": 0}}", "/prune/iterations" },
+    { "{" IDS ", \"prune\": {\"target_sparsity\": 1.01}}", "/prune/target_sparsity" },
+    { "{" IDS ", \"prune\": {\"layers\": [{\"layer\": \"a\"}, {\"ignore\": true}]}}", "/prune/layers/1/layer" },
+    { "{" IDS ", \"prune\": {\"layers\": [{\"layer\": \"a\", \"max_sparsity\": 2}]}}", "/prune/layers/0/max_sparsity" },
+    { "{" IDS ", \"stop\": {\"max_drop\": -0.1}}", "/stop/max_drop" }, { "{" IDS ", \"stop\": {\"target_params\": 1.5}}", "/stop/target_params" },
+    { "{" IDS ", \"stop\": {\"continue_on_breach\": 1}}", "/stop/continue_on_breach" },
+    { "{" IDS ", \"name\": \"a\\nb\"}", "/name" }, { "{" IDS ", \"train\": null}", "/train" },
+};
+
+START_TEST(refuses_by_pointer)
+{
+    struct job_conf c = { .seed = 77 };
+    struct err e = { 0 };
+
+    ck_assert_int_eq(parse(&c, refused[_i].json, _i % 2, &e), ERR_INVALID);
+    ck_assert_msg(strcmp(e.at, refused[_i].at) == 0, "%s: \"%s\", not \"%s\" (%s)", refused[_i].json, e.at, refused[_i].at, e.msg);
+    ck_assert(*e.msg && c.seed == 77);
+}
+END_TEST
+
+START_TEST(defaults)
+{
+    struct job_conf c;
+
+    ck_assert_int_eq(params_check(job_params, NULL), ERR_OK);
+    ck_assert_int_eq(parse(&c, "{" IDS "}", false, NULL), ERR_OK);
+    ck_assert(c.seed == 1 && c.priority == 0 && c.metric == 0 && !c.loss.plug && c.validation_fraction == 0.1);
+    ck_assert(c.train.epochs == 10 && c.retrain.epochs == 2 && c.train.batch_size == 128 && c.retrain.batch_size == 128);
+    ck_assert_str_eq(c.train.optimizer.plug->name, "adam");
+    ck_assert_str_eq(c.prune.criterion.plug->name, "magnitude");
+    ck_assert_str_eq(c.prune.schedule.plug->name, "cubic");
+    ck_assert(c.prune.iterations == 10 && c.prune.target_sparsity == 0.95 && c.prune.scope == 0 && c.prune.n_layers == 0);
+    ck_assert(isnan(c.stop.max_drop) && isnan(c.stop.max_seconds) && c.stop.target_params == 0);
+    ck_assert(job_metric(&c, 10) == METRIC_ACCURACY && job_metric(&c, 0) == METRIC_MSE);
+}
+END_TEST
+
+START_TEST(a_trained_model_is_trained_on_request)
+{
+    struct job_conf c;
+
+    ck_assert_int_eq(parse(&c, "{" IDS ", \"train\": {\"batch_size\": 64}}", true, NULL), ERR_OK);
+    ck_assert(c.train.epochs == 0 && c.train.batch_size == 64 && c.retrain.epochs == 2 && c.retrain.batch_size == 64);
+    ck_assert_int_eq(parse(&c, "{" IDS ", \"train\": {\"epochs\": 3}}", true, NULL), ERR_OK);
+    ck_assert(c.train.epochs == 3 && c.retrain.epochs == 2);
+}
+END_TEST
+
+START_TEST(retrain_inherits)
+{
+    struct job_conf c;
+
+    ck_assert_int_eq(parse(&c, "{" IDS ", \"metric\": \"f1\", \"train\": {\"epochs\": 7, \"batch_size\": 32, \"clip_norm\": 1, \"optimizer\": \"sgd\"},"
+                              "\"retrain\": {\"clip_norm\": null, \"optimizer\": {\"type\": \"sgd\", \"learning_rate\": 0.001}}}", false, NULL), ERR_OK);
+    ck_assert(c.train.epochs == 7 && c.retrain.epochs == 2 && c.retrain.batch_size == 32 && c.train.clip_norm == 1 && isnan(c.retrain.clip_norm));
+    ck_assert(((struct optim_conf_head *)(void *)c.retrain.optimizer.conf)->learning_rate == 0.001);
+    ck_assert_int_eq(job_metric(&c, 10), METRIC_F1);
+    ck_assert_int_eq(parse(&c, "{" IDS ", \"retrain\": {\"epochs\": 0}}", false, NULL), ERR_OK);
+    ck_assert(c.train.epochs == 10 && c.retrain.epochs == 0);
+}
+END_TEST
+
+static const char rich[] = "{" IDS ", \"name\": \"n\", \"seed\": 9, \"loss\": \"mean_squared_error\", \"train\": {\"epochs\": 7, \"clip_norm\": 1.5},"
+                           "\"retrain\": {\"epochs\": 0, \"batch_size\": 7}, \"stop\": {\"max_drop\": 0.01, \"target_params\": 5, \"continue_on_breach\": true},"
+                           "\"prune\": {\"criterion\": \"random\", \"scope\": \"layer\", \"layers\": [{\"layer\": \"a*\", \"max_sparsity\": 0.5}]}}";
+
+START_TEST(dump_parses_again_to_itself)
+{
+    for (int trained = 0; trained < 4; trained++) {
+        struct job_conf a, b;
+        json_t *d, *d2;
+
+        ck_assert_int_eq(parse(&a, trained < 2 ? rich : "{" IDS "}", trained % 2, NULL), ERR_OK);
+        d = job_conf_dump(&a);
+        ck_assert_int_eq(job_conf_parse(&b, d, false, NULL), ERR_OK);
+        d2 = job_conf_dump(&b);
+        ck_assert(json_equal(d, d2));
+        json_decref(d2);
+        ck_assert_int_eq(job_conf_parse(&b, d, true, NULL), ERR_OK); /* whatever the model is by then */
+        d2 = job_conf_dump(&b);
+        ck_assert(json_equal(d, d2));
+        json_decref(d2);
+        json_decref(d);
+    }
+}
+END_TEST
+
+START_TEST(every_allocation_fails_once)
+{
+    json_t *j;
+    bool fired = true;
+
+    json_set_alloc_funcs(mem_alloc, mem_free);
+    j = json_loads(rich, 0, NULL);
+    for (long k = 1; fired; k++) {
+        struct job_conf c = { .seed = 77 };
+        enum err_code rc;
+
+        mem_fail_in = k;
+        rc = job_conf_parse(&c, j, false, NULL);
+        fired = mem_fail_in == 0;
+        mem_fail_in = 0;
+        ck_assert_int_eq(rc, fired ? ERR_NOMEM : ERR_OK);
+        ck_assert_int_eq(c.seed, fired ? 77 : 9);
+    }
+    json_decref(j);
+}
+END_TEST
+
+static void cases(Suite *s)
+{
+    TCase *tc = suite_case(s, "job configuration");
+
+    tcase_add_loop_test(tc, refuses_by_pointer, 0, sizeof refused / sizeof refused[0]);
+    tcase_add_test(tc, defaults);
+    tcase_add_test(tc, a_trained_model_is_trained_on_request);
+    tcase_add_test(tc, retrain_inherits);
+    tcase_add_test(tc, dump_parses_again_to_itself);
+    tcase_add_test(tc, every_allocation_fails_once);
+}
+SUITE_MAIN("job_conf", cases)
