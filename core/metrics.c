@@ -217,17 +217,27 @@ void metrics_clear(struct metrics *m)
 
 /* ---- JSON ---- */
 
+static json_t *row_json(const int64_t *count, int n)
+{
+    json_t *row = json_array();
+
+    for (int i = 0; i < n; i++)
+        if (json_array_append_new(row, json_integer(count[i])) != 0) {
+            json_decref(row);
+            return NULL;
+        }
+    return row;
+}
+
 static json_t *confusion_json(const struct metrics *m)
 {
     json_t *all = json_array();
 
-    for (int t = 0; t < m->n_classes; t++) {
-        json_t *row = json_array();
-
-        for (int p = 0; p < m->n_classes; p++)
-            json_array_append_new(row, json_integer(m->confusion[t * m->n_classes + p]));
-        json_array_append_new(all, row);
-    }
+    for (int t = 0; t < m->n_classes; t++)
+        if (json_array_append_new(all, row_json(m->confusion + t * m->n_classes, m->n_classes)) != 0) {
+            json_decref(all);
+            return NULL;
+        }
     return all;
 }
 
