@@ -67,6 +67,24 @@ START_TEST(an_epoch_sees_every_sample_once) /* at rate 0 its loss is that of the
 }
 END_TEST
 
+START_TEST(every_step_and_phase_drops_others) /* at rate 0 a full batch differs from epoch to epoch by its dropout alone */
+{
+    static const char conf[] = "{'optimizer': {'type': 'gradient_descent', 'learning_rate': 0}, 'epochs': 2}";
+    struct fixture *f = open_fixture(conf, MAX_SAMPLES, 8, true, 1);
+    struct log first = { 0 }, second = { 0 };
+    struct trainer_in in = inputs(f);
+    struct trainer *t;
+
+    in.phase++;
+    ck_assert_int_eq(trainer_run(f->trainer, &(struct train_hooks){ .epoch = log_epoch, .user = &first }, NULL), ERR_OK);
+    ck_assert_int_eq(trainer_new(&t, &in, NULL), ERR_OK);
+    ck_assert_int_eq(trainer_run(t, &(struct train_hooks){ .epoch = log_epoch, .user = &second }, NULL), ERR_OK);
+    ck_assert(first.train[1] != first.train[2] && first.train[1] != second.train[1] && first.train[2] != second.train[1]);
+    trainer_free(t);
+    close_fixture(f);
+}
+END_TEST
+
 /* 16,800 numbers in the first kernel: two ranges, several tiles of the gradient. */
 START_TEST(threads_do_not_change_bytes)
 {
@@ -377,6 +395,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, defaults);
     tcase_add_loop_test(tc, learns, 0, n);
     tcase_add_test(tc, an_epoch_sees_every_sample_once);
+    tcase_add_test(tc, every_step_and_phase_drops_others);
     tcase_add_loop_test(tc, threads_do_not_change_bytes, 0, 2 * n);
     tcase_add_loop_test(tc, masks_and_bounds_hold_after_every_step, 0, N_CLIPPINGS * n);
     tcase_add_test(tc, a_full_batch_is_the_sum_of_its_chunks);
