@@ -201,4 +201,21 @@ static inline int check_invariants(void)
     return n;
 }
 
+/* Appends a row to a text of 4096 bytes. */
+static inline enum err_code dump_row(void *user, const struct db_val *col, int n_col, struct err *e)
+{
+    char *text = user;
+
+    (void)e;
+    for (int i = 0; i < n_col; i++) {
+        size_t at = strlen(text);
+
+        if (col[i].type == DB_TEXT)
+            snprintf(text + at, 4096 - at, "%s|", col[i].u.s);
+        else
+            snprintf(text + at, 4096 - at, "%lld|", col[i].type == DB_INT ? (long long)col[i].u.i : -1LL);
+    }
+    return ERR_OK;
+}
+
 #endif

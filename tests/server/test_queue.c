@@ -245,22 +245,6 @@ static const struct { const char *name; enum err_code (*fn)(int64_t token); } wr
 };
 enum { N_WRITES = sizeof writes / sizeof writes[0] };
 
-static enum err_code dump_row(void *user, const struct db_val *col, int n_col, struct err *e)
-{
-    char *text = user;
-
-    (void)e;
-    for (int i = 0; i < n_col; i++) {
-        size_t at = strlen(text);
-
-        if (col[i].type == DB_TEXT)
-            snprintf(text + at, 4096 - at, "%s|", col[i].u.s);
-        else
-            snprintf(text + at, 4096 - at, "%lld|", col[i].type == DB_INT ? (long long)col[i].u.i : -1LL);
-    }
-    return ERR_OK;
-}
-
 /* Everything the database says of the job. */
 static void dump_rows(char *text, size_t n, const char *id)
 {

@@ -1,0 +1,225 @@
+/* server/main.c: the process: settings, start in order, signals, stop in reverse. The only file that joins core, server and api, prints for people, and
+ * ends the process.
+ *
+ * Stop order: not ready (503) -> workers: no more claims, running jobs are put back, heartbeats until the last has left -> http: the requests under way
+ * -> store: checkpoint of the write-ahead log, close. A second signal ends the process at once: every start recovers from that. */
+#include <malloc.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "core/gemm.h"
+#include "core/job.h"
+#include "core/mem.h"
+#include "server/budget.h"
+#include "server/log.h"
+
+enum { EXIT_USAGE = 2, HTTP_GRACE_MS = 2000 };
+
+static atomic_bool draining;
+
+static bool is_draining(void)
+{
+    return atomic_load(&draining);
+}
+
+/* ---- settings ---- */
+
+/* The exit status, or -1: go on. */
+static int read_config(struct config *c, int argc, char **argv)
+{
+    struct err e = { 0 };
+    enum config_action action;
+    char *help = NULL;
+    enum err_code rc = config_load(c, argc, argv, environ, &action, &e);
+
+    if (rc == ERR_OK && action == CONFIG_HELP)
+        rc = config_help(&help, &e);
+    if (rc != ERR_OK) {
+        fprintf(stderr, "espalierd: %s\n", e.msg);
+        return EXIT_USAGE;
+    }
+    if (action == CONFIG_RUN)
+        return -1;
+    fputs(action == CONFIG_HELP ? help : "espalierd " ESPALIER_VERSION "\n", stdout);
+    mem_free(help);
+    return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/* A row that is not complete is a mistake of whoever wrote it: found at start, not by the first client. */
+static enum err_code check_tables(struct err *e)
+{
+    const struct plug_table *const tables[] = { &op_table, &loss_table, &optimizer_table, &lr_schedule_table, &criterion_table,
+                                                &schedule_table, &model_format_table };
+    const struct param *const fields[] = { config_params, data_params, job_params };
+    enum err_code rc = ERR_OK;
+
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0] && rc == ERR_OK; i++)
+        rc = plugs_check(tables[i], e);
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0] && rc == ERR_OK; i++)
+        rc = params_check(fields[i], e);
+    return rc;
+}
+
+/* What the jobs may use together, in *b. */
+static void limit_budget(struct budget *b, const struct config *c)
+{
+    budget_read(b);
+    if (c->threads > 0)
+        b->cpus = (int)c->threads;
+    b->memory = c->memory_mb > 0 ? (uint64_t)c->memory_mb << 20 : b->memory / 5 * 4;
+}
+
+static bool is_loopback(const char *listen)
+{
+    return strncmp(listen, "127.", 4) == 0 || strncmp(listen, "[::1]", 5) == 0 || strncmp(listen, "localhost", 9) == 0;
+}
+
+/* ---- start and stop ---- */
+
+struct parts {
+    struct config config;
+    struct store *store;
+    struct workers *workers;
+    struct http *http;
+    struct app app;
+};
+
+static enum err_code upload_path(void *user, char *path, size_t n, uint64_t declared_bytes, struct err *e)
+{
+    struct store *s = user;
+    enum err_code rc = store_room(s, declared_bytes, e);
+
+    if (rc == ERR_OK)
+        store_temp_path(s, path, n);
+    return rc;
+}
+
+static enum err_code open_store(struct parts *p, struct err *e)
+{
+    int requeued = 0;
+    enum err_code rc = store_open(&p->store, p->config.data, e);
+
+    if (rc != ERR_OK)
+        return rc;
+    store_set_disk_floor(p->store, (uint64_t)p->config.disk_floor_mb << 20);
+    rc = store_jobs_recover(p->store, clock_ms(), (int)p->config.crash_limit, &requeued, e);
+    if (rc == ERR_OK && requeued > 0)
+        log_event(LOG_WARN, "jobs of a process that died are queued again", LOG_I("jobs", requeued));
+    return rc;
+}
+
+static enum err_code start_jobs(struct parts *p, struct err *e)
+{
+    struct budget b;
+    int threads;
+
+    limit_budget(&b, &p->config);
+    threads = b.cpus / (int)p->config.workers;
+    threads = threads > 0 ? threads : 1;
+    p->app.memory_per_job = b.memory / (uint64_t)p->config.workers;
+    log_event(LOG_INFO, "budget", LOG_I("workers", p->config.workers), LOG_I("threads_per_job", threads),
+              LOG_I("memory_mb_per_job", (int64_t)(p->app.memory_per_job >> 20)), LOG_S("products", gemm_describe()));
+    return workers_start(&p->workers, p->store, &p->config, threads, p->app.memory_per_job, e);
+}
+
+static enum err_code start_http(struct parts *p, struct err *e)
+{
+    const struct http_conf conf = {
+        .listen = p->config.listen, .routes = api_routes, .app = &p->app, .max_upload = (uint64_t)p->config.max_upload_mb << 20,
+        .max_connections = (int)p->config.max_connections, .temp_path = upload_path, .problem = api_problem, .user = p->store,
+    };
+
+    p->app.store = p->store;
+    p->app.workers = p->workers;
+    p->app.config = &p->config;
+    p->app.started_ms = clock_ms();
+    p->app.draining = is_draining;
+    return http_start(&p->http, &conf, e);
+}
+
+static enum err_code start(struct parts *p, struct err *e)
+{
+    enum err_code rc = check_tables(e);
+
+    if (rc == ERR_OK)
+        rc = open_store(p, e);
+    if (rc == ERR_OK)
+        rc = start_jobs(p, e);
+    return rc == ERR_OK ? start_http(p, e) : rc;
+}
+
+static void stop(struct parts *p)
+{
+    atomic_store(&draining, true);
+    workers_stop(p->workers);
+    http_stop(p->http, HTTP_GRACE_MS);
+    store_close(p->store);
+}
+
+static void log_listening(const struct parts *p)
+{
+    const char *listen = p->config.listen, *colon = strrchr(listen, ':');
+    char line[256];
+
+    snprintf(line, sizeof line, "espalierd %s listening on http://%.*s:%d", ESPALIER_VERSION, colon ? (int)(colon - listen) : (int)strlen(listen),
+             listen, http_port(p->http));
+    log_event(LOG_INFO, line, LOG_S("data", p->config.data), LOG_I("port", http_port(p->http)));
+    if (!is_loopback(listen))
+        log_event(LOG_WARN, "listening beyond loopback without access control: whoever reaches this port may use it", LOG_S("listen", listen));
+}
+
+/* ---- signals ---- */
+
+/* Before any thread: they inherit the mask, so that only sigwait gets these. */
+static void block_signals(sigset_t *set)
+{
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, set, NULL);
+}
+
+static void wait_for_signal(const sigset_t *set)
+{
+    int number = 0;
+
+    while (sigwait(set, &number) != 0)
+        continue;
+    log_event(LOG_INFO, "stopping", LOG_I("signal", number));
+    pthread_sigmask(SIG_UNBLOCK, set, NULL); /* a second one ends the process at once */
+}
+
+int main(int argc, char **argv)
+{
+    static struct parts p;
+    struct err e = { 0 };
+    sigset_t signals;
+    int status;
+
+    json_set_alloc_funcs(mem_alloc, mem_free);
+    status = read_config(&p.config, argc, argv);
+    if (status >= 0)
+        return status;
+    mallopt(M_ARENA_MAX, 4); /* an idle thread's arena is memory that nobody uses */
+    umask(077);
+    block_signals(&signals);
+    log_set_level((enum log_level)p.config.log_level);
+    gemm_init();
+    if (start(&p, &e) != ERR_OK) {
+        fprintf(stderr, "espalierd: cannot start: %s\n", e.msg);
+        stop(&p);
+        return EXIT_FAILURE;
+    }
+    log_listening(&p);
+    wait_for_signal(&signals);
+    stop(&p);
+    log_event(LOG_INFO, "stopped", LOG_I("pid", getpid()));
+    return EXIT_SUCCESS;
+}
