@@ -233,14 +233,15 @@ START_TEST(a_damaged_file_fails_the_job)
 }
 END_TEST
 
-/* The k-th failure of a file, of the database or of memory, for a job that the test runs in its own thread: an error, and only what rows name stays. */
+/* The k-th failure of a file, of the database or of memory, for a job that the test runs in its own thread: an error, and only what rows name stays. An
+ * allocation for progress alone may fail unseen: then the job is finished all the same. */
 START_TEST(failures_on_the_way)
 {
     struct job_row posted = real_job(usual), j = claim_job();
     struct lease l = { .store = st, .token = j.lease_token };
     const struct run_conf c = { 1, UINT64_MAX, 1000, worker_run };
     long *fail_in = _i == 0 ? &file_fail_in : _i == 1 ? &db_fail_in : &mem_fail_in;
-    long step = _i == 2 ? 17 : 1;
+    long step = _i == 2 ? 7 : 1;
     bool fired = true;
 
     json_set_alloc_funcs(mem_alloc, mem_free);
@@ -255,17 +256,17 @@ START_TEST(failures_on_the_way)
         fired = *fail_in == 0;
         *fail_in = 0;
         if (fired) {
-            ck_assert_msg(rc != ERR_OK, "failure %ld went unseen", k);
+            ck_assert_msg(rc != ERR_OK || _i == 2, "failure %ld went unseen", k);
             ck_assert_int_eq(files_in_blobs(), check_invariants());
         }
-        OK(rc == ERR_OK ? ERR_OK : store_job_release(st, j.id, l.token, 5, &err));
         job_row_clear(&j);
-        if (rc != ERR_OK) {
-            j = claim_job();
-            l.token = j.lease_token;
-        }
+        ck_assert_int_eq(state_now(posted.id), rc == ERR_OK ? JOB_SUCCEEDED : JOB_RUNNING);
+        if (rc == ERR_OK)
+            break;
+        OK(store_job_release(st, posted.id, l.token, 5, &err));
+        j = claim_job();
+        l.token = j.lease_token;
     }
-    ck_assert_int_eq(state_now(posted.id), JOB_SUCCEEDED);
     pthread_mutex_destroy(&l.progress_lock);
     job_row_clear(&j);
     ck_assert_int_eq(files_in_blobs(), check_invariants());
