@@ -133,7 +133,7 @@ void team_for(struct team *t, int n_tiles, void (*fn)(void *ctx, int tile), void
         continue;
     for (unsigned spins = 0; atomic_load_explicit(&t->left, memory_order_acquire) > 0; spins++) {
         relax();
-        if (spins % 1024 == 1023)
+        if (spins % 64 == 63)
             sched_yield(); /* whoever holds the last tile may be waiting for this CPU */
     }
 }

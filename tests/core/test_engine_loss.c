@@ -125,6 +125,29 @@ START_TEST(extremes)
 }
 END_TEST
 
+/* A net that blew up is seen in its loss. */
+START_TEST(nan_and_infinity_show)
+{
+    static const float bad[] = { NAN, INFINITY };
+    static struct setting s;
+
+    s.loss = (const struct loss *)(const void *)loss_table.rows[_i];
+    s.labels = s.loss->labels;
+    s.k = MAX_K;
+    for (int k = 0; k < MAX_K; k++)
+        for (int b = 0; b < 2; b++) {
+            prepare(&s);
+            for (int i = 0; i < MAX_K; i++)
+                s.z[i * N] = b ? -bad[b] : 0;
+            s.z[k * N] = bad[b];
+            s.label[0] = (k + 1) % MAX_K;
+            run(&s, true);
+            ck_assert_msg(!isfinite(s.sample[0]) && isfinite(s.sample[1]), "%s: output %d is %g, the loss %g", s.loss->plug.name, k,
+                          (double)bad[b], s.sample[0]);
+        }
+}
+END_TEST
+
 /* Fused with the activation, the gradient by the logits equals the one that goes through the activation's backward. */
 static const struct { const char *loss, *activation; int k; } fused[] = {
     { "sparse_categorical_crossentropy", "softmax", 3 }, { "categorical_crossentropy", "softmax", 3 }, { "binary_crossentropy", "sigmoid", 1 },
@@ -243,6 +266,7 @@ static void cases(Suite *s)
     gemm_init();
     tcase_add_loop_test(tc, gradients, 0, n_rows());
     tcase_add_loop_test(tc, extremes, 0, n_rows());
+    tcase_add_loop_test(tc, nan_and_infinity_show, 0, n_rows());
     tcase_add_loop_test(tc, fused_equals_the_long_way, 0, sizeof fused / sizeof fused[0]);
     tcase_add_loop_test(tc, binding, 0, sizeof bindings / sizeof bindings[0]);
     tcase_add_test(tc, defaults);
