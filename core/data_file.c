@@ -272,7 +272,7 @@ static bool head_fits(const struct head_bytes *b, struct data_head *h, size_t le
     if (__builtin_mul_overflow(h->n, data_head_width(h) * data_dtype_size[h->dtype], &bytes) || bytes > len - NUMBERS_AT)
         return false;
     if (h->kind != DATA_KIND_FEATURES)
-        return h->stats_at == 0 && h->notes_at >= NUMBERS_AT + bytes;
+        return h->dtype == (h->kind == DATA_KIND_CLASSES ? DATA_I32 : DATA_F32) && h->stats_at == 0 && h->notes_at >= NUMBERS_AT + bytes;
     return h->dtype != DATA_I32 && h->stats_at >= NUMBERS_AT + bytes && h->stats_at <= h->notes_at &&
            (h->notes_at - h->stats_at) / (4 * sizeof(double)) == data_head_width(h);
 }
@@ -281,6 +281,7 @@ enum err_code data_in_open(struct data_in *in, const char *path, struct err *e)
 {
     struct data_in d = { 0 };
     struct head_bytes b;
+    json_error_t why = { .line = 0 };
     enum err_code rc = file_map_open(&d.map, path, e);
 
     if (rc != ERR_OK)
@@ -288,11 +289,12 @@ enum err_code data_in_open(struct data_in *in, const char *path, struct err *e)
     if (d.map.len >= NUMBERS_AT) {
         memcpy(&b, d.map.data, sizeof b);
         if (head_fits(&b, &d.head, d.map.len))
-            d.notes = json_loadb((const char *)d.map.data + d.head.notes_at, d.map.len - d.head.notes_at, 0, NULL);
+            d.notes = json_loadb((const char *)d.map.data + d.head.notes_at, d.map.len - d.head.notes_at, 0, &why);
     }
     if (!json_is_object(d.notes)) {
         data_in_close(&d);
-        return err_set(e, ERR_SYNTAX, "not a compact data file");
+        return json_error_code(&why) == json_error_out_of_memory ? err_set(e, ERR_NOMEM, "out of memory")
+                                                                 : err_set(e, ERR_SYNTAX, "not a compact data file");
     }
     d.x = d.map.data + NUMBERS_AT;
     if (d.head.stats_at > 0) {
