@@ -1,0 +1,265 @@
+/* openapi.json against the code, in both directions: routes, query parameters, bodies, field tables; and its own examples against its schemas.
+ *
+ * The schemas JobConfig and DatasetOptions are what the field tables say. When a table has changed:
+ *     UPDATE_OPENAPI=1 build/tests/test_openapi
+ * writes them into api/openapi.json; look at the difference, and commit it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/api.h"
+#include "core/job.h"
+#include "server/embed.h"
+#include "tests/api/schema.h"
+#include "tests/suite.h"
+
+static const struct { const char *name; const struct param *table; } tables[] = { { "JobConfig", job_params }, { "DatasetOptions", data_params } };
+static json_t *doc;
+
+static void load(void)
+{
+    json_error_t error;
+
+    for (const struct embedded_file *f = embedded_api; f->name; f++)
+        if (strcmp(f->name, "openapi.json") == 0)
+            doc = json_loadb(f->text, f->len, JSON_REJECT_DUPLICATES, &error);
+    ck_assert_msg(doc, "line %d: %s", error.line, error.text);
+}
+
+static void unload(void)
+{
+    json_decref(doc);
+}
+
+static json_t *schemas(void)
+{
+    return json_object_get(json_object_get(doc, "components"), "schemas");
+}
+
+static json_t *operation(const char *path, const char *method)
+{
+    char name[16];
+
+    snprintf(name, sizeof name, "%s", method);
+    for (char *p = name; *p; p++)
+        *p = (char)(*p + ('a' - 'A'));
+    return json_object_get(json_object_get(json_object_get(doc, "paths"), path), name);
+}
+
+/* "a b c" of the operation's parameters of one place, in order, spaces around. */
+static void parameters(char *buf, size_t n, const json_t *op, const char *in)
+{
+    size_t i, at = (size_t)snprintf(buf, n, " ");
+    json_t *p;
+
+    json_array_foreach(json_object_get(op, "parameters"), i, p)
+        if (strcmp(json_string_value(json_object_get(p, "in")), in) == 0)
+            at += (size_t)snprintf(buf + at, n - at, "%s ", json_string_value(json_object_get(p, "name")));
+}
+
+static void check_body(const struct route *r, const json_t *op)
+{
+    const json_t *body = json_object_get(op, "requestBody"), *content = json_object_get(body, "content");
+
+    ck_assert_msg(!(r->flags & (BODY_JSON | BODY_FILE)) == !body, "%s %s: body", r->method, r->path);
+    if (r->flags & BODY_JSON)
+        ck_assert_ptr_nonnull(json_object_get(content, "application/json"));
+    if (r->flags & BODY_FILE)
+        ck_assert_ptr_nonnull(json_object_get(content, "application/octet-stream"));
+    if (body)
+        ck_assert_int_eq(json_is_true(json_object_get(body, "required")), !(r->flags & BODY_OPTIONAL));
+}
+
+START_TEST(every_route_is_described)
+{
+    const struct route *r = &api_routes[_i];
+    const json_t *op = operation(r->path, r->method);
+    char have[200], want[200] = " ";
+    size_t at = 1;
+
+    ck_assert_msg(op, "%s %s is not in openapi.json", r->method, r->path);
+    ck_assert_ptr_nonnull(json_object_get(op, "summary"));
+    check_body(r, op);
+    parameters(have, sizeof have, op, "query");
+    if (r->query)
+        snprintf(want, sizeof want, " %s ", r->query);
+    ck_assert_msg(strcmp(have, want) == 0, "%s %s: query \"%s\", not \"%s\"", r->method, r->path, have, want);
+    snprintf(want, sizeof want, " ");
+    for (const char *p = strchr(r->path, '{'); p; p = strchr(p + 1, '{'))
+        at += (size_t)snprintf(want + at, sizeof want - at, "%.*s ", (int)strcspn(p + 1, "}"), p + 1);
+    parameters(have, sizeof have, op, "path");
+    ck_assert_str_eq(have, want);
+    ck_assert_ptr_nonnull(json_object_get(json_object_get(op, "responses"), "default"));
+    ck_assert_uint_ge(json_object_size(json_object_get(op, "responses")), 2);
+}
+END_TEST
+
+START_TEST(everything_described_is_a_route)
+{
+    const char *path, *method, *ids[100];
+    json_t *item, *op;
+    int n = 0;
+
+    json_object_foreach(json_object_get(doc, "paths"), path, item)
+    {
+        json_object_foreach(item, method, op)
+        {
+            const struct route *r = api_routes;
+
+            while (r->method && (strcmp(r->path, path) != 0 || operation(path, r->method) != op))
+                r++;
+            ck_assert_msg(r->method, "%s %s is no route", method, path);
+            ids[n] = json_string_value(json_object_get(op, "operationId"));
+            for (int i = 0; i < n; i++)
+                ck_assert_str_ne(ids[i], ids[n]);
+            n++;
+        }
+    }
+}
+END_TEST
+
+START_TEST(the_version_is_ours)
+{
+    ck_assert_str_eq(json_string_value(json_object_get(json_object_get(doc, "info"), "version")), ESPALIER_VERSION);
+}
+END_TEST
+
+/* Numbers as JSON prints them: 1 and 1.0 are the same. */
+static char *canonical(const json_t *j)
+{
+    json_t *again;
+    char *text = json_dumps(j, JSON_SORT_KEYS | JSON_COMPACT | JSON_REAL_PRECISION(15));
+
+    again = json_loads(text, JSON_DECODE_ANY, NULL);
+    free(text);
+    text = json_dumps(again, JSON_SORT_KEYS | JSON_COMPACT | JSON_REAL_PRECISION(15));
+    json_decref(again);
+    return text;
+}
+
+START_TEST(field_tables_are_described)
+{
+    json_t *want = params_describe(tables[_i].table);
+    char *a = canonical(want), *b = canonical(json_object_get(schemas(), tables[_i].name));
+
+    ck_assert_msg(strcmp(a, b) == 0, "schema %s is not what the field table says; UPDATE_OPENAPI=1 build/tests/test_openapi", tables[_i].name);
+    free(a);
+    free(b);
+    json_decref(want);
+}
+END_TEST
+
+START_TEST(job_states_are_described)
+{
+    const json_t *list = json_object_get(json_object_get(schemas(), "JobState"), "enum");
+
+    ck_assert_uint_eq(json_array_size(list), JOB_STATES);
+    for (int s = 0; s < JOB_STATES; s++)
+        ck_assert_str_eq(json_string_value(json_array_get(list, (size_t)s)), job_state_name((enum job_state)s));
+}
+END_TEST
+
+static int n_examples;
+
+static void check_examples(const json_t *j)
+{
+    const json_t *schema = json_object_get(j, "schema"), *example = json_object_get(j, "example");
+    const char *key, *why = "";
+    json_t *item;
+    size_t i;
+
+    if (schema && example) {
+        char *text = json_dumps(example, JSON_ENCODE_ANY);
+
+        ck_assert_msg(schema_fits(doc, schema, example, &why), "at \"%s\": %s", why, text);
+        free(text);
+        n_examples++;
+    }
+    json_object_foreach((json_t *)(uintptr_t)j, key, item)
+    {
+        if (strcmp(key, "schemas") != 0 && strcmp(key, "example") != 0)
+            check_examples(item);
+    }
+    json_array_foreach(j, i, item)
+        check_examples(item);
+}
+
+START_TEST(examples_fit_their_schemas)
+{
+    n_examples = 0;
+    check_examples(doc);
+    ck_assert_int_ge(n_examples, 15);
+}
+END_TEST
+
+static json_t *body_examples(const char *path)
+{
+    const json_t *body = json_object_get(operation(path, "POST"), "requestBody");
+
+    return json_object_get(json_object_get(json_object_get(body, "content"), "application/json"), "examples");
+}
+
+START_TEST(example_bodies_are_taken)
+{
+    const char *key;
+    json_t *item;
+    struct err e;
+
+    json_object_foreach(body_examples("/v1/jobs"), key, item)
+    {
+        struct job_conf c;
+
+        ck_assert_msg(job_conf_parse(&c, json_object_get(item, "value"), false, &e) == ERR_OK, "%s: %s %s", key, e.at, e.msg);
+    }
+    json_object_foreach(body_examples("/v1/datasets"), key, item)
+    {
+        struct data_conf c;
+
+        ck_assert_msg(params_parse(&c, sizeof c, data_params, json_object_get(item, "value"), &e) == ERR_OK, "%s: %s %s", key, e.at, e.msg);
+    }
+}
+END_TEST
+
+static void cases(Suite *s)
+{
+    TCase *tc = suite_case(s, "openapi");
+    int n = 0;
+
+    while (api_routes[n].method)
+        n++;
+    tcase_add_checked_fixture(tc, load, unload);
+    tcase_add_loop_test(tc, every_route_is_described, 0, n);
+    tcase_add_test(tc, everything_described_is_a_route);
+    tcase_add_test(tc, the_version_is_ours);
+    tcase_add_loop_test(tc, field_tables_are_described, 0, 2);
+    tcase_add_test(tc, job_states_are_described);
+    tcase_add_test(tc, examples_fit_their_schemas);
+    tcase_add_test(tc, example_bodies_are_taken);
+}
+
+static int update(void)
+{
+    int rc;
+
+    doc = json_load_file(SOURCE_DIR "/api/openapi.json", 0, NULL);
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
+        json_object_set_new(schemas(), tables[i].name, params_describe(tables[i].table));
+    rc = json_dump_file(doc, SOURCE_DIR "/api/openapi.json", JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+    json_decref(doc);
+    return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int main(void)
+{
+    Suite *suite = suite_create("openapi");
+    SRunner *runner = srunner_create(suite);
+    int failed;
+
+    if (getenv("UPDATE_OPENAPI"))
+        return update();
+    cases(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
