@@ -615,7 +615,7 @@ START_TEST(every_allocation_fails_once)
     table_init(&t, 24, 8, 8, false);
     json_set_alloc_funcs(mem_alloc, mem_free);
     for (long k = 1; fired; k++) {
-        struct job_hooks hooks = { on_stop, on_progress, on_new_file, on_commit, 1e-9, &c };
+        struct job_hooks hooks = { on_stop, on_progress, on_new_file, on_commit, 1000, &c };
         struct net *net = make_net(false);
         struct model model = { net, json_object() };
         struct err e = { 0 };
