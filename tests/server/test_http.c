@@ -48,7 +48,14 @@ static enum err_code no_such(struct app *app, const struct req *rq, struct reply
     return strcmp(rq->arg[0], "missing") == 0 ? err_set(e, ERR_NOT_FOUND, "no such thing") : ERR_OK;
 }
 
+static enum err_code tagged(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    snprintf(rp->etag, sizeof rp->etag, "abc");
+    return echo(app, rq, rp, e);
+}
+
 static const struct route routes[] = {
+    { "GET", "/tagged", 0, 0, NULL, tagged, NULL },
     { "GET", "/things", 0, 0, "q", echo, NULL },
     { "POST", "/things", BODY_JSON, JSON_LIMIT, NULL, echo, NULL },
     { "GET", "/things/{id}", 0, 0, NULL, echo, NULL },
@@ -228,6 +235,9 @@ static const struct { const char *request; int status; const char *holds; } plai
     { "GET /things/ HTTP/1.1\r\nHost: x\r\n\r\n", 404, "" },
     { "GET /things/../things HTTP/1.1\r\nHost: x\r\n\r\n", 404, "" },
     { "GET /a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p HTTP/1.1\r\nHost: x\r\n\r\n", 404, "" },
+    { "GET /tagged HTTP/1.1\r\nHost: x\r\n\r\n", 200, "ETag: \"abc\"\r\n" },
+    { "GET /tagged HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"x\", \"abc\"\r\n\r\n", 304, "ETag: \"abc\"\r\n" },
+    { "GET /tagged HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"abcd\"\r\n\r\n", 200, "\"method\":\"GET\"" },
     { "PATCH /things/1 HTTP/1.1\r\nHost: x\r\n\r\n", 405, "Allow: GET, HEAD, DELETE\r\n" },
     { "GET /things/a%00b HTTP/1.1\r\nHost: x\r\n\r\n", 400, "%00" },
     { "GET /things/a%2fb HTTP/1.1\r\nHost: x\r\n\r\n", 400, "" },
