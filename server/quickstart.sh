@@ -106,7 +106,7 @@ while :; do
   state=$(jq -r .state <<<"$status")
   if [ $baseline_shown = 0 ] && [ "$(jq -r '.baseline != null' <<<"$status")" = true ]; then
     [ $tty = 0 ] || printf '\r\e[K'
-    jq -r '.baseline | [.metrics.accuracy, .size.nonzero, .bytes.packed, .latency_us.batch_1] | @tsv' <<<"$status" |
+    jq -r '.baseline | [.metrics.accuracy, .nonzero, .bytes.packed, .latency_us.batch_1] | @tsv' <<<"$status" |
       awk -F'\t' '{printf "dense     0.00%%             %6.4f  %10d  %9d  %5.0f us\n", $1, $2, $3, $4}'
     baseline_shown=1
   fi
@@ -114,7 +114,7 @@ while :; do
   case $state in succeeded | failed | cancelled) break ;; esac
   if [ $tty = 1 ]; then
     printf '\r\e[K%s' "$dim$(jq -r '.progress // {} | "\(((.fraction // 0) * 100) | floor) %  \(.phase // "queued")" +
-      (if (.epochs // 0) > 0 then " epoch \(.epoch + 1)/\(.epochs)" else "" end) + (if .loss then "  loss \(.loss * 1000 | round / 1000)" else "" end) +
+      (if (.epochs // 0) > 0 then " epoch \(.epoch)/\(.epochs)" else "" end) + (if .loss then "  loss \(.loss * 1000 | round / 1000)" else "" end) +
       (if .eta_seconds then "  about \(.eta_seconds | ceil) s left" else "" end)' <<<"$status")$off"
   fi
   sleep 0.5
@@ -130,8 +130,9 @@ out=$data/results/$job
 curl -fsS -o "$out.safetensors" "$url/v1/jobs/$job/model?format=safetensors"
 curl -fsS -o "$out.keras.json" "$url/v1/jobs/$job/model?format=keras"
 curl -fsS -o "$out.csv" "$url/v1/jobs/$job/iterations?format=csv"
-jq -r '.result | "    iteration \(.iteration): \((.size.sparsity * 10000 | round) / 100) % sparse, \((.size.compression_ratio * 10 | round) / 10)x fewer parameters\n" +
-  "    test accuracy \(.test.accuracy) (dense: \(.baseline_test.accuracy)), F1 \(.test.f1 * 10000 | round / 10000), AUC \(.test.auc * 10000 | round / 10000)"' <<<"$status"
+jq -r 'def r($n): . * pow(10; $n) | round / pow(10; $n);
+  .result | "    \(.sparsity * 100 | r(2)) % of the weights are zero; \(.compression_ratio | r(1))x fewer parameters, \(.bytes.dense / .bytes.packed | r(1))x fewer bytes packed",
+  "    test accuracy \(.chosen.test.accuracy) (dense \(.baseline.test.accuracy)), F1 \(.chosen.test.f1 | r(4)), AUC \(.chosen.test.auc | r(4))"' <<<"$status"
 say "    $out.safetensors, .keras.json, .csv ($(gzip -c "$out.safetensors" | wc -c | awk '{printf "%.0f KB gzipped", $1/1000}'))"
 say ""
 step "What to try next"

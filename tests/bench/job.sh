@@ -56,7 +56,7 @@ for seed in $seeds; do
   until state=$(curl -fsS "$url/v1/jobs/$job" | jq -r .state) && [ "$state" != queued ] && [ "$state" != running ]; do sleep 0.1; done
   took=$(awk -v a="$begun" -v b="$(date +%s%N)" 'BEGIN {print (b - a) / 1e9}')
   [ "$state" = succeeded ] || { curl -fsS "$url/v1/jobs/$job"; exit 1; }
-  row "$seed" espalier "$took" "$(curl -fsS "$url/v1/jobs/$job" | jq .result.test.accuracy)" "$(memory VmHWM)"
+  row "$seed" espalier "$took" "$(curl -fsS "$url/v1/jobs/$job" | jq .result.chosen.test.accuracy)" "$(memory VmHWM)"
   if [ $peer = 1 ]; then
     OMP_NUM_THREADS=$threads OPENBLAS_NUM_THREADS=$threads /usr/bin/time -f '%M' -o "$work/peak" \
       /usr/bin/python3 tests/bench/torch_prune.py "$images" --seed "$seed" --threads "$threads" >"$work/peer"
