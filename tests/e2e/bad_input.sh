@@ -15,9 +15,10 @@ expect_problem 422 "" GET '/v1/jobs?colour=red'
 
 # ---- JSON ----
 json 400 "" POST /v1/jobs '{"a": }'
-json 400 "" POST /v1/jobs "$(printf '[%.0s' $(seq 100))"
+json 413 "" POST /v1/jobs "$(printf '[%.0s' $(seq 100))"
 json 400 "" POST /v1/jobs '{"seed": 1, "seed": 2}'
-json 413 "" POST /v1/jobs "{\"name\": \"$(head -c 300000 /dev/zero | tr '\0' x)\"}"
+{ printf '{"name": "'; head -c 300000 /dev/zero | tr '\0' x; printf '"}'; } >"$work/long.json"
+expect_problem 413 "" POST /v1/jobs -H 'Content-Type: application/json' --data-binary "@$work/long.json"
 json 422 /colour POST /v1/datasets '{"colour": "red"}'
 json 422 /name POST /v1/datasets '{"name": 5}'
 expect 201 POST /v1/datasets -d '{"name": "d"}'
