@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "api/api.h"
+#include "core/jsonguard.h"
 #include "core/mem.h"
 
 static enum err_code no_memory(struct err *e)
@@ -100,16 +101,8 @@ enum err_code api_append(json_t *list, json_t *item, struct err *e)
 
 enum err_code api_dump(char **text, const json_t *j, struct err *e)
 {
-    size_t n = j ? json_dumpb(j, NULL, 0, JSON_COMPACT) : 0;
-
-    *text = n ? mem_alloc(n + 1) : NULL;
-    if (*text && json_dumpb(j, *text, n, JSON_COMPACT) == n) {
-        (*text)[n] = '\0';
-        return ERR_OK;
-    }
-    mem_free(*text);
-    *text = NULL;
-    return no_memory(e);
+    *text = json_text(j, JSON_COMPACT, NULL);
+    return *text ? ERR_OK : no_memory(e);
 }
 
 void api_text_add(struct api_text *t, const char *fmt, ...)

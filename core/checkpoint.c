@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/job_impl.h"
+#include "core/jsonguard.h"
 #include "core/mem.h"
 
 static const char *const phase_names[] = {
@@ -115,20 +116,6 @@ static enum err_code add_arrays(const struct checkpoint *c, struct st_writer *w,
     return rc;
 }
 
-/* The text, to be mem_freed, or NULL when memory is short. json_dumps would leave a key out of the text when its buffer cannot grow. */
-static char *json_text(const json_t *j)
-{
-    size_t n = json_dumpb(j, NULL, 0, JSON_COMPACT);
-    char *text = n > 0 ? mem_alloc(n + 1) : NULL;
-
-    if (text && json_dumpb(j, text, n, JSON_COMPACT) == n) {
-        text[n] = '\0';
-        return text;
-    }
-    mem_free(text);
-    return NULL;
-}
-
 enum err_code checkpoint_write(const struct checkpoint *c, struct file_out *f, struct err *e)
 {
     struct st_writer *w = NULL;
@@ -141,7 +128,7 @@ enum err_code checkpoint_write(const struct checkpoint *c, struct file_out *f, s
     if (rc == ERR_OK && c->trainer)
         rc = trainer_save(c->trainer, w, meta, e);
     if (rc == ERR_OK) {
-        text = json_text(meta);
+        text = json_text(meta, JSON_COMPACT, NULL);
         strings = text ? json_object() : NULL;
         rc = report_put(strings, "job", text ? json_string(text) : NULL) ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
     }

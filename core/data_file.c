@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/data_impl.h"
+#include "core/jsonguard.h"
 #include "core/mem.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the compact file is mapped as it lies");
@@ -213,17 +214,12 @@ static int show_classes(json_t *json, const json_t *notes)
     return bad;
 }
 
-/* Measured, then dumped: json_dumps drops bytes without a word when its buffer cannot grow. */
 static enum err_code put_notes(struct data_out *o, const json_t *notes, struct err *e)
 {
-    size_t n = json_dumpb(notes, NULL, 0, JSON_COMPACT);
-    char *text = mem_alloc(n);
-    enum err_code rc;
+    size_t n;
+    char *text = json_text(notes, JSON_COMPACT, &n);
+    enum err_code rc = text ? file_out_write(o->file, text, n, e) : err_set(e, ERR_NOMEM, "out of memory");
 
-    if (n == 0 || !text || json_dumpb(notes, text, n, JSON_COMPACT) != n)
-        rc = err_set(e, ERR_NOMEM, "out of memory");
-    else
-        rc = file_out_write(o->file, text, n, e);
     mem_free(text);
     return rc;
 }

@@ -3,6 +3,7 @@
 #include "core/jsonguard.h"
 
 #include "core/jsonscan.h"
+#include "core/mem.h"
 
 enum { JSON_DEPTH = 32 };
 
@@ -40,4 +41,19 @@ enum err_code json_read(json_t **out, const char *text, size_t n, size_t max_tok
         return rc;
     *out = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     return *out ? ERR_OK : reason(&error, e);
+}
+
+char *json_text(const json_t *j, size_t flags, size_t *n)
+{
+    size_t len = j ? json_dumpb(j, NULL, 0, flags) : 0;
+    char *text = len > 0 ? mem_alloc(len + 1) : NULL;
+
+    if (text && json_dumpb(j, text, len, flags) == len) {
+        text[len] = '\0';
+        if (n)
+            *n = len;
+        return text;
+    }
+    mem_free(text);
+    return NULL;
 }

@@ -166,10 +166,10 @@ enum err_code st_parse(struct st_file *out, const void *data, size_t n, struct e
     if (n < PREFIX)
         return err_set(e, ERR_SYNTAX, "too short for a safetensors file: %zu bytes", n);
     memcpy(&n_header, bytes, PREFIX);
-    if (n_header > HEADER_MAX)
-        return err_set(e, ERR_TOO_LARGE, "not a safetensors file, or its header is longer than %d bytes", HEADER_MAX);
     if (n_header > n - PREFIX)
         return err_set(e, ERR_SYNTAX, "the header needs %llu bytes, but the file ends after %zu", (unsigned long long)n_header, n - PREFIX);
+    if (n_header > HEADER_MAX)
+        return err_set(e, ERR_TOO_LARGE, "the header is longer than %d bytes", HEADER_MAX);
     rc = read_header(&f, bytes + PREFIX, (size_t)n_header, bytes + PREFIX + n_header, n - PREFIX - (size_t)n_header, e);
     if (rc == ERR_OK)
         *out = f;
@@ -309,26 +309,22 @@ enum err_code st_add(struct st_writer *w, const char *name, enum st_dtype dtype,
     return ERR_OK;
 }
 
-/* Length and text, padded with spaces so that the arrays begin on a multiple of 8, as the reference implementation does. Into a buffer
- * of known size: json_dumps can lose a key without a word when memory is short. */
+/* Length and text, padded with spaces so that the arrays begin on a multiple of 8, as the reference implementation does. */
 static enum err_code write_padded(const json_t *header, struct file_out *f, struct err *e)
 {
-    size_t n = json_dumpb(header, NULL, 0, JSON_COMPACT);
+    size_t n = 0;
+    char *text = json_text(header, JSON_COMPACT, &n);
     uint64_t padded = (n + 7) / 8 * 8;
-    char *text;
-    enum err_code rc;
+    enum err_code rc = text ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
 
     if (padded > HEADER_MAX)
-        return err_set(e, ERR_TOO_LARGE, "the header would be longer than %d bytes", HEADER_MAX);
-    text = mem_alloc((size_t)padded);
-    if (!text || n == 0 || json_dumpb(header, text, n, JSON_COMPACT) != n) {
-        mem_free(text);
-        return err_set(e, ERR_NOMEM, "out of memory");
-    }
-    memset(text + n, ' ', (size_t)padded - n);
-    rc = file_out_write(f, &padded, sizeof padded, e);
+        rc = err_set(e, ERR_TOO_LARGE, "the header would be longer than %d bytes", HEADER_MAX);
     if (rc == ERR_OK)
-        rc = file_out_write(f, text, (size_t)padded, e);
+        rc = file_out_write(f, &padded, sizeof padded, e);
+    if (rc == ERR_OK)
+        rc = file_out_write(f, text, n, e);
+    if (rc == ERR_OK)
+        rc = file_out_write(f, "       ", (size_t)padded - n, e);
     mem_free(text);
     return rc;
 }

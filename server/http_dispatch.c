@@ -397,15 +397,9 @@ char *exchange_text(struct exchange *x, size_t *n)
     x->reply.text = NULL;
     *n = text ? strlen(text) : 0;
     if (x->reply.json) {
-        *n = json_dumpb(x->reply.json, NULL, 0, flags);
-        text = *n ? mem_alloc(*n + 1) : NULL;
-        if (text && json_dumpb(x->reply.json, text, *n, flags) == *n) {
-            text[*n] = '\n';
-            *n += 1;
-        } else {
-            mem_free(text);
-            text = NULL;
-        }
+        text = json_text(x->reply.json, flags, n);
+        if (text)
+            text[(*n)++] = '\n'; /* in the place of the NUL */
     }
     if (!text && (x->reply.json || x->reply.status >= 400)) {
         text = mem_strdup(last_resort);

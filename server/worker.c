@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/jsonguard.h"
 #include "core/mem.h"
 #include "server/log.h"
 
@@ -90,7 +91,7 @@ static char *progress_text(struct lease *l)
     j = json_pack("{s:s,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", "phase", phase, "iteration", (json_int_t)p.iteration, "iterations",
                   (json_int_t)p.iterations, "epoch", (json_int_t)p.epoch, "epochs", (json_int_t)p.epochs, "fraction",
                   real_or_null(p.fraction), "loss", real_or_null(p.loss), "eta_seconds", real_or_null(left));
-    text = j ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
+    text = j ? json_text(j, JSON_COMPACT | JSON_REAL_PRECISION(6), NULL) : NULL;
     json_decref(j);
     return text;
 }
@@ -274,7 +275,7 @@ static char *error_text(enum err_code code, const struct err *why)
 
     snprintf(message, sizeof message, "%s%s%s", why->at, *why->at ? ": " : "", why->msg);
     doc = json_pack("{s:s,s:s}", "code", err_slug(code), "message", message);
-    text = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
+    text = doc ? json_text(doc, JSON_COMPACT, NULL) : NULL;
     json_decref(doc);
     return text;
 }
