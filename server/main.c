@@ -158,7 +158,8 @@ static void stop(struct parts *p)
 {
     atomic_store(&draining, true);
     workers_stop(p->workers);
-    http_stop(p->http, HTTP_GRACE_MS);
+    http_stop(p->http, HTTP_GRACE_MS); /* handlers see the workers until here */
+    workers_free(p->workers);
     store_close(p->store);
 }
 

@@ -387,7 +387,7 @@ enum err_code workers_start_with(struct workers **out, struct store *s, int n, c
     }
     rc = start_threads(w, e);
     if (rc != ERR_OK)
-        workers_stop(w);
+        workers_free(w);
     else
         *out = w;
     return rc;
@@ -435,8 +435,10 @@ static void join_workers(struct workers *w)
     pthread_cond_broadcast(&w->wake);
     pthread_mutex_unlock(&w->lock);
     for (int i = 0; i < w->n; i++)
-        if (w->worker[i].started)
+        if (w->worker[i].started) {
             pthread_join(w->worker[i].thread, NULL);
+            w->worker[i].started = false;
+        }
 }
 
 void workers_stop(struct workers *w)
@@ -450,6 +452,14 @@ void workers_stop(struct workers *w)
     pthread_mutex_unlock(&w->lock);
     if (w->beats_started)
         pthread_join(w->beats, NULL);
+    w->beats_started = false;
+}
+
+void workers_free(struct workers *w)
+{
+    if (!w)
+        return;
+    workers_stop(w);
     for (int i = 0; i < w->n; i++) {
         pthread_mutex_destroy(&w->worker[i].lease_lock);
         pthread_mutex_destroy(&w->worker[i].lease.progress_lock);

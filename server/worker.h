@@ -20,6 +20,8 @@ void workers_wake(struct workers *w);
 void workers_cancel(struct workers *w, const char *job_id);
 /* How many workers are alive (their threads tick), for /readyz. */
 int workers_alive(struct workers *w);
-void workers_stop(struct workers *w); /* releases running jobs; frees w; NULL is legal */
+/* Releases running jobs and joins all threads; wake, cancel and alive stay legal until workers_free. NULL and a second call are legal. */
+void workers_stop(struct workers *w);
+void workers_free(struct workers *w); /* stops first; NULL is legal */
 
 #endif

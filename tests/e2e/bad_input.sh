@@ -46,7 +46,7 @@ head -c 3000 "$images/t10k-labels-idx1-ubyte.gz" >"$work/short.gz"
 expect_problem 400 "" PUT "/v1/datasets/$dataset/train/labels" -T "$work/short.gz"
 expect_problem 404 "" PUT "/v1/datasets/$dataset/train/pictures" -T "$work/short.gz"
 printf 'a,b,label\n1,2,x\n3,nan,y\n' >"$work/nan.csv"
-expect 400 PUT "/v1/datasets/$dataset/train/table" -T "$work/nan.csv" || true
+expect_problem 422 "" PUT "/v1/datasets/$dataset/train/table" -T "$work/nan.csv"
 grep -q 'line 3' <<<"$reply" || fail "the line is not named: $reply"
 # counts that disagree: the data set says so and no job is taken
 expect 201 PUT "/v1/datasets/$dataset/train/labels" -T "$images/train-labels-idx1-ubyte.gz"
@@ -69,12 +69,13 @@ expect 201 POST /v1/models -d '{"class_name": "Sequential", "config": {"name": "
 json 422 "" POST /v1/jobs "{\"model\": \"$(field .id)\", \"dataset\": \"$dataset\"}"
 
 # ---- bodies that lie or break off ----
+trap "" PIPE # the server may close before all is said
 exec 3<>"/dev/tcp/127.0.0.1/${url##*:}"
 printf 'PUT /v1/datasets/%s/test/labels HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nhalf' "$dataset" >&3
 sleep 0.2
 exec 3>&-
 exec 3<>"/dev/tcp/127.0.0.1/${url##*:}"
-printf 'POST /v1/datasets HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n' >&3
+printf 'POST /v1/datasets HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n' >&3 2>/dev/null || true
 head -n 1 <&3 | grep -q ' 400 ' || fail "a smuggling probe was not refused"
 exec 3>&-
 sleep 0.5

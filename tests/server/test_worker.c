@@ -23,8 +23,8 @@ static void setup(void)
 
 static void teardown(void)
 {
-    workers_stop(pool);
-    workers_stop(NULL);
+    workers_free(pool);
+    workers_free(NULL);
     pool = NULL;
     store_teardown();
 }
@@ -176,7 +176,7 @@ START_TEST(stop_puts_running_jobs_back)
     wait_state(b.id, JOB_RUNNING);
     begun = clock_mono_ms();
     OK(store_job_cancel(st, b.id, 5, &now, &err)); /* nobody told the worker: the table of states does */
-    workers_stop(pool);
+    workers_free(pool);
     pool = NULL;
     ck_assert_int_lt(clock_mono_ms() - begun, 2000);
     ck_assert_int_eq(state_now(b.id), JOB_CANCELLED);

@@ -28,7 +28,7 @@ static void setup(void)
 
 static void teardown(void)
 {
-    workers_stop(pool);
+    workers_free(pool);
     pool = NULL;
     store_teardown();
 }
@@ -186,13 +186,13 @@ START_TEST(stopped_and_run_to_the_same_bytes)
     b.conf = got.conf;
     start(UINT64_MAX, 1);
     ck_assert_int_eq(wait_end(a.id), JOB_SUCCEEDED);
-    workers_stop(pool);
+    workers_free(pool);
     pool = NULL;
     OK(store_job_add(st, &b, &err));
     for (; !job_state_final(state_now(b.id)); stops++) {
         start(UINT64_MAX, 2);
         sleep_ms(stops < 20 ? 60 + 10 * stops : 2000);
-        workers_stop(pool);
+        workers_free(pool);
         pool = NULL;
         store_reopen();
     }
