@@ -23,7 +23,7 @@ job=$(field .id)
 seen=0
 for ((k = 1; k <= kills; k++)); do
   # gaps that spread the kills over the job (its work between two kills is less than the gap), some right after the start
-  sleep "$(awk -v ms=$((RANDOM % (2 * took_ms / kills + 50))) 'BEGIN {print ms / 1000}')"
+  sleep "$(awk -v ms=$((RANDOM % (took_ms / kills + 50))) 'BEGIN {print ms / 1000}')"
   [ "$(curl -fsS "$url/v1/jobs/$job" | jq -r .state)" != succeeded ] || { kills=$((k - 1)); break; }
   n=$(published "$job")
   [ "$n" -ge "$seen" ] || fail "kill $k: $seen iterations were published, $n are left"
@@ -40,7 +40,7 @@ wait_state "$job" succeeded 300
   { diff <(jq . <<<"$want_records") <(records "$job" | jq .) | head -20; fail "other iterations than the undisturbed run's"; }
 [ "$(model_hash "$job")" = "$want_hash" ] || fail "another model than the undisturbed run's"
 [ "$(result "$job")" = "$want_result" ] || fail "another result than the undisturbed run's"
-[ "$kills" -ge 3 ] || fail "the job was over after $kills kills: too fast for this test"
+[ "$kills" -ge 2 ] || fail "the job was over after $kills kills: too fast for this test"
 echo "$kills kills, $(curl -fsS "$url/v1/jobs/$job" | jq .attempt) attempts: the same bytes"
 
 # what was acknowledged right before a kill
