@@ -17,7 +17,9 @@ struct app {
     bool (*draining)(void);  /* /readyz says 503 then; NULL: never */
 };
 enum { API_MAX_JSON = 256 * 1024, API_MAX_LIMIT = 200, API_DEFAULT_LIMIT = 20, API_NAME_LEN = 128 };
-extern const struct route api_routes[];
+extern const struct route api_routes[];             /* all */
+extern const struct route api_probe_routes[];       /* /healthz, /readyz, /metrics: for a listener of their own, */
+extern const struct route *const api_plain_routes;  /* and what the main one then has */
 
 /* RFC 9457: {"type": "urn:espalier:problem:<code>", "title", "status", "detail", "code", "instance", "errors": [{"pointer", "detail"}], "request_id"};
  * an error in the query has "parameter" in place of "pointer". The only place where an error code becomes an HTTP status. */

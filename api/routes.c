@@ -3,11 +3,17 @@
 
 #define PAGE "limit after"
 
+#define END { NULL, NULL, 0, 0, NULL, NULL, NULL }
+#define PROBES \
+    { "GET", "/healthz", 0, 0, NULL, api_healthz, NULL }, \
+    { "GET", "/readyz", 0, 0, NULL, api_readyz, NULL }, \
+    { "GET", "/metrics", 0, 0, NULL, api_metrics, NULL }
+
+const struct route api_probe_routes[] = { PROBES, END };
+
 const struct route api_routes[] = {
+    PROBES, /* first: see api_plain_routes */
     { "GET", "/", 0, 0, NULL, api_root, NULL },
-    { "GET", "/healthz", 0, 0, NULL, api_healthz, NULL },
-    { "GET", "/readyz", 0, 0, NULL, api_readyz, NULL },
-    { "GET", "/metrics", 0, 0, NULL, api_metrics, NULL },
     { "GET", "/openapi.json", 0, 0, NULL, api_openapi, NULL },
     { "GET", "/v1/capabilities", 0, 0, NULL, api_capabilities, NULL },
 
@@ -34,5 +40,7 @@ const struct route api_routes[] = {
     { "GET", "/v1/jobs/{job}/iterations/{iteration}/model", SLOW, 0, "format", api_job_iteration_model, NULL },
     { "GET", "/v1/jobs/{job}/events", 0, 0, PAGE, api_job_events, NULL },
     { "GET", "/v1/jobs/{job}/model", SLOW, 0, "format", api_job_model, NULL },
-    { NULL, NULL, 0, 0, NULL, NULL, NULL }
+    END
 };
+
+const struct route *const api_plain_routes = api_routes + sizeof api_probe_routes / sizeof api_probe_routes[0] - 1;

@@ -1,15 +1,10 @@
-/* api/system.c: what the server says about itself: what it can do (out of the plug-in and field tables), its contract, its health, its figures. */
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
+/* api/system.c: what the server says about itself: what it can do (out of the plug-in and field tables), its contract, its health. */
 #include <string.h>
-#include <unistd.h>
 
 #include "api/api.h"
 #include "core/job.h"
 #include "core/mem.h"
 #include "server/embed.h"
-#include "server/log.h"
 
 /* ---- capabilities ---- */
 
@@ -91,73 +86,4 @@ enum err_code api_readyz(struct app *app, const struct req *rq, struct reply *rp
     return api_reply(rp, ready ? 200 : 503, json_pack("{s:s,s:{s:s,s:s,s:s}}", "status", ready ? "ok" : "unavailable", "checks", "store",
                                                       store ? "ok" : why.msg, "workers", workers ? "ok" : "no worker is alive", "accepting",
                                                       draining ? "shutting down" : "ok"), e);
-}
-
-/* ---- metrics: Prometheus text format 0.0.4 ---- */
-
-static void put_count(void *user, const struct http_count *c)
-{
-    struct api_text *t = user;
-
-    api_text_add(t, "espalier_http_requests_total{method=\"%s\",route=\"%s\",code=\"%d\"} %llu\n", c->method, c->route, c->status,
-                 (unsigned long long)c->n);
-}
-
-static void put_seconds(void *user, const struct http_count *c)
-{
-    struct api_text *t = user;
-
-    api_text_add(t, "espalier_http_request_seconds_total{method=\"%s\",route=\"%s\",code=\"%d\"} %.3f\n", c->method, c->route, c->status,
-                 (double)c->ms / 1000);
-}
-
-static void head(struct api_text *t, const char *name, const char *type, const char *help)
-{
-    api_text_add(t, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
-/* Bytes of memory in use: the second number of /proc/self/statm, in pages. */
-static long long resident_bytes(void)
-{
-    char text[128];
-    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
-    const char *second;
-
-    if (fd >= 0)
-        close(fd);
-    if (n <= 0)
-        return 0;
-    text[n] = '\0';
-    second = strchr(text, ' ');
-    return second ? strtoll(second, NULL, 10) * sysconf(_SC_PAGESIZE) : 0;
-}
-
-enum err_code api_metrics(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
-{
-    struct api_text t = { 0 };
-    int64_t count[JOB_STATES] = { 0 };
-    enum err_code rc = store_job_counts(app->store, count, e);
-
-    (void)rq;
-    if (rc != ERR_OK)
-        return rc;
-    head(&t, "espalier_build_info", "gauge", "Always 1; the version is a label.");
-    api_text_add(&t, "espalier_build_info{version=\"" ESPALIER_VERSION "\"} 1\n");
-    head(&t, "espalier_uptime_seconds", "gauge", "Seconds since the daemon started.");
-    api_text_add(&t, "espalier_uptime_seconds %.3f\n", (double)(clock_ms() - app->started_ms) / 1000);
-    head(&t, "espalier_jobs", "gauge", "Jobs stored, by state.");
-    for (int s = 0; s < JOB_STATES; s++)
-        api_text_add(&t, "espalier_jobs{state=\"%s\"} %lld\n", job_state_name((enum job_state)s), (long long)count[s]);
-    head(&t, "espalier_workers_alive", "gauge", "Worker threads that tick.");
-    api_text_add(&t, "espalier_workers_alive %d\n", app->workers ? workers_alive(app->workers) : 0);
-    head(&t, "espalier_http_requests_total", "counter", "Requests answered.");
-    http_counts(put_count, &t);
-    head(&t, "espalier_http_request_seconds_total", "counter", "Seconds spent on requests, bodies included.");
-    http_counts(put_seconds, &t);
-    head(&t, "process_resident_memory_bytes", "gauge", "Resident memory.");
-    api_text_add(&t, "process_resident_memory_bytes %lld\n", resident_bytes());
-    head(&t, "process_start_time_seconds", "gauge", "Unix time of the start.");
-    api_text_add(&t, "process_start_time_seconds %lld\n", (long long)(app->started_ms / 1000));
-    return api_reply_text(rp, &t, "text/plain; version=0.0.4; charset=utf-8", e);
 }

@@ -14,6 +14,8 @@ enum { NAME_LEN = 64, VALUE_LEN = 4096, HELP_LEN = 8192, MAX_SETTINGS = 32 };
 
 const struct param config_params[] = {
     FIELD_TEXT(struct config, listen, "127.0.0.1:8080", "Address and port to listen on; port 0: the system chooses."),
+    FIELD_TEXT(struct config, listen_health, "", "Address and port of a listener for /healthz, /readyz and /metrics alone; empty: they are on "
+               "the main one."),
     FIELD_TEXT(struct config, data, "./espalier-data", "Data directory, made if missing; on a local disk."),
     FIELD_INT(struct config, workers, 1, 64, 1, "Jobs that run at a time."),
     FIELD_INT(struct config, threads, 0, 1024, 0, "Threads of all jobs together; 0: the CPUs this process may use."),

@@ -6,6 +6,7 @@
 
 struct config {
     char listen[128];          /* --listen 127.0.0.1:8080 */
+    char listen_health[128];   /* --listen-health: of probes and metrics alone; "": they are on the main one */
     char data[3072];           /* --data ./espalier-data */
     int64_t workers;           /* --workers 1: jobs at a time */
     int64_t threads;           /* --threads 0: of all jobs together; 0: the CPUs this process may use */

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "core/mem.h"
+#include "server/http_stats.h"
 #include "server/log.h"
 
 enum { CONNECTION_MEMORY = 128 * 1024, SILENT_SECONDS = 120, MAX_DROPPED = 16 << 20 };
@@ -157,6 +158,7 @@ static enum MHD_Result first_call(struct http_live *l, const char *method)
 
     l->begun = true;
     atomic_fetch_add(&h->under_way, 1);
+    http_in_flight_add(1);
     l->close = http_guard(l->connection, &declared, &x->err) != ERR_OK;
     if (!l->close && (l->conn->over || atomic_load(&h->draining))) {
         l->close = true;
@@ -228,6 +230,7 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **c
                   LOG_I("bytes_in", (int64_t)x->rq.body_bytes), LOG_I("bytes", (int64_t)l->sent), LOG_S("request_id", x->rq.request_id),
                   LOG_S("detail", x->err.code != ERR_OK ? x->err.msg : how == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : "client went away"));
         atomic_fetch_sub(&l->h->under_way, 1);
+        http_in_flight_add(-1);
     }
     exchange_free(l->x);
     mem_free(l);

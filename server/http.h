@@ -10,6 +10,7 @@
 #include <jansson.h>
 
 #include "core/file.h"
+#include "server/histogram.h"
 
 struct app; /* what handlers work on: api/api.h */
 
@@ -83,8 +84,12 @@ void http_call(const struct http_conf *c, const char *method, const char *target
                struct reply *out);
 void reply_clear(struct reply *r);
 
-/* What this process has answered, for /metrics: once per route (template; "unmatched") and status. */
-struct http_count { const char *method, *route; int status; uint64_t n, ms; };
+/* What this process has answered, on all its listeners, for /metrics: once per route (template; "unmatched") and status; times once per route. */
+struct http_count { const char *method, *route; int status; uint64_t n; };
+struct http_time { const char *method, *route; struct histogram seconds; };
 void http_counts(void (*fn)(void *user, const struct http_count *c), void *user);
+void http_times(void (*fn)(void *user, const struct http_time *t), void *user);
+int http_in_flight(void);
+uint64_t http_uploaded(void); /* bytes of files taken */
 
 #endif

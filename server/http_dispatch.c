@@ -375,7 +375,8 @@ void exchange_finish(struct exchange *x)
     if (x->published) /* whatever the handler did not take away */
         unlink(x->upload_path);
     x->published = false;
-    http_count_add(x->route, x->reply.status, clock_mono_ms() - x->begun_ms);
+    http_count_add(x->route, x->reply.status, clock_mono_ms() - x->begun_ms, 
+                   x->route && (x->route->flags & BODY_FILE) ? x->rq.body_bytes : 0);
 }
 
 bool exchange_slow(const struct exchange *x)

@@ -2,7 +2,7 @@
  * ends the process.
  *
  * Stop order: not ready (503) -> workers: no more claims, running jobs are put back, heartbeats until the last has left -> http: the requests under way
- * -> store: checkpoint of the write-ahead log, close. A second signal ends the process at once: every start recovers from that. */
+ * -> probes -> store: checkpoint of the write-ahead log, close. A second signal ends the process at once: every start recovers from that. */
 #include <malloc.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -19,7 +19,7 @@
 #include "server/budget.h"
 #include "server/log.h"
 
-enum { EXIT_USAGE = 2, HTTP_GRACE_MS = 2000 };
+enum { EXIT_USAGE = 2, HTTP_GRACE_MS = 2000, PROBE_CONNECTIONS = 32 };
 
 static atomic_bool draining;
 
@@ -86,7 +86,7 @@ struct parts {
     struct config config;
     struct store *store;
     struct workers *workers;
-    struct http *http;
+    struct http *http, *probes; /* probes NULL: they are on the main listener */
     struct app app;
 };
 
@@ -130,17 +130,25 @@ static enum err_code start_jobs(struct parts *p, struct err *e)
 
 static enum err_code start_http(struct parts *p, struct err *e)
 {
+    const bool apart = *p->config.listen_health;
+    const struct http_conf probes = {
+        .listen = p->config.listen_health, .routes = api_probe_routes, .app = &p->app, .max_connections = PROBE_CONNECTIONS, .threads = 1,
+        .problem = api_problem,
+    };
     const struct http_conf conf = {
-        .listen = p->config.listen, .routes = api_routes, .app = &p->app, .max_upload = (uint64_t)p->config.max_upload_mb << 20,
+        .listen = p->config.listen, .routes = apart ? api_plain_routes : api_routes, .app = &p->app,
+        .max_upload = (uint64_t)p->config.max_upload_mb << 20,
         .max_connections = (int)p->config.max_connections, .temp_path = upload_path, .problem = api_problem, .user = p->store,
     };
+    enum err_code rc;
 
     p->app.store = p->store;
     p->app.workers = p->workers;
     p->app.config = &p->config;
     p->app.started_ms = clock_ms();
     p->app.draining = is_draining;
-    return http_start(&p->http, &conf, e);
+    rc = http_start(&p->http, &conf, e);
+    return rc == ERR_OK && apart ? http_start(&p->probes, &probes, e) : rc;
 }
 
 static enum err_code start(struct parts *p, struct err *e)
@@ -159,6 +167,7 @@ static void stop(struct parts *p)
     atomic_store(&draining, true);
     workers_stop(p->workers);
     http_stop(p->http, HTTP_GRACE_MS); /* handlers see the workers until here */
+    http_stop(p->probes, 0);
     workers_free(p->workers);
     store_close(p->store);
 }
@@ -171,6 +180,8 @@ static void log_listening(const struct parts *p)
     snprintf(line, sizeof line, "espalierd %s listening on http://%.*s:%d", ESPALIER_VERSION, colon ? (int)(colon - listen) : (int)strlen(listen),
              listen, http_port(p->http));
     log_event(LOG_INFO, line, LOG_S("data", p->config.data), LOG_I("port", http_port(p->http)));
+    if (p->probes)
+        log_event(LOG_INFO, "probes and metrics on their own port", LOG_S("listen", p->config.listen_health), LOG_I("port", http_port(p->probes)));
     if (!is_loopback(listen))
         log_event(LOG_WARN, "listening beyond loopback without access control: whoever reaches this port may use it", LOG_S("listen", listen));
 }

@@ -175,16 +175,20 @@ enum err_code store_write(struct store *s, txn_fn *fn, void *arg, struct err *e)
 {
     struct txn t = { .db = s->writer };
     char path[STORE_PATH_LEN];
+    int64_t begun = clock_mono_ms();
     enum err_code rc = ERR_BUSY;
+    int tries = 0;
 
     pthread_mutex_lock(&s->writer_lock);
-    for (int i = 0; i < BUSY_TRIES && rc == ERR_BUSY; i++) {
-        if (i > 0)
-            pause_ms(1L << i);
+    for (; tries < BUSY_TRIES && rc == ERR_BUSY; tries++) {
+        if (tries > 0)
+            pause_ms(1L << tries);
         t.gone.n = 0;
+        memset(t.moved, 0, sizeof t.moved);
         rc = run_once(&t, fn, arg, e);
     }
     pthread_mutex_unlock(&s->writer_lock);
+    figures_write(s, &t, tries, clock_mono_ms() - begun, rc);
     for (size_t i = 0; rc == ERR_OK && i < t.gone.n; i++) {
         blob_path(s, t.gone.id[i], path, sizeof path);
         unlink(path); /* if it stays, the sweep at the next start finds it */
@@ -339,6 +343,8 @@ enum err_code store_open(struct store **out, const char *dir, struct err *e)
     s->lock_fd = -1;
     pthread_mutex_init(&s->writer_lock, NULL);
     pthread_mutex_init(&s->pool_lock, NULL);
+    pthread_mutex_init(&s->figures_lock, NULL);
+    figures_init(&s->figures);
     pthread_cond_init(&s->pool_free, NULL);
     rc = open_steps(s, dir, e);
     if (rc != ERR_OK) {
@@ -360,6 +366,7 @@ void store_close(struct store *s)
         close(s->lock_fd); /* last: it drops the lock */
     pthread_cond_destroy(&s->pool_free);
     pthread_mutex_destroy(&s->pool_lock);
+    pthread_mutex_destroy(&s->figures_lock);
     pthread_mutex_destroy(&s->writer_lock);
     mem_free(s);
 }

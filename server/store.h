@@ -13,6 +13,7 @@
 #include <jansson.h>
 
 #include "core/file.h"
+#include "server/histogram.h"
 
 enum { ID_LEN = 32 }; /* "mdl_" and 20 characters of [0-9a-z], NUL */
 /* A new id with a prefix: "mdl", "dst", "job", "blb". 9 characters of time (each id of a process is greater than the one before), then 11 random
@@ -150,5 +151,16 @@ MUST enum err_code store_job_release(struct store *s, const char *id, int64_t to
 /* At start: jobs that a dead process of this data directory was running are queued again (cancelling ones cancelled), its deaths counted;
  * one that died crash_limit times in a row without a new checkpoint fails with "worker_crashed". */
 MUST enum err_code store_jobs_recover(struct store *s, int64_t now_ms, int crash_limit, int *n_requeued, struct err *e);
+
+/* ---- figures since the store was opened, for /metrics ---- */
+struct store_figures {
+    uint64_t writes, write_errors, busy; /* transactions; those that the database failed; those that were run again */
+    uint64_t moved[JOB_STATES];          /* jobs that came into this state */
+    uint64_t wal_bytes, disk_free, disk_floor;
+    struct histogram write_seconds;
+    struct histogram queue_seconds;           /* from the post to the first claim */
+    struct histogram job_seconds[JOB_STATES]; /* of final ones: from the first claim to the end */
+};
+void store_figures(struct store *s, struct store_figures *out);
 
 #endif

@@ -23,6 +23,8 @@ struct store {
     struct db *idle[STORE_READERS];
     int n_idle, n_readers; /* readers are opened when first needed */
     atomic_uint_least64_t disk_floor, n_temp;
+    pthread_mutex_t figures_lock; /* innermost */
+    struct store_figures figures;
 };
 
 /* ---- ids ---- */
@@ -35,6 +37,7 @@ db_row_fn id_list_row; /* user: struct id_list; every column of a row is an id o
 struct txn {
     struct db *db;
     struct id_list gone; /* blobs that lost a reference: before the commit, those without any other lose their row; after it, their file */
+    int moved[JOB_STATES]; /* jobs that came into this state */
 };
 typedef enum err_code txn_fn(struct txn *t, void *arg, struct err *e);
 /* BEGIN, fn, COMMIT; all of it again on ERR_BUSY, so fn must not change *arg in a way that a second run would mind. */
@@ -85,6 +88,11 @@ struct job_move { const char *id; enum job_state from, to; int64_t now_ms; const
 MUST enum err_code job_move(struct txn *t, const struct job_move *m, struct err *e);
 extern const char job_select[]; /* one job by id, $1 */
 db_row_fn job_row_read;         /* user: struct job_row, whose strings become its own */
+
+/* ---- figures (store_figures.c) ---- */
+void figures_init(struct store_figures *f);
+void figures_write(struct store *s, const struct txn *t, int tries, int64_t ms, enum err_code rc);
+void figures_job(struct store *s, struct histogram *h, int64_t from_ms, int64_t to_ms); /* h: one of s->figures */
 
 /* Why a file system cannot carry the database ("NFS"), by statfs' f_type; NULL: it can. */
 const char *store_fs_refused(uint64_t f_type);

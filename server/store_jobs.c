@@ -51,6 +51,7 @@ enum err_code job_move(struct txn *t, const struct job_move *m, struct err *e)
         rc = txn_change(t, sql, ARGS(DB_S(m->id), DB_S(job_state_name(m->from)), DB_S(job_state_name(m->to)),
                                      final ? DB_I(m->now_ms) : DB_S(NULL), DB_S(m->error)),
                         ERR_CONFLICT, "the job changed its state meanwhile", e);
+    t->moved[m->to]++;
     return rc == ERR_OK ? state_event(t, m, e) : rc;
 }
 
@@ -90,6 +91,7 @@ static enum err_code add(struct txn *t, void *arg, struct err *e)
     if (rc == ERR_OK)
         rc = txn_query(t, insert, ARGS(DB_S(j->id), DB_S(j->name), DB_S(j->model), DB_S(j->dataset), DB_I(j->priority), DB_I(j->created_ms),
                                        DB_S(j->architecture), DB_S(text_or_null(j->weights)), DB_S(j->conf)), NULL, NULL, e);
+    t->moved[JOB_QUEUED]++;
     return rc == ERR_OK ? job_event(t, j->id, j->created_ms, "state", "{\"state\":\"queued\"}", e) : rc;
 }
 

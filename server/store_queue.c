@@ -40,6 +40,7 @@ static enum err_code claim(struct txn *t, void *arg, struct err *e)
     rc = txn_query(t, sql, ARGS(DB_S(a->owner), DB_I(a->now_ms + a->lease_ms), DB_I(a->now_ms)), id_list_row, &id, e);
     if (rc == ERR_OK && id.n > 0)
         rc = job_event(t, id.id[0], a->now_ms, "state", "{\"state\":\"running\"}", e);
+    t->moved[JOB_RUNNING] = id.n > 0;
     if (rc == ERR_OK && id.n > 0)
         rc = txn_query(t, job_select, ARGS(DB_S(id.id[0])), job_row_read, a->out, e);
     id_list_clear(&id);
@@ -53,6 +54,8 @@ enum err_code store_job_claim(struct store *s, const char *owner, int64_t now_ms
     enum err_code rc = store_write(s, claim, &(struct claim){ owner, now_ms, lease_ms, &j }, e);
 
     *found = rc == ERR_OK && *j.id;
+    if (*found && j.attempt == 1)
+        figures_job(s, &s->figures.queue_seconds, j.created_ms, now_ms);
     if (*found)
         *out = j;
     else
@@ -131,11 +134,26 @@ enum err_code store_job_publish(struct store *s, const char *id, int64_t token, 
 
 /* ---- finish and release ---- */
 
-struct finish { const char *id; int64_t token, now_ms; enum job_state state; const char *result; const struct blob *weights; const char *error; };
+struct finish {
+    const char *id;
+    int64_t token, now_ms, *started_ms;
+    enum job_state state;
+    const char *result;
+    const struct blob *weights;
+    const char *error;
+};
+
+static enum err_code int_row(void *user, const struct db_val *col, int n_col, struct err *e)
+{
+    (void)n_col;
+    (void)e;
+    *(int64_t *)user = col_int(&col[0]);
+    return ERR_OK;
+}
 
 static enum err_code finish(struct txn *t, void *arg, struct err *e)
 {
-    static const char sql[] = "UPDATE jobs SET result = $2, result_weights = $3 WHERE id = $1";
+    static const char sql[] = "UPDATE jobs SET result = $2, result_weights = $3 WHERE id = $1 RETURNING started_ms";
     const struct finish *a = arg;
     struct job_move m = { .id = a->id, .to = a->state, .now_ms = a->now_ms, .error = a->error };
     enum err_code rc = lease_state(t, a->id, a->token, &m.from, e);
@@ -145,14 +163,19 @@ static enum err_code finish(struct txn *t, void *arg, struct err *e)
     if (rc == ERR_OK)
         rc = blob_row_add(t, a->weights, e);
     if (rc == ERR_OK)
-        rc = txn_query(t, sql, ARGS(DB_S(a->id), DB_S(a->result), DB_S(a->weights ? a->weights->id : NULL)), NULL, NULL, e);
+        rc = txn_query(t, sql, ARGS(DB_S(a->id), DB_S(a->result), DB_S(a->weights ? a->weights->id : NULL)), int_row, a->started_ms, e);
     return rc == ERR_OK ? job_move(t, &m, e) : rc;
 }
 
 enum err_code store_job_finish(struct store *s, const char *id, int64_t token, int64_t now_ms, enum job_state state, const char *result,
                                const struct blob *weights, const char *error, struct err *e)
 {
-    return store_write(s, finish, &(struct finish){ id, token, now_ms, state, result, weights, error }, e);
+    int64_t started = now_ms;
+    enum err_code rc = store_write(s, finish, &(struct finish){ id, token, now_ms, &started, state, result, weights, error }, e);
+
+    if (rc == ERR_OK)
+        figures_job(s, &s->figures.job_seconds[state], started, now_ms);
+    return rc;
 }
 
 struct release { const char *id; int64_t token, now_ms; };
@@ -177,21 +200,13 @@ enum err_code store_job_release(struct store *s, const char *id, int64_t token, 
 
 struct recover { int64_t now_ms; int crash_limit; int *n_requeued; };
 
-static enum err_code crashes_row(void *user, const struct db_val *col, int n_col, struct err *e)
-{
-    (void)n_col;
-    (void)e;
-    *(int64_t *)user = col_int(&col[0]);
-    return ERR_OK;
-}
-
 static enum err_code recover_running(struct txn *t, const struct recover *a, const char *id, struct err *e)
 {
     static const char sql[] = "UPDATE jobs SET crashes = crashes + 1 WHERE id = $1 RETURNING crashes";
     char error[160];
     int64_t crashes = 0;
     struct job_move m = { .id = id, .from = JOB_RUNNING, .to = JOB_QUEUED, .now_ms = a->now_ms, .key = "reason", .json = "\"recovered\"" };
-    enum err_code rc = txn_query(t, sql, ARGS(DB_S(id)), crashes_row, &crashes, e);
+    enum err_code rc = txn_query(t, sql, ARGS(DB_S(id)), int_row, &crashes, e);
 
     if (rc == ERR_OK && crashes >= a->crash_limit) {
         snprintf(error, sizeof error, "{\"code\":\"worker_crashed\",\"message\":\"the server died %lld times in a row while it ran this job\"}",

@@ -23,7 +23,7 @@ start() {
   pid=$!
   for _ in $(seq 600); do
     url=$(sed -nE 's/.*(http:\/\/127[0-9.]+:[1-9][0-9]*).*/\1/p' "$log.part" | head -n 1)
-    if [ -n "$url" ] && curl -fsS -o /dev/null "$url/healthz" 2>/dev/null; then return 0; fi
+    if [ -n "$url" ] && curl -fsS -o /dev/null "$url/" 2>/dev/null; then return 0; fi
     kill -0 "$pid" 2>/dev/null || { pid=""; fail "the daemon did not start"; }
     sleep 0.02
   done
