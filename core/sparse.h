@@ -1,0 +1,54 @@
+/* core/sparse.h: the kernel of a dense layer with its pruned numbers left out.
+ *
+ * Only the numbers that a mask keeps are held, row after row (compressed sparse rows), and beside them the order by columns that the
+ * input gradient runs in. Activations are [features][n]: a kept number meets a whole row of the batch, so all three products run on
+ * contiguous vectors, without gather. */
+#ifndef CORE_SPARSE_H
+#define CORE_SPARSE_H
+
+#include "core/team.h"
+
+enum { SPARSE_MAX_TILES = 32 };
+
+/* The kept numbers, line after line: lines are rows, or columns. A line is cut where `across` passes a multiple of SPARSE_BLOCK, so that the rows
+ * of activations that a block meets stay in the cache. */
+struct sparse_order {
+    int n_lines, n_blocks;
+    uint32_t *start;  /* [n_blocks + 1][n_lines]: line l of block b is the numbers start[b][l] .. start[b + 1][l] - 1 */
+    uint32_t *across; /* [n] position of each number in its line */
+    uint32_t *number; /* [n] where its value stands; NULL: in this very order */
+    int n_tiles, tile[SPARSE_MAX_TILES + 1]; /* first lines of tiles of about equal work */
+};
+struct sparse {
+    int rows, cols;   /* outputs, inputs */
+    size_t n;         /* kept numbers */
+    int empty_rows, empty_cols;
+    struct sparse_order by_row, by_col;
+    float *value;     /* [n] row by row */
+};
+
+/* The structure of a mask ([rows][cols], not 0: kept); values are 0. */
+MUST enum err_code sparse_new(struct sparse **out, const uint8_t *mask, int rows, int cols, struct err *e);
+void sparse_free(struct sparse *s);
+/* From and to the dense kernel [rows][cols]; scatter leaves pruned places alone. */
+void sparse_gather(struct sparse *s, const float *dense);
+void sparse_scatter(const struct sparse *s, float *dense);
+/* Bytes of the structure of a kernel with n kept numbers, values included. */
+uint64_t sparse_memory(int rows, int cols, size_t n);
+/* Whether a layer trains and runs faster sparse, at n samples per batch. */
+bool sparse_pays(int rows, int cols, size_t kept, int n);
+
+/* core/sparse_kernels.c. x is [cols][n], y and dy are [rows][n]; team may be NULL. The same bytes for any team. */
+/* y = W x + bias; bias [rows] may be NULL. */
+void sparse_forward(const struct sparse *s, const float *x, const float *bias, float *y, int n, struct team *team);
+/* dx = W' dy. */
+void sparse_input_gradient(const struct sparse *s, const float *dy, float *dx, int n, struct team *team);
+/* dw (+)= dy x', of the kept numbers alone, for the rows of one tile of by_row. */
+void sparse_weight_gradient(const struct sparse *s, int tile, const float *x, const float *dy, float *dw, int n, bool accumulate);
+/* Levels of vector code that this processor has, best first: for tests and reports. */
+int sparse_n_levels(void);
+const char *sparse_level_name(int level);
+/* Tests: leaves out the best levels. */
+extern int sparse_skip_levels;
+
+#endif

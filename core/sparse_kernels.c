@@ -1,0 +1,182 @@
+/* core/sparse_kernels.c: the three products of a sparse layer (see sparse.h).
+ *
+ * The vector code stands once, in sparse_level.h, and is compiled for each level that a processor may have; the best is chosen at run
+ * time. A batch is cut by columns: whole vectors of the best level first, what is left by the next one, the last few columns one by one. Every
+ * result is computed by one tile, in an order that the structure and the batch alone decide: threads change no byte. The build allows contraction
+ * to fused multiply-adds in this file. */
+#include <string.h>
+
+#include "core/simd.h"
+#include "core/sparse.h"
+
+enum { SMALL = 1 << 17 }; /* multiply-adds: less is not worth waking the team */
+
+/* out (lines, n) from in, or out = dw. */
+struct product {
+    const struct sparse_order *order;
+    const float *value, *in;
+    const float *bias; /* [lines], or NULL */
+    const float *dy;   /* weight gradient: (rows, n) */
+    float *out;
+    size_t n;
+};
+
+#define UNROLL _Pragma("GCC unroll 16")
+
+#if defined(__x86_64__)
+#define LANES 16
+#define LEVEL(name) name##_avx512
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
+#define LOW_HALVES(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define HIGH_HALVES(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#include "core/sparse_level.h"
+
+#define LANES 8
+#define LEVEL(name) name##_avx2
+#define TARGET __attribute__((target("avx2,fma")))
+#define LOW_HALVES(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define HIGH_HALVES(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#include "core/sparse_level.h"
+
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+#define LANES 4
+#define LEVEL(name) name##_portable
+#define TARGET
+#define LOW_HALVES(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define HIGH_HALVES(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#include "core/sparse_level.h"
+
+/* ---- one column: of batch 1, or left over ---- */
+
+static void product_single(const struct product *p, int first, int last, size_t from, size_t to)
+{
+    const struct sparse_order *o = p->order;
+    const uint32_t *start = o->start, *end = start + (size_t)o->n_blocks * (size_t)o->n_lines;
+
+    for (size_t at = from; at < to; at++)
+        for (int l = first; l < last; l++) {
+            float sum[4] = { 0 };
+            uint32_t k = start[l];
+
+            for (; k + 4 <= end[l]; k += 4)
+                for (uint32_t i = 0; i < 4; i++)
+                    sum[i] += p->value[o->number ? o->number[k + i] : k + i] * p->in[o->across[k + i] * p->n + at];
+            for (; k < end[l]; k++)
+                sum[0] += p->value[o->number ? o->number[k] : k] * p->in[o->across[k] * p->n + at];
+            p->out[(size_t)l * p->n + at] = (p->bias ? p->bias[l] : 0) + ((sum[0] + sum[1]) + (sum[2] + sum[3]));
+        }
+}
+
+static void gradient_single(const struct product *p, int first, int last, size_t from, size_t to, bool add)
+{
+    const struct sparse_order *o = p->order;
+    const uint32_t *start = o->start, *end = start + (size_t)o->n_blocks * (size_t)o->n_lines;
+
+    for (size_t at = from; at < to; at++, add = true)
+        for (int l = first; l < last; l++) {
+            float dy = p->dy[(size_t)l * p->n + at];
+
+            for (uint32_t k = start[l]; k < end[l]; k++)
+                p->out[k] = (add ? p->out[k] : 0) + dy * p->in[o->across[k] * p->n + at];
+        }
+}
+
+/* ---- levels ---- */
+
+struct level {
+    const char *name;
+    size_t lanes;
+    bool (*is_there)(void); /* NULL: always */
+    void (*product)(const struct product *p, int first, int last, size_t from, size_t to);
+    void (*gradient)(const struct product *p, int first, int last, size_t from, size_t to, bool add);
+};
+static const struct level levels[] = {
+#if defined(__x86_64__)
+    { "avx512", 16, has_avx512, product_avx512, gradient_avx512 },
+    { "avx2", 8, has_avx2, product_avx2, gradient_avx2 },
+#endif
+    { "portable", 4, NULL, product_portable, gradient_portable },
+    { "single", 1, NULL, product_single, gradient_single },
+};
+enum { N_LEVELS = sizeof levels / sizeof levels[0] };
+int sparse_skip_levels;
+
+static int best_level(void)
+{
+    int i = 0;
+
+    while (levels[i].is_there && !levels[i].is_there())
+        i++;
+    return i;
+}
+
+int sparse_n_levels(void)
+{
+    return N_LEVELS - best_level();
+}
+
+const char *sparse_level_name(int level)
+{
+    return levels[best_level() + level].name;
+}
+
+/* Calls level after level with its part of the batch. */
+static void product_lines(const struct product *p, int first, int last)
+{
+    size_t at = 0;
+
+    for (int i = best_level() + sparse_skip_levels; at < p->n; i++) {
+        size_t to = at + (p->n - at) / levels[i].lanes * levels[i].lanes;
+
+        if (to > at)
+            levels[i].product(p, first, last, at, to);
+        at = to;
+    }
+}
+
+static void product_tile(void *ctx, int tile)
+{
+    const struct product *p = ctx;
+
+    product_lines(p, p->order->tile[tile], p->order->tile[tile + 1]);
+}
+
+static void product_all(struct product *p, size_t n, struct team *team)
+{
+    team_for((double)n * (double)p->n < SMALL ? NULL : team, p->order->n_tiles, product_tile, p);
+}
+
+void sparse_forward(const struct sparse *s, const float *x, const float *bias, float *y, int n, struct team *team)
+{
+    product_all(&(struct product){ .order = &s->by_row, .value = s->value, .in = x, .bias = bias, .out = y, .n = (size_t)n }, s->n, team);
+}
+
+void sparse_input_gradient(const struct sparse *s, const float *dy, float *dx, int n, struct team *team)
+{
+    product_all(&(struct product){ .order = &s->by_col, .value = s->value, .in = dy, .out = dx, .n = (size_t)n }, s->n, team);
+}
+
+void sparse_weight_gradient(const struct sparse *s, int tile, const float *x, const float *dy, float *dw, int n, bool accumulate)
+{
+    struct product p = { .order = &s->by_row, .in = x, .dy = dy, .out = dw, .n = (size_t)n };
+    size_t at = 0;
+
+    for (int i = best_level() + sparse_skip_levels; at < p.n; i++) {
+        size_t to = at + (p.n - at) / levels[i].lanes * levels[i].lanes;
+
+        if (to > at)
+            levels[i].gradient(&p, s->by_row.tile[tile], s->by_row.tile[tile + 1], at, to, accumulate || at > 0);
+        at = to;
+    }
+}

@@ -1,0 +1,225 @@
+/* The three products of a sparse layer (y = W x, dx = W' dy, dw = dy x' on the kept numbers) against OpenBLAS on the whole kernel, one
+ * thread, in the same run and alternated; the least time of some rounds of each. It is also what sparse_pays is calibrated by.
+ *
+ *     cmake --build build --target bench_sparse && build/tests/bench_sparse [--json FILE] [--batch N] [--rounds N] [--pays]
+ *
+ * --pays: many small shapes and batches near the crossing instead of the table, with what sparse_pays says of each. */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/gemm.h"
+#include "core/mem.h"
+#include "core/rng.h"
+#include "core/sparse.h"
+
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static float *filled(size_t n, uint32_t stream)
+{
+    const struct rng r = { 1, RNG_TEST, stream, 0 };
+    float *x = mem_vector(n);
+
+    if (!x)
+        exit(1);
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)rng_unit(&r, i) - 0.5f;
+    return x;
+}
+
+struct layer {
+    int in, out, n;
+    float *x, *y, *dx, *dy, *w, *dw;
+    struct sparse *s;
+};
+
+static void layer_init(struct layer *l, int in, int out, int n)
+{
+    size_t width = (size_t)in * (size_t)out;
+
+    *l = (struct layer){ .in = in, .out = out, .n = n };
+    l->x = filled((size_t)in * (size_t)n, 1);
+    l->dx = filled((size_t)in * (size_t)n, 2);
+    l->y = filled((size_t)out * (size_t)n, 3);
+    l->dy = filled((size_t)out * (size_t)n, 4);
+    l->w = filled(width, 5);
+    l->dw = filled(width, 6);
+}
+
+static void layer_clear(struct layer *l)
+{
+    float *a[] = { l->x, l->y, l->dx, l->dy, l->w, l->dw };
+
+    for (size_t i = 0; i < sizeof a / sizeof a[0]; i++)
+        mem_free(a[i]);
+    sparse_free(l->s);
+}
+
+static void set_density(struct layer *l, double density)
+{
+    const struct rng r = { 1, RNG_TEST, 7, 0 };
+    size_t width = (size_t)l->in * (size_t)l->out;
+    uint8_t *mask = mem_alloc(width);
+
+    sparse_free(l->s);
+    for (size_t i = 0; mask && i < width; i++)
+        mask[i] = rng_unit(&r, i) < density;
+    if (!mask || sparse_new(&l->s, mask, l->out, l->in, NULL) != ERR_OK)
+        exit(1);
+    sparse_gather(l->s, l->w);
+    mem_free(mask);
+}
+
+enum { FORWARD, INPUT, WEIGHT, PRODUCTS };
+static const char *const product_name[PRODUCTS] = { "forward", "input_gradient", "weight_gradient" };
+
+static void dense(struct layer *l, int product)
+{
+    switch (product) {
+    case FORWARD: gemm(false, false, l->out, l->n, l->in, l->w, l->in, l->x, l->n, 0, l->y, l->n); break;
+    case INPUT: gemm(true, false, l->in, l->n, l->out, l->w, l->in, l->dy, l->n, 0, l->dx, l->n); break;
+    case WEIGHT: gemm(false, true, l->out, l->in, l->n, l->dy, l->n, l->x, l->n, 0, l->dw, l->in); break;
+    }
+}
+
+static void sparse(struct layer *l, int product)
+{
+    switch (product) {
+    case FORWARD: sparse_forward(l->s, l->x, NULL, l->y, l->n, NULL); break;
+    case INPUT: sparse_input_gradient(l->s, l->dy, l->dx, l->n, NULL); break;
+    case WEIGHT:
+        for (int t = 0; t < l->s->by_row.n_tiles; t++)
+            sparse_weight_gradient(l->s, t, l->x, l->dy, l->dw, l->n, false);
+        break;
+    }
+}
+
+static double seconds(struct layer *l, void (*run)(struct layer *l, int product), int product, int repeats)
+{
+    double start = now();
+
+    for (int i = 0; i < repeats; i++)
+        run(l, product);
+    return (now() - start) / repeats;
+}
+
+struct times { double dense[PRODUCTS], sparse[PRODUCTS]; };
+
+static double sum(const double *x) { return x[FORWARD] + x[INPUT] + x[WEIGHT]; }
+
+/* Each round about 10 ms of either. */
+static struct times measure(struct layer *l, int rounds)
+{
+    struct times least = { { 1e9, 1e9, 1e9 }, { 1e9, 1e9, 1e9 } };
+
+    for (int p = 0; p < PRODUCTS; p++) {
+        double d = seconds(l, dense, p, 1), s = seconds(l, sparse, p, 1);
+        int n_d = 1 + (int)(3e-3 / d), n_s = 1 + (int)(3e-3 / s);
+
+        for (int r = 0; r < rounds; r++) {
+            d = seconds(l, dense, p, n_d);
+            s = seconds(l, sparse, p, n_s);
+            least.dense[p] = d < least.dense[p] ? d : least.dense[p];
+            least.sparse[p] = s < least.sparse[p] ? s : least.sparse[p];
+        }
+    }
+    return least;
+}
+
+static const double table_density[] = { 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01 };
+static const int table_shape[][2] = { { 784, 300 }, { 300, 100 }, { 1024, 1024 }, { 4096, 4096 } };
+
+static void table(int n, int rounds, json_t *rows)
+{
+    printf("%-10s %8s %10s %10s %7s   %s\n", "in x out", "density", "dense us", "sparse us", "ratio", "ratio of forward, input gradient, weight gradient");
+    for (size_t i = 0; i < sizeof table_shape / sizeof table_shape[0]; i++) {
+        struct layer l;
+
+        layer_init(&l, table_shape[i][0], table_shape[i][1], n);
+        for (size_t k = 0; k < sizeof table_density / sizeof table_density[0]; k++) {
+            struct times t;
+            json_t *row;
+
+            set_density(&l, table_density[k]);
+            t = measure(&l, l.in > 2000 ? (rounds + 4) / 5 : rounds);
+            printf("%4dx%-5d %8.2f %10.1f %10.1f %6.2fx   %.2f %.2f %.2f\n", l.in, l.out, table_density[k], 1e6 * sum(t.dense),
+                   1e6 * sum(t.sparse), sum(t.dense) / sum(t.sparse), t.dense[0] / t.sparse[0], t.dense[1] / t.sparse[1],
+                   t.dense[2] / t.sparse[2]);
+            fflush(stdout);
+            row = json_pack("{s:i, s:i, s:i, s:f, s:f, s:b}", "in", l.in, "out", l.out, "batch", n, "density", table_density[k], "ratio",
+                            sum(t.dense) / sum(t.sparse), "sparse_pays", sparse_pays(l.out, l.in, l.s->n, n));
+            for (int p = 0; p < PRODUCTS; p++)
+                json_object_set_new(row, product_name[p], json_pack("{s:f, s:f}", "dense_us", 1e6 * t.dense[p], "sparse_us", 1e6 * t.sparse[p]));
+            json_array_append_new(rows, row);
+        }
+        layer_clear(&l);
+    }
+}
+
+static const int pays_shape[][2] = { { 784, 300 }, { 300, 100 }, { 100, 10 }, { 64, 64 }, { 30, 200 }, { 1024, 1024 } };
+static const int pays_batch[] = { 1, 4, 8, 16, 32, 64, 100, 128, 512 };
+static const double pays_density[] = { 0.7, 0.5, 0.4, 0.3, 0.2, 0.1 };
+
+static void crossings(int rounds)
+{
+    for (size_t i = 0; i < sizeof pays_shape / sizeof pays_shape[0]; i++)
+        for (size_t b = 0; b < sizeof pays_batch / sizeof pays_batch[0]; b++) {
+            struct layer l;
+
+            layer_init(&l, pays_shape[i][0], pays_shape[i][1], pays_batch[b]);
+            printf("%4dx%-5d batch %3d:", l.in, l.out, l.n);
+            for (size_t k = 0; k < sizeof pays_density / sizeof pays_density[0]; k++) {
+                struct times t;
+
+                set_density(&l, pays_density[k]);
+                t = measure(&l, rounds);
+                printf("  %.1f %5.2fx %s", pays_density[k], sum(t.dense) / sum(t.sparse), sparse_pays(l.out, l.in, l.s->n, l.n) ? "S" : "D");
+            }
+            printf("\n");
+            fflush(stdout);
+            layer_clear(&l);
+        }
+}
+
+int main(int argc, char **argv)
+{
+    const char *json = NULL;
+    int n = 128, rounds = 10;
+    bool pays = false;
+    json_t *doc = json_object(), *rows = json_array();
+
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--pays") == 0)
+            pays = true;
+        else if (strcmp(argv[i], "--json") == 0 && i + 1 < argc)
+            json = argv[++i];
+        else if (strcmp(argv[i], "--batch") == 0 && i + 1 < argc)
+            n = (int)strtol(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc)
+            rounds = (int)strtol(argv[++i], NULL, 10);
+    }
+    gemm_init();
+    printf("%s; sparse: %s; batch %d, one thread\n", gemm_describe(), sparse_level_name(0), n);
+    if (pays)
+        crossings(rounds);
+    else
+        table(n, rounds, rows);
+    json_object_set_new(doc, "dense", json_string(gemm_describe()));
+    json_object_set_new(doc, "sparse", json_string(sparse_level_name(0)));
+    json_object_set_new(doc, "threads", json_integer(1));
+    json_object_set_new(doc, "rows", rows);
+    if (json && json_dump_file(doc, json, JSON_INDENT(2)) != 0) {
+        fprintf(stderr, "bench_sparse: cannot write %s\n", json);
+        return 1;
+    }
+    json_decref(doc);
+    return 0;
+}

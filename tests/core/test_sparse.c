@@ -1,0 +1,305 @@
+/* Sparse kernels: the structure of a mask, and the three products against plain loops in double, over shapes, densities, batches and every
+ * level of vector code that this processor has. */
+#include "core/sparse.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "core/rng.h"
+#include "tests/suite.h"
+
+static const int shape[][2] = { { 1, 1 }, { 10, 100 }, { 7, 33 }, { 100, 30 }, { 2, 1100 }, { 1100, 2 } }; /* rows, columns */
+static const double density[] = { 0, 0.01, 0.1, 0.5, 1 };
+static const int batch[] = { 1, 2, 7, 16, 100, 128, 130, 331 };
+#define N(a) ((int)(sizeof(a) / sizeof(a)[0]))
+/* libcheck's own asserts make a system call each. */
+#define SURE(holds, ...) do { if (!(holds)) ck_abort_msg(__VA_ARGS__); } while (0)
+
+/* ---- a layer, dense and sparse ---- */
+
+struct layer {
+    int rows, cols, n;
+    uint8_t *mask;
+    float *w, *bias, *x, *y, *dy, *dx, *dw;
+    struct sparse *s;
+};
+
+static float *draw(size_t n, uint32_t stream)
+{
+    const struct rng r = { 5, RNG_TEST, stream, 0 };
+    float *x = mem_vector(n);
+
+    ck_assert_ptr_nonnull(x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)rng_normal(&r, i);
+    return x;
+}
+
+static uint8_t *draw_mask(int rows, int cols, double d)
+{
+    const struct rng r = { 5, RNG_TEST, 99, 0 };
+    uint8_t *mask = mem_alloc((size_t)rows * (size_t)cols);
+
+    for (size_t i = 0; i < (size_t)rows * (size_t)cols; i++)
+        mask[i] = rng_unit(&r, i) < d;
+    if (rows > 5)
+        memset(mask + 4 * (size_t)cols, 0, (size_t)cols); /* an empty row and an empty column at any density */
+    for (int i = 0; i < rows && cols > 5; i++)
+        mask[(size_t)i * (size_t)cols + 3] = 0;
+    return mask;
+}
+
+static void layer_init(struct layer *l, int rows, int cols, double d, int n)
+{
+    size_t len = (size_t)rows * (size_t)cols, in = (size_t)cols * (size_t)n, out = (size_t)rows * (size_t)n;
+
+    *l = (struct layer){ rows, cols, n, draw_mask(rows, cols, d), draw(len, 1), draw((size_t)rows, 2), draw(in, 3), draw(out, 4),
+                         draw(out, 5), draw(in, 6), draw(len, 7), NULL };
+    for (size_t i = 0; i < len; i++)
+        l->w[i] *= l->mask[i];
+    ck_assert_int_eq(sparse_new(&l->s, l->mask, rows, cols, NULL), ERR_OK);
+    sparse_gather(l->s, l->w);
+}
+
+static void layer_clear(struct layer *l)
+{
+    float *a[] = { l->w, l->bias, l->x, l->y, l->dy, l->dx, l->dw };
+
+    for (int i = 0; i < N(a); i++)
+        mem_free(a[i]);
+    mem_free(l->mask);
+    sparse_free(l->s);
+}
+
+static void gradient(const struct layer *l, bool accumulate)
+{
+    for (int t = 0; t < l->s->by_row.n_tiles; t++)
+        sparse_weight_gradient(l->s, t, l->x, l->dy, l->dw, l->n, accumulate);
+}
+
+/* ---- structure ---- */
+
+static void check_order(const struct sparse_order *o, int lines, int across, size_t n)
+{
+    uint32_t k = 0;
+
+    ck_assert_int_eq(o->n_lines, lines);
+    ck_assert(o->tile[0] == 0 && o->tile[o->n_tiles] == lines && o->n_tiles >= 1 && o->n_tiles <= SPARSE_MAX_TILES);
+    for (int t = 0; t < o->n_tiles; t++)
+        ck_assert_int_le(o->tile[t], o->tile[t + 1]);
+    for (int l = 0; l < lines; l++) {
+        int last = -1;
+
+        for (int b = 0; b < o->n_blocks; b++) {
+            SURE(o->start[(size_t)b * (size_t)lines + (size_t)l] == k, "block %d, line %d", b, l);
+            for (; k < o->start[((size_t)b + 1) * (size_t)lines + (size_t)l]; k++) {
+                SURE((int)o->across[k] > last && (int)o->across[k] < across, "number %u", (unsigned)k);
+                last = (int)o->across[k];
+            }
+        }
+    }
+    ck_assert_uint_eq(k, n);
+}
+
+START_TEST(structure)
+{
+    const int rows = shape[_i][0], cols = shape[_i][1];
+
+    for (int d = 0; d < N(density); d++) {
+        struct layer l;
+        size_t n = 0, len = (size_t)rows * (size_t)cols;
+        int empty_rows = 0, empty_cols = 0;
+        float *back;
+
+        layer_init(&l, rows, cols, density[d], 1);
+        for (int r = 0; r < rows; r++)
+            empty_rows += memchr(l.mask + (size_t)r * (size_t)cols, 1, (size_t)cols) == NULL;
+        for (int c = 0; c < cols; c++) {
+            size_t in_col = 0;
+
+            for (int r = 0; r < rows; r++)
+                in_col += l.mask[(size_t)r * (size_t)cols + (size_t)c];
+            empty_cols += in_col == 0;
+            n += in_col;
+        }
+        ck_assert_uint_eq(l.s->n, n);
+        ck_assert(l.s->empty_rows == empty_rows && l.s->empty_cols == empty_cols);
+        check_order(&l.s->by_row, rows, cols, n);
+        check_order(&l.s->by_col, cols, rows, n);
+        back = mem_vector(len);
+        sparse_scatter(l.s, back);
+        for (size_t i = 0; i < len; i++)
+            SURE(back[i] == l.w[i], "number %zu", i);
+        for (size_t k = 0; k < n; k++) /* by columns too, number k stands where the dense kernel has it */
+            SURE(l.s->by_col.number[k] < n, "number %zu", k);
+        mem_free(back);
+        layer_clear(&l);
+    }
+}
+END_TEST
+
+START_TEST(tiles_share_the_work)
+{
+    struct layer l;
+
+    layer_init(&l, 300, 784, 0.05, 1);
+    ck_assert_int_gt(l.s->by_row.n_tiles, 3);
+    for (int t = 0; t < l.s->by_row.n_tiles; t++) {
+        const struct sparse_order *o = &l.s->by_row;
+        uint32_t end = t + 1 < o->n_tiles ? o->start[o->tile[t + 1]] : (uint32_t)l.s->n, work = end - o->start[o->tile[t]];
+
+        ck_assert(work > l.s->n / (size_t)o->n_tiles / 2 && work < 2 * l.s->n / (size_t)o->n_tiles);
+    }
+    layer_clear(&l);
+}
+END_TEST
+
+START_TEST(memory)
+{
+    uint8_t *mask = draw_mask(40, 50, 0.3);
+    bool fired = true;
+
+    for (long k = 1; fired; k++) {
+        struct sparse *s;
+        enum err_code rc;
+
+        mem_fail_in = k;
+        rc = sparse_new(&s, mask, 40, 50, NULL);
+        fired = mem_fail_in == 0;
+        mem_fail_in = 0;
+        ck_assert(rc == (fired ? ERR_NOMEM : ERR_OK) && (s == NULL) == fired);
+        sparse_free(s);
+    }
+    mem_free(mask);
+    ck_assert(sparse_memory(300, 784, 11760) < 300 * 784 * sizeof(float) / 2);
+}
+END_TEST
+
+/* ---- products ---- */
+
+/* The rounding error of a sum of terms, each in float. */
+static bool near(double got, double want, double terms)
+{
+    return fabs(got - want) <= 1e-6 * terms + 1e-6;
+}
+
+static void check_forward(const struct layer *l, bool bias)
+{
+    for (int r = 0; r < l->rows; r++)
+        for (int j = 0; j < l->n; j++) {
+            double want = bias ? (double)l->bias[r] : 0, size = fabs(want), got = (double)l->y[r * l->n + j];
+
+            for (int c = 0; c < l->cols; c++) {
+                double term = (double)l->w[r * l->cols + c] * (double)l->x[c * l->n + j];
+
+                want += term;
+                size += fabs(term);
+            }
+            SURE(near(got, want, size), "%dx%d n %d: y[%d][%d] %g, not %g", l->rows, l->cols, l->n, r, j, got, want);
+        }
+}
+
+static void check_input_gradient(const struct layer *l)
+{
+    for (int c = 0; c < l->cols; c++)
+        for (int j = 0; j < l->n; j++) {
+            double want = 0, size = 0, got = (double)l->dx[c * l->n + j];
+
+            for (int r = 0; r < l->rows; r++) {
+                double term = (double)l->w[r * l->cols + c] * (double)l->dy[r * l->n + j];
+
+                want += term;
+                size += fabs(term);
+            }
+            SURE(near(got, want, size), "%dx%d n %d: dx[%d][%d] %g, not %g", l->rows, l->cols, l->n, c, j, got, want);
+        }
+}
+
+static void check_weight_gradient(const struct layer *l, double times)
+{
+    size_t k = 0;
+
+    for (int i = 0; i < l->rows * l->cols; i++) {
+        double want = 0, size = 0;
+
+        if (!l->mask[i])
+            continue;
+        for (int j = 0; j < l->n; j++) {
+            double term = times * (double)l->dy[i / l->cols * l->n + j] * (double)l->x[i % l->cols * l->n + j];
+
+            want += term;
+            size += fabs(term);
+        }
+        SURE(near((double)l->dw[k], want, size), "%dx%d n %d: dw[%zu] %g, not %g", l->rows, l->cols, l->n, k, (double)l->dw[k], want);
+        k++;
+    }
+    ck_assert_uint_eq(k, l->s->n);
+}
+
+static void check_products(const int rows_cols[2], double d, int n)
+{
+    struct layer l;
+    float beyond;
+
+    layer_init(&l, rows_cols[0], rows_cols[1], d, n);
+    beyond = l.s->n < (size_t)l.rows * (size_t)l.cols ? l.dw[l.s->n] : 0;
+    sparse_forward(l.s, l.x, l.bias, l.y, n, NULL);
+    check_forward(&l, true);
+    sparse_forward(l.s, l.x, NULL, l.y, n, NULL);
+    check_forward(&l, false);
+    sparse_input_gradient(l.s, l.dy, l.dx, n, NULL);
+    check_input_gradient(&l);
+    gradient(&l, false);
+    check_weight_gradient(&l, 1);
+    gradient(&l, true);
+    check_weight_gradient(&l, 2);
+    ck_assert(l.s->n == (size_t)l.rows * (size_t)l.cols || l.dw[l.s->n] == beyond);
+    layer_clear(&l);
+}
+
+/* Once per level of vector code, the better ones left out. */
+START_TEST(products)
+{
+    ck_assert(*sparse_level_name(_i));
+    sparse_skip_levels = _i;
+    for (int s = 0; s < N(shape); s++)
+        for (int d = 0; d < N(density); d++)
+            for (int b = 0; b < N(batch); b++)
+                if ((double)shape[s][0] * shape[s][1] * batch[b] < 5e5)
+                    check_products(shape[s], density[d], batch[b]);
+    sparse_skip_levels = 0;
+}
+END_TEST
+
+START_TEST(same_bytes_for_any_team)
+{
+    struct layer one, many;
+    struct team *team;
+
+    layer_init(&one, 300, 784, 0.1, 130);
+    layer_init(&many, 300, 784, 0.1, 130);
+    ck_assert_int_eq(team_new(&team, _i, NULL), ERR_OK);
+    sparse_forward(one.s, one.x, one.bias, one.y, one.n, NULL);
+    sparse_forward(many.s, many.x, many.bias, many.y, many.n, team);
+    sparse_input_gradient(one.s, one.dy, one.dx, one.n, NULL);
+    sparse_input_gradient(many.s, many.dy, many.dx, many.n, team);
+    ck_assert(memcmp(one.y, many.y, 300 * 130 * sizeof(float)) == 0);
+    ck_assert(memcmp(one.dx, many.dx, 784 * 130 * sizeof(float)) == 0);
+    team_free(team);
+    layer_clear(&one);
+    layer_clear(&many);
+}
+END_TEST
+
+static void cases(Suite *s)
+{
+    TCase *tc = suite_case(s, "sparse");
+
+    tcase_add_loop_test(tc, structure, 0, N(shape));
+    tcase_add_test(tc, tiles_share_the_work);
+    tcase_add_test(tc, memory);
+    tcase_add_loop_test(tc, products, 0, sparse_n_levels());
+    tcase_add_loop_test(tc, same_bytes_for_any_team, 1, 5);
+}
+SUITE_MAIN("sparse", cases)
