@@ -231,7 +231,8 @@ enum err_code config_help(char **out, struct err *e)
 
     if (!text)
         return err_set(e, ERR_NOMEM, "out of memory");
-    n = (size_t)snprintf(text, HELP_LEN, "Usage: espalierd [--option value ...]\n\nPrunes neural networks, over HTTP.\n\n");
+    n = (size_t)snprintf(text, HELP_LEN, "Usage: espalierd [COMMAND] [--option value ...]\n\nPrunes neural networks, over HTTP.\n\n"
+                         "  healthcheck            Asks the daemon with these settings for /healthz; the exit status is 0 if it is well.\n\n");
     for (const struct param *p = config_params; p->name; p++) {
         flag_name(flag, p->name);
         variable_name(name, p->name, "");

@@ -238,8 +238,7 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **c
 
 /* ---- start and stop ---- */
 
-/* "host:port" or "[v6]:port" into its parts. */
-static enum err_code split_address(const char *s, char *host, size_t n, const char **port, struct err *e)
+enum err_code http_split_address(const char *s, char *host, size_t n, const char **port, struct err *e)
 {
     const char *colon = strrchr(s, ':');
     size_t len = colon ? (size_t)(colon - s) : 0;
@@ -289,7 +288,7 @@ static enum err_code listen_on(int *fd, bool *v6, const char *address, struct er
     struct addrinfo *list = NULL;
     char host[256], what[400];
     const char *port = NULL;
-    enum err_code rc = split_address(address, host, sizeof host, &port, e);
+    enum err_code rc = http_split_address(address, host, sizeof host, &port, e);
     int number;
 
     if (rc != ERR_OK)

@@ -74,6 +74,8 @@ struct http_conf {
 struct http;
 MUST enum err_code http_start(struct http **out, const struct http_conf *c, struct err *e);
 int http_port(const struct http *h);
+/* "host:port" or "[v6]:port" into its parts; *port points into s. */
+MUST enum err_code http_split_address(const char *s, char *host, size_t n, const char **port, struct err *e);
 /* Quiesces, waits up to grace_ms for requests under way, stops, frees. A SLOW handler that runs is waited for, however long it takes; those that
  * still queue get 503. NULL is legal. */
 void http_stop(struct http *h, int grace_ms);

@@ -17,9 +17,10 @@
 #include "core/job.h"
 #include "core/mem.h"
 #include "server/budget.h"
+#include "server/healthcheck.h"
 #include "server/log.h"
 
-enum { EXIT_USAGE = 2, HTTP_GRACE_MS = 2000, PROBE_CONNECTIONS = 32 };
+enum { EXIT_USAGE = 2, HTTP_GRACE_MS = 2000, PROBE_CONNECTIONS = 32, HEALTHCHECK_MS = 3000 };
 
 static atomic_bool draining;
 
@@ -186,6 +187,37 @@ static void log_listening(const struct parts *p)
         log_event(LOG_WARN, "listening beyond loopback without access control: whoever reaches this port may use it", LOG_S("listen", listen));
 }
 
+/* ---- commands ---- */
+
+static int run_healthcheck(const struct config *c, const char *arg)
+{
+    const char *listen = *c->listen_health ? c->listen_health : c->listen;
+    struct err e = { 0 };
+
+    (void)arg;
+    if (healthcheck(listen, HEALTHCHECK_MS, &e) == ERR_OK)
+        return EXIT_SUCCESS;
+    fprintf(stderr, "espalierd: %s is not healthy: %s\n", listen, e.msg);
+    return EXIT_FAILURE;
+}
+
+/* What the program does other than serve: espalierd NAME [ARGUMENT] [--option value ...] */
+static const struct command { const char *name, *arg; int (*run)(const struct config *c, const char *arg); } commands[] = {
+    { "healthcheck", NULL, run_healthcheck },
+};
+
+/* The command that argv[1] names, and how many words it takes; NULL: serve. */
+static const struct command *find_command(int argc, char **argv, int *n_words)
+{
+    *n_words = 0;
+    for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof commands[0]; i++)
+        if (strcmp(argv[1], commands[i].name) == 0) {
+            *n_words = commands[i].arg ? 2 : 1;
+            return &commands[i];
+        }
+    return NULL;
+}
+
 /* ---- signals ---- */
 
 /* Before any thread: they inherit the mask, so that only sigwait gets these. */
@@ -213,12 +245,19 @@ int main(int argc, char **argv)
     static struct parts p;
     struct err e = { 0 };
     sigset_t signals;
-    int status;
+    int n_words, status;
+    const struct command *command = find_command(argc, argv, &n_words);
 
     json_set_alloc_funcs(mem_alloc, mem_free);
-    status = read_config(&p.config, argc, argv);
+    if (argc <= n_words) {
+        fprintf(stderr, "espalierd: usage: espalierd %s %s [--option value ...]\n", command->name, command->arg);
+        return EXIT_USAGE;
+    }
+    status = read_config(&p.config, argc - n_words, argv + n_words);
     if (status >= 0)
         return status;
+    if (command)
+        return command->run(&p.config, argv[n_words]);
     mallopt(M_ARENA_MAX, 4); /* an idle thread's arena is memory that nobody uses */
     umask(077);
     block_signals(&signals);
