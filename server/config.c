@@ -232,6 +232,8 @@ enum err_code config_help(char **out, struct err *e)
     if (!text)
         return err_set(e, ERR_NOMEM, "out of memory");
     n = (size_t)snprintf(text, HELP_LEN, "Usage: espalierd [COMMAND] [--option value ...]\n\nPrunes neural networks, over HTTP.\n\n"
+                         "  check                  Checks the settings and the data directory, and prints what they come to.\n"
+                         "  backup DIR             Copies the data directory while the daemon runs; a daemon on the copy goes on with it.\n"
                          "  healthcheck            Asks the daemon with these settings for /healthz; the exit status is 0 if it is well.\n\n");
     for (const struct param *p = config_params; p->name; p++) {
         flag_name(flag, p->name);

@@ -286,6 +286,29 @@ static enum err_code lite_open(struct db **out, const char *target, enum db_mode
     return ERR_OK;
 }
 
+/* In one step, that is, under one read lock: what another process commits meanwhile is not in it. */
+static enum err_code lite_copy(struct db *db, const char *target, struct err *e)
+{
+    struct lite *from = lite_of(db), to = { .mode = DB_WRITE };
+    sqlite3_backup *b = NULL;
+    enum err_code rc = fails_now() ? injected(e) : ERR_OK;
+
+    if (rc != ERR_OK)
+        return rc;
+    if (sqlite3_open_v2(target, &to.h, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) == SQLITE_OK)
+        b = sqlite3_backup_init(to.h, "main", from->h, "main");
+    if (b) {
+        sqlite3_backup_step(b, -1);
+        sqlite3_backup_finish(b);
+    }
+    if (!to.h)
+        rc = err_set(e, ERR_NOMEM, "out of memory");
+    else if (sqlite3_errcode(to.h) != SQLITE_OK)
+        rc = lite_error(&to, e);
+    sqlite3_close_v2(to.h);
+    return rc;
+}
+
 const struct db_driver db_sqlite = {
-    .scheme = "sqlite", .open = lite_open, .query = lite_query, .script = lite_script, .txn = lite_txn, .close = lite_close
+    .scheme = "sqlite", .open = lite_open, .query = lite_query, .script = lite_script, .txn = lite_txn, .copy = lite_copy, .close = lite_close
 };

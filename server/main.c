@@ -15,12 +15,13 @@
 #include "api/api.h"
 #include "core/gemm.h"
 #include "core/job.h"
+#include "core/jsonguard.h"
 #include "core/mem.h"
 #include "server/budget.h"
 #include "server/healthcheck.h"
 #include "server/log.h"
 
-enum { EXIT_USAGE = 2, HTTP_GRACE_MS = 2000, PROBE_CONNECTIONS = 32, HEALTHCHECK_MS = 3000 };
+enum { EXIT_USAGE = 2, HTTP_GRACE_MS = 2000, PROBE_CONNECTIONS = 32, HEALTHCHECK_MS = 3000, STORE_NOTE_LEN = 200 };
 
 static atomic_bool draining;
 
@@ -189,20 +190,76 @@ static void log_listening(const struct parts *p)
 
 /* ---- commands ---- */
 
+static int failed(const char *what, const struct err *e)
+{
+    fprintf(stderr, "espalierd: %s: %s\n", what, e->msg);
+    return EXIT_FAILURE;
+}
+
+/* {"settings", "budget", "data"} of what a start with these settings would use. */
+static json_t *describe(const struct config *c, const char *data)
+{
+    struct budget b;
+    json_int_t workers = c->workers;
+
+    limit_budget(&b, c);
+    return json_pack("{s:o,s:{s:I,s:I},s:s}", "settings", params_dump(config_params, c), "budget", "threads_per_job",
+                     b.cpus > workers ? b.cpus / workers : (json_int_t)1, "memory_mb_per_job", (json_int_t)(b.memory >> 20) / workers, "data", data);
+}
+
+static int run_check(const struct config *c, const char *arg)
+{
+    struct err e = { 0 };
+    char host[256], data[STORE_NOTE_LEN];
+    const char *port;
+    json_t *j = NULL;
+    char *text = NULL;
+    enum err_code rc = check_tables(&e);
+
+    (void)arg;
+    if (rc == ERR_OK)
+        rc = http_split_address(c->listen, host, sizeof host, &port, &e);
+    if (rc == ERR_OK && *c->listen_health)
+        rc = http_split_address(c->listen_health, host, sizeof host, &port, &e);
+    if (rc == ERR_OK)
+        rc = store_check(c->data, data, sizeof data, &e);
+    if (rc != ERR_OK)
+        return failed("check", &e);
+    j = describe(c, data);
+    text = j ? json_text(j, JSON_INDENT(2), NULL) : NULL;
+    json_decref(j);
+    if (text)
+        puts(text);
+    mem_free(text);
+    return text && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static int run_backup(const struct config *c, const char *dir)
+{
+    struct err e = { 0 };
+    struct store_copied copied;
+
+    umask(077);
+    if (store_backup(c->data, dir, &copied, &e) != ERR_OK)
+        return failed("backup", &e);
+    printf("%s: the database and %llu files, %llu bytes; start a daemon with --data on it to restore\n", dir, (unsigned long long)copied.blobs,
+           (unsigned long long)copied.bytes);
+    return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
 static int run_healthcheck(const struct config *c, const char *arg)
 {
     const char *listen = *c->listen_health ? c->listen_health : c->listen;
     struct err e = { 0 };
 
     (void)arg;
-    if (healthcheck(listen, HEALTHCHECK_MS, &e) == ERR_OK)
-        return EXIT_SUCCESS;
-    fprintf(stderr, "espalierd: %s is not healthy: %s\n", listen, e.msg);
-    return EXIT_FAILURE;
+    return healthcheck(listen, HEALTHCHECK_MS, &e) == ERR_OK ? EXIT_SUCCESS : failed(listen, &e);
 }
 
 /* What the program does other than serve: espalierd NAME [ARGUMENT] [--option value ...] */
 static const struct command { const char *name, *arg; int (*run)(const struct config *c, const char *arg); } commands[] = {
+    { "check", NULL, run_check },
+    { "backup", "DIR", run_backup },
     { "healthcheck", NULL, run_healthcheck },
 };
 
@@ -255,7 +312,7 @@ int main(int argc, char **argv)
     }
     status = read_config(&p.config, argc - n_words, argv + n_words);
     if (status >= 0)
-        return status;
+        return command && status != EXIT_SUCCESS ? EXIT_FAILURE : status;
     if (command)
         return command->run(&p.config, argv[n_words]);
     mallopt(M_ARENA_MAX, 4); /* an idle thread's arena is memory that nobody uses */

@@ -59,20 +59,29 @@ static enum err_code apply(struct db *db, const struct embedded_file *f, int64_t
     return rc;
 }
 
-enum err_code migrate(struct db *db, const struct embedded_file *files, int64_t now_ms, struct err *e)
+enum err_code migrate_check(struct db *db, const struct embedded_file *files, int64_t *version, struct err *e)
 {
-    static const char table[] = "CREATE TABLE IF NOT EXISTS migrations (version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, "
-                                "hash TEXT NOT NULL, applied_ms BIGINT NOT NULL)";
     struct applied a = { files, 0, 0 };
     enum err_code rc;
 
     for (; files[a.n_files].name; a.n_files++)
         if (strtol(files[a.n_files].name, NULL, 10) != a.n_files + 1)
             return err_set(e, ERR_INTERNAL, "migration %s: numbers must run 1, 2, ...", files[a.n_files].name);
-    rc = db->drv->script(db, table, e);
+    rc = db->drv->query(db, "SELECT version, hash FROM migrations ORDER BY version", NULL, 0, check_applied, &a, NULL, e);
+    *version = a.last;
+    return rc;
+}
+
+enum err_code migrate(struct db *db, const struct embedded_file *files, int64_t now_ms, struct err *e)
+{
+    static const char table[] = "CREATE TABLE IF NOT EXISTS migrations (version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, "
+                                "hash TEXT NOT NULL, applied_ms BIGINT NOT NULL)";
+    int64_t version = 0;
+    enum err_code rc = db->drv->script(db, table, e);
+
     if (rc == ERR_OK)
-        rc = db->drv->query(db, "SELECT version, hash FROM migrations ORDER BY version", NULL, 0, check_applied, &a, NULL, e);
-    for (int64_t v = a.last + 1; v <= a.n_files && rc == ERR_OK; v++)
-        rc = apply(db, &files[v - 1], v, now_ms, e);
+        rc = migrate_check(db, files, &version, e);
+    for (; rc == ERR_OK && files[version].name; version++)
+        rc = apply(db, &files[version], version + 1, now_ms, e);
     return rc;
 }

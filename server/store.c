@@ -199,7 +199,7 @@ enum err_code store_write(struct store *s, txn_fn *fn, void *arg, struct err *e)
 
 static void database_path(const struct store *s, char *path, size_t n)
 {
-    snprintf(path, n, "%s/espalier.db", s->dir);
+    snprintf(path, n, "%s/" STORE_DATABASE, s->dir);
 }
 
 /* Takes an idle reader, opens one more, or waits for one. */
@@ -272,7 +272,7 @@ static enum err_code make_dirs(const char *path, struct err *e)
     for (char *p = strchr(part + 1, '/'); p; p = strchr(p + 1, '/')) {
         *p = '\0';
         if (mkdir(part, 0700) != 0 && errno != EEXIST) {
-            snprintf(what, sizeof what, "cannot make the directory %.200s", part);
+            snprintf(what, sizeof what, "cannot make the directory %.200s as user %u", part, geteuid());
             return err_errno(e, errno, what);
         }
         *p = '/';
@@ -294,7 +294,7 @@ static enum err_code take_lock(struct store *s, struct err *e)
     snprintf(path, sizeof path, "%s/lock", s->dir);
     s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (s->lock_fd < 0) {
-        snprintf(what, sizeof what, "cannot write to the data directory %.200s", s->dir);
+        snprintf(what, sizeof what, "cannot write to the data directory %.200s as user %u", s->dir, geteuid());
         return err_errno(e, errno, what);
     }
     if (flock(s->lock_fd, LOCK_EX | LOCK_NB) != 0)

@@ -152,6 +152,15 @@ MUST enum err_code store_job_release(struct store *s, const char *id, int64_t to
  * one that died crash_limit times in a row without a new checkpoint fails with "worker_crashed". */
 MUST enum err_code store_jobs_recover(struct store *s, int64_t now_ms, int crash_limit, int *n_requeued, struct err *e);
 
+/* ---- without opening the store: while a daemon may have it (store_backup.c, store_check.c) ---- */
+/* A consistent copy of the data directory `from` in `to`, which is made, or is empty: the database as of one moment, then the blobs that its rows name,
+ * hard-linked on the same disk, else copied; all synced. The database gets its name last: without it the copy is not whole. A daemon that starts
+ * on the copy goes on with its jobs. */
+struct store_copied { uint64_t blobs, bytes; };
+MUST enum err_code store_backup(const char *from, const char *to, struct store_copied *out, struct err *e);
+/* What store_open would say about dir, changing nothing. what: a sentence for people about its state. */
+MUST enum err_code store_check(const char *dir, char *what, size_t n, struct err *e);
+
 /* ---- figures since the store was opened, for /metrics ---- */
 struct store_figures {
     uint64_t writes, write_errors, busy; /* transactions; those that the database failed; those that were run again */

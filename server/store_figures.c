@@ -44,7 +44,7 @@ void store_figures(struct store *s, struct store_figures *out)
     pthread_mutex_lock(&s->figures_lock);
     *out = s->figures;
     pthread_mutex_unlock(&s->figures_lock);
-    snprintf(wal, sizeof wal, "%s/espalier.db-wal", s->dir);
+    snprintf(wal, sizeof wal, "%s/" STORE_DATABASE "-wal", s->dir);
     out->wal_bytes = stat(wal, &st) == 0 ? (uint64_t)st.st_size : 0;
     out->disk_free = statvfs(s->dir, &disk) == 0 ? (uint64_t)disk.f_bavail * disk.f_frsize : 0;
     out->disk_floor = atomic_load(&s->disk_floor);

@@ -96,5 +96,6 @@ void figures_job(struct store *s, struct histogram *h, int64_t from_ms, int64_t 
 
 /* Why a file system cannot carry the database ("NFS"), by statfs' f_type; NULL: it can. */
 const char *store_fs_refused(uint64_t f_type);
+#define STORE_DATABASE "espalier.db" /* in the data directory */
 
 #endif
