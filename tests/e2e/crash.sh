@@ -2,15 +2,15 @@
 # kill -9 at many random moments of a real job: nothing that the client was told is lost, and the job ends with the same bytes
 # as an undisturbed run. Also: whatever was acknowledged (an upload, a job, an iteration) is there after the kill.
 . "$(dirname "$0")/daemon.bash"
-kills=20 epochs=4 iterations=5
-[ $slow = 0 ] || { kills=3 epochs=1 iterations=2; }
+kills=20 epochs=10 iterations=8 retrain=3
+[ $slow = 0 ] || { kills=3 epochs=1 iterations=2 retrain=1; }
 RANDOM=${SEED:-1}
 
 start --checkpoint-seconds 0.1
 small_fashion
 lenet
 body='{"model": "'$model'", "dataset": "'$dataset'", "seed": 7, "train": {"epochs": '$epochs'},
-       "prune": {"iterations": '$iterations', "target_sparsity": 0.9}, "retrain": {"epochs": 1}}'
+       "prune": {"iterations": '$iterations', "target_sparsity": 0.9}, "retrain": {"epochs": '$retrain'}}'
 expect 201 POST /v1/jobs -d "$body"
 undisturbed=$(field .id)
 begun=$(date +%s%N)
