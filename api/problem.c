@@ -19,6 +19,7 @@ static int status_of(enum err_code code)
     case ERR_CONFLICT: return 409;
     case ERR_TOO_LARGE: return 413;
     case ERR_MEDIA: return 415;
+    case ERR_RANGE: return 416;
     case ERR_BUSY: return 503;
     case ERR_TIMEOUT: return 408;
     case ERR_NO_SPACE: return 507;

@@ -24,6 +24,7 @@
     X(CONFLICT, "conflict")         /* wrong state, or already exists */ \
     X(TOO_LARGE, "too_large") \
     X(MEDIA, "unsupported_media_type") \
+    X(RANGE, "range_not_satisfiable") \
     X(BUSY, "busy")                 /* transient: may be tried again */ \
     X(TIMEOUT, "timeout") \
     X(NO_SPACE, "no_space")         /* disk or quota full */ \

@@ -107,6 +107,7 @@ static void add_headers(struct MHD_Response *r, const struct http_live *l)
     add(r, "Location", rp->location);
     add(r, "Content-Disposition", rp->disposition);
     add(r, "Allow", rp->allow);
+    add(r, "Content-Range", rp->content_range);
     if (rp->etag[0]) {
         snprintf(text, sizeof text, "\"%s\"", rp->etag);
         add(r, "ETag", text);
@@ -131,9 +132,11 @@ static enum MHD_Result answer(struct http_live *l)
 
     if (rp->fd >= 0) {
         l->sent = rp->fd_bytes;
-        r = MHD_create_response_from_fd64(rp->fd_bytes, rp->fd);
-        if (r)
+        r = MHD_create_response_from_fd_at_offset64(rp->fd_bytes, rp->fd, rp->fd_offset);
+        if (r) {
             rp->fd = -1;
+            add(r, "Accept-Ranges", rp->etag[0] ? "bytes" : "none");
+        }
     } else {
         text = exchange_text(l->x, &n);
         l->sent = n;

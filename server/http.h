@@ -35,7 +35,8 @@ struct reply {
     json_t *json;          /* owned; or */
     char *text;            /* owned (mem_free), with content_type; or */
     int fd;                /* -1 unless a file is sent: owned; with content_type */
-    uint64_t fd_bytes;
+    uint64_t fd_bytes, fd_offset; /* of a file with an ETag, one part may be sent: Range */
+    char content_range[80];
     const char *content_type;
     char location[160];    /* "" : none */
     char disposition[200]; /* Content-Disposition, "" : none */

@@ -322,7 +322,7 @@ static void clear_content(struct reply *r)
     r->json = NULL;
     r->text = NULL;
     r->fd = -1;
-    r->fd_bytes = 0;
+    r->fd_bytes = r->fd_offset = 0;
 }
 
 void reply_clear(struct reply *r)
@@ -364,6 +364,8 @@ void exchange_finish(struct exchange *x)
         keep(x, run(x, &e), &e);
     if (x->reply.status == 0)
         x->reply.status = 200;
+    if (x->err.code == ERR_OK && strcmp(x->method, "GET") == 0 && !not_modified(x))
+        keep(x, http_range(&x->reply, header_value(&x->rq, "Range"), header_value(&x->rq, "If-Range"), &e), &e);
     if (x->err.code != ERR_OK) {
         problem_reply(x);
     } else if (not_modified(x)) {

@@ -19,6 +19,10 @@ struct http_target {
 /* text is cut into pieces that *t points to. ERR_SYNTAX: no origin form, %00, control bytes, bad UTF-8, "%2f" in a segment, a bad escape. */
 MUST enum err_code http_target_parse(struct http_target *t, char *text, struct err *e);
 
+/* server/http_range.c: a whole file of rp, with its ETag, becomes the part that a client asked for, 206; ERR_RANGE: not within it. range, if_range: the
+ * headers, NULL: absent. */
+MUST enum err_code http_range(struct reply *rp, const char *range, const char *if_range, struct err *e);
+
 #define HTTP_UNDECLARED UINT64_MAX
 struct exchange {
     const struct http_conf *conf;

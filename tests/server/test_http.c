@@ -54,7 +54,26 @@ static enum err_code tagged(struct app *app, const struct req *rq, struct reply 
     return echo(app, rq, rp, e);
 }
 
+/* 26 bytes with an ETag */
+static enum err_code alphabet(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    FILE *f = tmpfile();
+
+    (void)app;
+    (void)rq;
+    (void)e;
+    fputs("abcdefghijklmnopqrstuvwxyz", f);
+    fflush(f);
+    rp->fd = dup(fileno(f));
+    fclose(f);
+    rp->fd_bytes = 26;
+    rp->content_type = "text/plain";
+    snprintf(rp->etag, sizeof rp->etag, "abc");
+    return ERR_OK;
+}
+
 static const struct route routes[] = {
+    { "GET", "/alphabet", 0, 0, NULL, alphabet, NULL },
     { "GET", "/tagged", 0, 0, NULL, tagged, NULL },
     { "GET", "/things", 0, 0, "q", echo, NULL },
     { "POST", "/things", BODY_JSON, JSON_LIMIT, NULL, echo, NULL },
@@ -81,7 +100,7 @@ static json_t *problem(const struct err *e, const struct req *rq, int *status)
 {
     static const int statuses[ERR_COUNT] = {
         [ERR_SYNTAX] = 400, [ERR_INVALID] = 422, [ERR_FORBIDDEN] = 403, [ERR_NOT_FOUND] = 404, [ERR_METHOD] = 405, [ERR_TOO_LARGE] = 413,
-        [ERR_MEDIA] = 415, [ERR_BUSY] = 503, [ERR_NO_SPACE] = 507, [ERR_NOMEM] = 503,
+        [ERR_MEDIA] = 415, [ERR_RANGE] = 416, [ERR_BUSY] = 503, [ERR_NO_SPACE] = 507, [ERR_NOMEM] = 503,
     };
 
     *status = statuses[e->code] ? statuses[e->code] : 500;
@@ -293,6 +312,60 @@ START_TEST(head_is_get_without_body)
     ck_assert_ptr_nonnull(strstr(text, "Content-Length: "));
     ck_assert_str_eq(strstr(text, "\r\n\r\n"), "\r\n\r\n");
     ck_assert_int_eq(ask(h, "HEAD /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", &text, &closed), 404);
+    stop(h);
+}
+END_TEST
+
+static const struct { const char *headers; int status; const char *range, *body; } ranges[] = {
+    { "", 200, NULL, "abcdefghijklmnopqrstuvwxyz" },
+    { "Range: bytes=0-0\r\n", 206, "bytes 0-0/26", "a" },
+    { "Range: bytes=2-5\r\n", 206, "bytes 2-5/26", "cdef" },
+    { "Range: bytes=20-\r\n", 206, "bytes 20-25/26", "uvwxyz" },
+    { "Range: bytes=20-99\r\n", 206, "bytes 20-25/26", "uvwxyz" },
+    { "Range: bytes=-3\r\n", 206, "bytes 23-25/26", "xyz" },
+    { "Range: bytes=-99\r\n", 206, "bytes 0-25/26", "abcdefghijklmnopqrstuvwxyz" },
+    { "Range: bytes=26-\r\n", 416, "bytes */26", NULL },
+    { "Range: bytes=-0\r\n", 416, "bytes */26", NULL },
+    { "Range: bytes=5-2\r\n", 200, NULL, NULL },
+    { "Range: bytes=0-1,4-5\r\n", 200, NULL, NULL },
+    { "Range: bytes=\r\n", 200, NULL, NULL },
+    { "Range: bytes=-\r\n", 200, NULL, NULL },
+    { "Range: bytes=x-3\r\n", 200, NULL, NULL },
+    { "Range: bytes=1-9999999999999999999\r\n", 200, NULL, NULL },
+    { "Range: lines=1-2\r\n", 200, NULL, NULL },
+    { "Range: bytes=2-5\r\nIf-Range: \"abc\"\r\n", 206, "bytes 2-5/26", "cdef" },
+    { "Range: bytes=2-5\r\nIf-Range: \"old\"\r\n", 200, NULL, "abcdefghijklmnopqrstuvwxyz" },
+    { "Range: bytes=2-5\r\nIf-Range: W/\"abc\"\r\n", 200, NULL, NULL },
+    { "Range: bytes=2-5\r\nIf-None-Match: \"abc\"\r\n", 304, NULL, "" },
+};
+
+START_TEST(parts_of_files)
+{
+    struct http_conf c = conf();
+    struct http *h = start(&c);
+    char request[300], want[100];
+    const char *body;
+    char *text;
+    bool closed;
+
+    snprintf(request, sizeof request, "GET /alphabet HTTP/1.1\r\nHost: x\r\n%sConnection: close\r\n\r\n", ranges[_i].headers);
+    ck_assert_int_eq(ask(h, request, &text, &closed), ranges[_i].status);
+    if (ranges[_i].range) {
+        snprintf(want, sizeof want, "Content-Range: %s\r\n", ranges[_i].range);
+        ck_assert_msg(strstr(text, want), "%s", text);
+    } else {
+        ck_assert_ptr_null(strstr(text, "Content-Range"));
+    }
+    ck_assert_int_eq(strstr(text, "Accept-Ranges: bytes") != NULL, ranges[_i].status < 300);
+    body = strstr(text, "\r\n\r\n");
+    ck_assert_ptr_nonnull(body);
+    if (ranges[_i].body)
+        ck_assert_str_eq(body + 4, ranges[_i].body);
+    snprintf(request, sizeof request, "HEAD /alphabet HTTP/1.1\r\nHost: x\r\n%sConnection: close\r\n\r\n", ranges[_i].headers);
+    ck_assert_int_eq(ask(h, request, &text, &closed), ranges[_i].status == 304 ? 304 : 200); /* Range is for GET alone */
+    if (ranges[_i].status != 304)
+        ck_assert_ptr_nonnull(strstr(text, "Content-Length: 26\r\n"));
+    ck_assert_str_eq(strstr(text, "\r\n\r\n"), "\r\n\r\n");
     stop(h);
 }
 END_TEST
@@ -672,6 +745,7 @@ static void cases(Suite *s)
     tcase_add_loop_test(tc, smuggling_is_refused, 0, sizeof smuggling / sizeof smuggling[0]);
     tcase_add_loop_test(tc, one_request, 0, sizeof plain / sizeof plain[0]);
     tcase_add_test(tc, head_is_get_without_body);
+    tcase_add_loop_test(tc, parts_of_files, 0, sizeof ranges / sizeof ranges[0]);
     tcase_add_test(tc, pipelined_requests_are_answered_in_order);
     tcase_add_test(tc, limits);
     tcase_add_test(tc, expect_continue);
