@@ -1,9 +1,11 @@
 /* core/checkpoint.c: a running job as one safetensors file, and back.
  *
- *   1. "net/<weight>" F32 and, where it has one, "mask/<weight>" U8, for every weight of the net, as the engine stores them;
+ *   1. for every weight of the net, as the engine stores it, "mask/<weight>" U8 where it has one, and "net/<weight>" F32: whole, or of a sparse
+ *      one the numbers that the mask keeps, in one dimension;
  *   2. "kept/<weight>" F32, for every weight, once there is a kept model;
  *   3. "train/..." whatever the running training phase remembers (train.h);
  *   4. metadata "job": the state as JSON text, with the training's position under "train". */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -91,13 +93,13 @@ static enum err_code state_from_json(struct job_state *s, const json_t *j, struc
 
 /* ---- writing ---- */
 
-static enum err_code add(struct st_writer *w, const char *group, const struct weight *weight, enum st_dtype dtype, const void *data,
-                         struct err *e)
+static enum err_code add(struct st_writer *w, const char *group, const struct weight *weight, enum st_dtype dtype, const struct shape *shape,
+                         const void *data, struct err *e)
 {
     char name[OP_NAME_MAX + 8];
 
     snprintf(name, sizeof name, "%s/%s", group, weight->name);
-    return st_add(w, name, dtype, &weight->info.shape, data, e);
+    return st_add(w, name, dtype, shape, data, e);
 }
 
 static enum err_code add_arrays(const struct checkpoint *c, struct st_writer *w, struct err *e)
@@ -106,12 +108,15 @@ static enum err_code add_arrays(const struct checkpoint *c, struct st_writer *w,
 
     for (int i = 0; i < c->net->n_weights && rc == ERR_OK; i++) {
         const struct weight *weight = &c->net->weight[i];
+        const struct shape *whole = &weight->info.shape;
+        struct shape values = weight->sparse ? (struct shape){ 1, { (int)weight->sparse->n } } : *whole;
 
-        rc = add(w, "net", weight, ST_F32, weight->x, e);
-        if (rc == ERR_OK && weight->mask)
-            rc = add(w, "mask", weight, ST_U8, weight->mask, e);
+        if (weight->mask)
+            rc = add(w, "mask", weight, ST_U8, whole, weight->mask, e);
+        if (rc == ERR_OK)
+            rc = add(w, "net", weight, ST_F32, &values, weight_values(weight), e);
         if (rc == ERR_OK && c->kept)
-            rc = add(w, "kept", weight, ST_F32, c->kept[i], e);
+            rc = add(w, "kept", weight, ST_F32, whole, c->kept[i], e);
     }
     return rc;
 }
@@ -121,7 +126,10 @@ enum err_code checkpoint_write(const struct checkpoint *c, struct file_out *f, s
     struct st_writer *w = NULL;
     json_t *meta = state_json(c->state), *strings = NULL;
     char *text = NULL;
-    enum err_code rc = meta ? st_writer_new(&w, e) : err_set(e, ERR_NOMEM, "out of memory");
+    enum err_code rc;
+
+    assert(!c->net->ahead);
+    rc = meta ? st_writer_new(&w, e) : err_set(e, ERR_NOMEM, "out of memory");
 
     if (rc == ERR_OK)
         rc = add_arrays(c, w, e);
@@ -173,27 +181,35 @@ void checkpoint_close(struct checkpoint_file *c)
     *c = (struct checkpoint_file){ 0 };
 }
 
+static enum err_code misfit(const char *group, const struct weight *w, struct err *e)
+{
+    return err_set(e, ERR_INVALID, "checkpoint: %s/%s does not fit the model", group, w->name);
+}
+
+/* NULL: not there. */
+static const struct st_array *find(const struct checkpoint_file *c, const char *group, const struct weight *w)
+{
+    char name[OP_NAME_MAX + 8];
+
+    snprintf(name, sizeof name, "%s/%s", group, w->name);
+    return st_find(&c->st, name);
+}
+
 /* Copies an array of the file, which must be there with this dtype and length. */
 static enum err_code fetch(const struct checkpoint_file *c, const char *group, const struct weight *w, enum st_dtype dtype, void *out,
                            size_t bytes, struct err *e)
 {
-    char name[OP_NAME_MAX + 8];
-    const struct st_array *a;
+    const struct st_array *a = find(c, group, w);
 
-    snprintf(name, sizeof name, "%s/%s", group, w->name);
-    a = st_find(&c->st, name);
     if (!a || a->dtype != dtype || a->bytes != bytes)
-        return err_set(e, ERR_INVALID, "checkpoint: %s does not fit the model", name);
+        return misfit(group, w, e);
     memcpy(out, a->data, bytes);
     return ERR_OK;
 }
 
 static enum err_code fetch_mask(const struct checkpoint_file *c, struct weight *w, struct err *e)
 {
-    char name[OP_NAME_MAX + 8];
-
-    snprintf(name, sizeof name, "mask/%s", w->name);
-    if (!st_find(&c->st, name)) {
+    if (!find(c, "mask", w)) {
         mem_free(w->mask);
         w->mask = NULL;
         return ERR_OK;
@@ -205,6 +221,30 @@ static enum err_code fetch_mask(const struct checkpoint_file *c, struct weight *
     return fetch(c, "mask", w, ST_U8, w->mask, w->len, e);
 }
 
+/* All numbers, or those that the mask keeps. */
+static enum err_code fetch_values(const struct checkpoint_file *c, struct weight *w, struct err *e)
+{
+    const struct st_array *a = find(c, "net", w);
+    const char *from;
+    size_t kept = 0;
+
+    if (!w->mask || !a || a->shape.n_d == w->info.shape.n_d)
+        return fetch(c, "net", w, ST_F32, w->x, w->len * sizeof(float), e);
+    for (size_t i = 0; i < w->len; i++)
+        kept += w->mask[i] != 0;
+    if (a->dtype != ST_F32 || a->bytes != kept * sizeof(float))
+        return misfit("net", w, e);
+    from = a->data;
+    for (size_t i = 0; i < w->len; i++) {
+        w->x[i] = 0;
+        if (w->mask[i]) {
+            memcpy(&w->x[i], from, sizeof(float));
+            from += sizeof(float);
+        }
+    }
+    return ERR_OK;
+}
+
 enum err_code checkpoint_restore(const struct checkpoint_file *c, struct net *net, float *const *kept, struct job_state *s, struct err *e)
 {
     enum err_code rc = state_from_json(s, c->meta, e);
@@ -212,9 +252,9 @@ enum err_code checkpoint_restore(const struct checkpoint_file *c, struct net *ne
     for (int i = 0; i < net->n_weights && rc == ERR_OK; i++) {
         struct weight *w = &net->weight[i];
 
-        rc = fetch(c, "net", w, ST_F32, w->x, w->len * sizeof(float), e);
+        rc = fetch_mask(c, w, e);
         if (rc == ERR_OK)
-            rc = fetch_mask(c, w, e);
+            rc = fetch_values(c, w, e);
         if (rc == ERR_OK && s->kept)
             rc = fetch(c, "kept", w, ST_F32, kept[i], w->len * sizeof(float), e);
     }

@@ -7,6 +7,7 @@
  * last ones, where a loss may start. */
 #include "core/exec.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "core/mem.h"
@@ -48,6 +49,7 @@ struct exec {
     struct relay *relay;     /* per node */
     bool *active;            /* per node: the running backward passes through it */
     float **dw;              /* per weight, NULL: not trainable */
+    unsigned packing;        /* of the net, when weights were bound */
     float *memory;
     void (*ready)(void *user, int w, size_t first, size_t n);
     void *ready_user;
@@ -194,7 +196,7 @@ static size_t plan_len(const struct plan *p, const struct net *net, int max_n, b
     for (int i = 0; i < net->n_nodes; i++)
         len += padded(state_len(&net->node[i], max_n));
     for (int w = 0; training && w < net->n_weights; w++)
-        len += net->weight[w].info.trainable ? padded(net->weight[w].len) : 0;
+        len += net->weight[w].info.trainable ? padded(weight_n_values(&net->weight[w])) : 0;
     return len;
 }
 
@@ -234,7 +236,7 @@ static void bind_memory(struct exec *x)
     for (int i = 0; i < x->net->n_nodes; i++)
         x->call[i].state = cut(&at, state_len(&x->net->node[i], x->max_n));
     for (int w = 0; x->training && w < x->net->n_weights; w++)
-        x->dw[w] = x->net->weight[w].info.trainable ? cut(&at, x->net->weight[w].len) : NULL;
+        x->dw[w] = x->net->weight[w].info.trainable ? cut(&at, weight_n_values(&x->net->weight[w])) : NULL;
 }
 
 static void relay_ready(void *user, int i, size_t first, size_t n)
@@ -242,6 +244,20 @@ static void relay_ready(void *user, int i, size_t first, size_t n)
     const struct relay *r = user;
 
     r->exec->ready(r->exec->ready_user, r->first_weight + i, first, n);
+}
+
+/* The net's weights as they run now: dense or sparse. */
+static void bind_weights(struct exec *x)
+{
+    for (int i = 0; i < x->net->n_nodes; i++) {
+        const struct node *node = &x->net->node[i];
+        const struct weight *w = &x->net->weight[node->first_weight];
+
+        for (int k = 0; k < node->plan.n_weights; k++)
+            x->call[i].w[k] = weight_values(&w[k]);
+        x->call[i].sparse = node->plan.n_weights > 0 ? w->sparse : NULL;
+    }
+    x->packing = x->net->packing;
 }
 
 static void bind_call(struct exec *x, int i, uint64_t seed, struct team *team)
@@ -263,10 +279,8 @@ static void bind_call(struct exec *x, int i, uint64_t seed, struct team *team)
         c->x[k] = block_at(x, x->plan.node[node->in[k]].value);
         c->dx[k] = x->training ? block_at(x, np->dx[k]) : NULL;
     }
-    for (int k = 0; k < node->plan.n_weights; k++) {
-        c->w[k] = x->net->weight[node->first_weight + k].x;
+    for (int k = 0; k < node->plan.n_weights; k++)
         c->dw[k] = x->training ? x->dw[node->first_weight + k] : NULL;
-    }
     x->relay[i] = (struct relay){ x, node->first_weight };
     c->ready_user = &x->relay[i];
 }
@@ -295,6 +309,7 @@ enum err_code exec_new(struct exec **out, struct net *net, int max_n, bool train
     bind_memory(x);
     for (int i = 0; i < net->n_nodes; i++)
         bind_call(x, i, seed, team);
+    bind_weights(x);
     *out = x;
     return ERR_OK;
 }
@@ -341,6 +356,9 @@ float *exec_dw(struct exec *x, int w)
 
 void exec_forward(struct exec *x, int n, bool training, uint64_t step)
 {
+    assert(!x->training || x->packing == x->net->packing); /* the gradients are as long as the values were */
+    if (x->packing != x->net->packing)
+        bind_weights(x);
     x->n = n;
     for (int i = 0; i < x->net->n_nodes; i++) {
         struct op_call *c = &x->call[i];
@@ -410,9 +428,9 @@ static void zero_weights(struct exec *x, int i, bool accumulate)
         if (!x->dw[w])
             continue;
         if (!accumulate)
-            memset(x->dw[w], 0, x->net->weight[w].len * sizeof(float));
+            memset(x->dw[w], 0, weight_n_values(&x->net->weight[w]) * sizeof(float));
         if (x->ready)
-            x->ready(x->ready_user, w, 0, x->net->weight[w].len);
+            x->ready(x->ready_user, w, 0, weight_n_values(&x->net->weight[w]));
     }
 }
 

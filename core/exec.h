@@ -25,7 +25,7 @@ const float *exec_value(const struct exec *x, int node);
 float *exec_grad(struct exec *x, int node);
 /* Backward from `node`, whose gradient is filled. accumulate: dw are added to. ready: see op_call; here w is the index in net->weight. */
 void exec_backward(struct exec *x, int node, bool accumulate, void (*ready)(void *user, int w, size_t first, size_t n), void *user);
-/* Gradient of weight w, as long as the weight; NULL for what is not trainable. */
+/* Gradient of weight w, as long as its values (weight_n_values); NULL for what is not trainable. */
 float *exec_dw(struct exec *x, int w);
 
 #endif

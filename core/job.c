@@ -183,6 +183,14 @@ static enum err_code save(void *user, struct err *e)
 
 /* ---- parts of phases ---- */
 
+/* Masks have changed: dense or sparse, layer by layer, for retraining. */
+static enum err_code pack(struct job *j, struct err *e)
+{
+    int64_t n = j->conf->retrain.batch_size;
+
+    return net_pack(j->net, n < j->views.train.n ? (int)n : j->views.train.n, e);
+}
+
 static enum err_code no_memory(struct err *e) { return err_set(e, ERR_NOMEM, "out of memory"); }
 
 /* *out: new reference; null for an empty view. */
@@ -370,6 +378,8 @@ static enum err_code run_prune(struct job *j, struct err *e)
     memset(j->state.spent, 0, sizeof j->state.spent);
     j->state.iteration++;
     rc = pruner_step(j->pruner, j->net, j->state.iteration, e);
+    if (rc == ERR_OK)
+        rc = pack(j, e);
     lap(j);
     j->state.phase = PHASE_DAMAGE;
     return rc;
@@ -443,15 +453,16 @@ static enum err_code run_recovery(struct job *j, struct err *e)
     return rc;
 }
 
-static void take_kept(struct job *j)
+static enum err_code take_kept(struct job *j, struct err *e)
 {
     for (int i = 0; i < j->net->n_weights; i++) {
         struct weight *w = &j->net->weight[i];
 
         memcpy(w->x, j->kept[i], w->len * sizeof(float));
-        mem_free(w->mask); /* of the last iteration, which need not be this one */
-        w->mask = NULL;
+        for (size_t k = 0; w->mask && k < w->len; k++)
+            w->mask[k] = w->x[k] != 0; /* it was the last iteration's, which need not be this one */
     }
+    return pack(j, e);
 }
 
 static json_t *result_head(const struct job *j, const json_t *test)
@@ -491,10 +502,10 @@ static enum err_code run_finish(struct job *j, struct err *e)
     struct job_file weights = { "", "", 0 };
     struct job_commit c = { .kind = JOB_COMMIT_RESULT, .iteration = j->state.kept_iteration, .weights = &weights };
     json_t *test = NULL, *record = NULL;
-    enum err_code rc;
+    enum err_code rc = take_kept(j, e);
 
-    take_kept(j);
-    rc = evaluate(j, &j->views.test, true, &test, e);
+    if (rc == ERR_OK)
+        rc = evaluate(j, &j->views.test, true, &test, e);
     if (rc == ERR_OK) {
         record = result_head(j, test);
         rc = record ? weigh(j, record, &weights, e) : no_memory(e);
@@ -570,6 +581,8 @@ static enum err_code job_resume(struct job *j, const char *path, struct err *e)
 
     if (rc == ERR_OK)
         rc = checkpoint_restore(&j->resume, j->net, j->kept, &j->state, e);
+    if (rc == ERR_OK)
+        rc = pack(j, e);
     if (rc == ERR_OK && j->state.start) {
         rc = pruner_new(&j->pruner, &j->conf->prune, j->net, (uint64_t)j->conf->seed, e);
         if (rc == ERR_OK)

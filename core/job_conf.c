@@ -172,6 +172,6 @@ uint64_t job_memory(const struct job_conf *c, const struct net *net, const struc
     net_count(net, &size);
     for (int s = 0; s < DATA_SPLITS; s++)
         samples = (uint64_t)d->split[s].n > samples ? (uint64_t)d->split[s].n : samples;
-    return 3 * 4 * size.params + 9 * size.weights + (train > retrain ? train : retrain) + net_memory(net, JOB_EVALUATION_BATCH, false) +
+    return 3 * 4 * size.params + 9 * size.weights + (train > retrain ? train : retrain) + net_memory(net, JOB_EVALUATION_BATCH, false) + net_pack_memory(net) +
            samples * (k * 4 + 32);
 }

@@ -58,7 +58,7 @@ struct checkpoint_file {
 };
 MUST enum err_code checkpoint_open(struct checkpoint_file *c, const char *path, struct err *e);
 void checkpoint_close(struct checkpoint_file *c); /* zeroed and closed ones are legal */
-/* Weights, masks, kept weights (arrays of the caller) and state. ERR_INVALID when they do not fit the net. */
+/* Weights, masks, kept weights (arrays of the caller) and state; net_pack is due. ERR_INVALID when they do not fit the net. */
 MUST enum err_code checkpoint_restore(const struct checkpoint_file *c, struct net *net, float *const *kept, struct job_state *s,
                                       struct err *e);
 

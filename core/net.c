@@ -1,6 +1,7 @@
 /* core/net.c: see net.h. Initialisers stand in net_init.c, the memory estimate in exec.c beside the plan it is made from. */
 #include "core/net.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@ static void weight_clear(struct weight *w)
 {
     mem_free(w->x);
     mem_free(w->mask);
+    sparse_free(w->sparse);
     *w = (struct weight){ 0 };
 }
 
@@ -135,6 +137,7 @@ enum err_code net_add(struct net *net, const struct op *op, const struct plug_va
 static bool weight_copy(struct weight *out, const struct weight *w)
 {
     *out = *w;
+    out->sparse = NULL;
     out->x = mem_vector(w->len);
     out->mask = w->mask ? mem_alloc(w->len) : NULL;
     if (!out->x || (w->mask && !out->mask)) {
@@ -151,6 +154,7 @@ enum err_code net_clone(struct net **out, const struct net *net, struct err *e)
 {
     struct net *copy = mem_zalloc(1, sizeof *copy);
 
+    assert(!net->ahead);
     *out = NULL;
     if (!copy)
         return err_set(e, ERR_NOMEM, "out of memory");
@@ -205,6 +209,7 @@ static uint64_t count_nonzero(const float *x, size_t n)
 /* A prunable weight of a node works macs / len times per sample: once in a dense layer. */
 void net_count(const struct net *net, struct net_size *out)
 {
+    assert(!net->ahead);
     *out = (struct net_size){ 0 };
     for (int i = 0; i < net->n_nodes; i++)
         out->macs += net->node[i].plan.macs;
@@ -234,4 +239,66 @@ void net_apply_masks(struct net *net)
             if (!w->mask[j])
                 w->x[j] = 0;
     }
+}
+
+/* ---- dense and sparse ---- */
+
+/* Kernels that their op can run sparse: weight 0 of a dense layer. */
+static bool can_be_sparse(const struct net *net, const struct weight *w)
+{
+    return net->node[w->node].op->sparse && w == &net->weight[net->node[w->node].first_weight];
+}
+
+static size_t count_kept(const struct weight *w)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < w->len; i++)
+        n += w->mask[i] != 0;
+    return n;
+}
+
+static void unpack(struct net *net)
+{
+    for (struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
+        sparse_free(w->sparse);
+        w->sparse = NULL;
+    }
+    net->packing++;
+}
+
+enum err_code net_pack(struct net *net, int n, struct err *e)
+{
+    assert(!net->ahead);
+    unpack(net);
+    for (struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
+        int rows = w->info.shape.d[0], cols = w->info.shape.d[1];
+
+        if (!w->mask || !can_be_sparse(net, w) || !sparse_pays(rows, cols, count_kept(w), n))
+            continue;
+        if (sparse_new(&w->sparse, w->mask, rows, cols, e) != ERR_OK) {
+            unpack(net);
+            return ERR_NOMEM;
+        }
+        sparse_gather(w->sparse, w->x);
+    }
+    return ERR_OK;
+}
+
+void net_sync(struct net *net)
+{
+    for (int i = 0; net->ahead && i < net->n_weights; i++)
+        if (net->weight[i].sparse)
+            sparse_scatter(net->weight[i].sparse, net->weight[i].x);
+    net->ahead = false;
+}
+
+uint64_t net_pack_memory(const struct net *net)
+{
+    uint64_t bytes = 0;
+
+    for (const struct weight *w = net->weight; w < net->weight + net->n_weights; w++)
+        if (can_be_sparse(net, w))
+            bytes += sparse_memory(w->info.shape.d[0], w->info.shape.d[1], (size_t)(SPARSE_MAX_DENSITY * (double)w->len));
+    return bytes;
 }

@@ -1,11 +1,16 @@
 /* core/net.h: a network: a directed acyclic graph of nodes in topological order, and its weights.
  *
  * Node 0 is the input (op "input"); the output is the last node's value. Built by net_add, then read-only in structure. A net belongs to
- * one thread. Batch-size dependent memory is exec's (core/exec.h), not here. */
+ * one thread. Batch-size dependent memory is exec's (core/exec.h), not here.
+ *
+ * Dense and sparse: x always exists, and everybody but training reads and writes x. A weight with `sparse` set runs and trains on
+ * sparse->value, the numbers that its mask keeps. The two agree, except inside of trainer_run, which sets `ahead` while it writes values and
+ * calls net_sync before anybody else looks. Whoever changes masks or x calls net_pack afterwards. */
 #ifndef CORE_NET_H
 #define CORE_NET_H
 
 #include "core/op.h"
+#include "core/sparse.h"
 
 enum { NET_MAX_NODES = 4096 };
 
@@ -16,6 +21,7 @@ struct weight {
     size_t len;
     float *x;      /* len floats, 64-byte aligned; a masked number is exactly 0 */
     uint8_t *mask; /* NULL: nothing is masked; else len bytes, 1 = kept, 0 = pruned */
+    struct sparse *sparse; /* NULL: runs dense; else of this very mask */
 };
 
 struct node {
@@ -32,6 +38,8 @@ struct net {
     struct node *node;
     struct weight *weight;
     bool trained; /* weights were loaded or trained; else they are net_init's */
+    bool ahead;   /* sparse values are newer than x */
+    unsigned packing; /* changes with every net_pack */
 };
 
 /* input: the shape of one sample, features in the order that the data set stores them. */
@@ -41,9 +49,9 @@ void net_free(struct net *net);
  * within one layer's nodes; a weight name is unique (ERR_INVALID). */
 MUST enum err_code net_add(struct net *net, const struct op *op, const struct plug_value *conf, const char *layer, const int *in,
                            int n_in, int *index, struct err *e);
-/* Deep copy, masks included. */
+/* Deep copy, masks included; the copy runs dense. */
 MUST enum err_code net_clone(struct net **out, const struct net *net, struct err *e);
-/* Sets every weight by its initialiser: a pure function of the seed. Removes masks. */
+/* Sets every weight by its initialiser: a pure function of the seed. Removes masks; all runs dense. */
 void net_init(struct net *net, uint64_t seed);
 /* NULL: no such weight. A trailing ":0" (Keras 2) is ignored. */
 struct weight *net_weight(const struct net *net, const char *name);
@@ -59,6 +67,17 @@ struct net_size {
 void net_count(const struct net *net, struct net_size *out);
 /* Zeroes what is masked. */
 void net_apply_masks(struct net *net);
+
+/* Makes every masked kernel sparse, or dense again, as sparse_pays says for batches of n samples; values are x's. Execs for training that
+ * stand are void. On error all runs dense. */
+MUST enum err_code net_pack(struct net *net, int n, struct err *e);
+/* x takes the sparse values. */
+void net_sync(struct net *net);
+/* The numbers that run and train: all, or the kept ones. */
+static inline float *weight_values(const struct weight *w) { return w->sparse ? w->sparse->value : w->x; }
+static inline size_t weight_n_values(const struct weight *w) { return w->sparse ? w->sparse->n : w->len; }
+/* Bytes that net_pack may add, at most. */
+uint64_t net_pack_memory(const struct net *net);
 /* Bytes that an exec of this net needs (weights, gradients, activations): for the estimate before a job. */
 uint64_t net_memory(const struct net *net, int max_n, bool training);
 

@@ -75,6 +75,9 @@ void net_init(struct net *net, uint64_t seed)
             weight->x[i] = (float)draw_number(&d, r, i);
         mem_free(weight->mask);
         weight->mask = NULL;
+        sparse_free(weight->sparse);
+        weight->sparse = NULL;
     }
-    net->trained = false;
+    net->trained = net->ahead = false;
+    net->packing++;
 }

@@ -2,7 +2,9 @@
  *
  * Every product is cut in row tiles by its shape alone. OpenBLAS repacks the other factor for each tile, so tiles are few and
  * large; those of the weight gradient are as large as fits the cache together with the optimizer's slots, since the optimizer follows each
- * tile at once. */
+ * tile at once.
+ *
+ * A sparse kernel has tiles of its own, by its structure. */
 #include "core/gemm.h"
 #include "core/op_init.h"
 #include "core/simd.h"
@@ -93,6 +95,10 @@ static void dense_forward(const struct op_call *c)
     int units = c->out_shape->d[0], inputs = c->in_shape[0]->d[0];
     struct tiles t = { c, product_rows(units, c->n, inputs), units, inputs, c->n };
 
+    if (c->sparse) {
+        sparse_forward(c->sparse, c->x[0], c->w[BIAS], c->y, c->n, c->team);
+        return;
+    }
     team_for(c->team, n_tiles(units, t.rows), forward_tile, &t);
 }
 
@@ -129,11 +135,40 @@ static void dw_tile(void *ctx, int tile)
         c->ready(c->ready_user, BIAS, (size_t)first, (size_t)m);
 }
 
+static void sparse_dw_tile(void *ctx, int tile)
+{
+    const struct op_call *c = ctx;
+    const struct sparse_order *o = &c->sparse->by_row;
+    int first = o->tile[tile], m = o->tile[tile + 1] - first;
+    size_t from = sparse_first(c->sparse, first), n = sparse_first(c->sparse, first + m) - from;
+
+    sparse_weight_gradient(c->sparse, tile, c->x[0], c->dy, c->dw[KERNEL], c->n, c->accumulate);
+    if (c->w[BIAS])
+        bias_gradient(c->dw[BIAS] + first, c->dy + (size_t)first * (size_t)c->n, m, c->n, c->accumulate);
+    if (!c->ready)
+        return;
+    if (n > 0)
+        c->ready(c->ready_user, KERNEL, from, n);
+    if (c->w[BIAS] && m > 0)
+        c->ready(c->ready_user, BIAS, (size_t)first, (size_t)m);
+}
+
+static void sparse_backward(const struct op_call *c)
+{
+    if (c->dx[0])
+        sparse_input_gradient(c->sparse, c->dy, c->dx[0], c->n, c->team);
+    team_for(c->team, c->sparse->by_row.n_tiles, sparse_dw_tile, (void *)c);
+}
+
 static void dense_backward(const struct op_call *c)
 {
     int units = c->out_shape->d[0], inputs = c->in_shape[0]->d[0];
     struct tiles t = { c, product_rows(inputs, c->n, units), units, inputs, c->n };
 
+    if (c->sparse) {
+        sparse_backward(c);
+        return;
+    }
     if (c->dx[0])
         team_for(c->team, n_tiles(inputs, t.rows), dx_tile, &t);
     t.rows = dw_rows(units, inputs, c->n);
@@ -142,5 +177,5 @@ static void dense_backward(const struct op_call *c)
 
 const struct op op_dense = {
     .plug = { "dense", "Fully connected: every output is a weighted sum of all inputs.", dense_params, sizeof(struct dense_conf) },
-    .min_in = 1, .max_in = 1, .shape = dense_shape, .forward = dense_forward, .backward = dense_backward
+    .min_in = 1, .max_in = 1, .sparse = true, .shape = dense_shape, .forward = dense_forward, .backward = dense_backward
 };

@@ -10,6 +10,7 @@
  * Counts never fall from one iteration to the next, per layer too, and zeros go first: so masks only grow. */
 #include "core/prune.h"
 
+#include <assert.h>
 #include <fnmatch.h>
 #include <stdio.h>
 #include <string.h>
@@ -449,6 +450,7 @@ enum err_code pruner_step(struct pruner *p, struct net *net, int64_t i, struct e
     struct step s;
     enum err_code rc = step_init(&s, p, net, e);
 
+    assert(!net->ahead);
     if (rc != ERR_OK)
         return rc;
     for (int l = 0; l < p->n_layers && rc == ERR_OK; l++)

@@ -62,7 +62,7 @@ MUST enum err_code pruner_load(struct pruner *p, const json_t *saved, struct err
 double pruner_target(const struct pruner *p, int64_t i);
 /* Weights that pruner_step(i) will have masked: the nearest integer to the target, less what bounds and last weights of layers keep. */
 uint64_t pruner_count(const struct pruner *p, int64_t i);
-/* Scores, selects and masks: afterwards exactly pruner_count(i) weights are masked, and zero. ERR_DIVERGED: a score is not finite. On error
+/* Scores, selects and masks: afterwards exactly pruner_count(i) weights are masked, and zero; net_pack is due. ERR_DIVERGED: a score is not finite. On error
  * no weight has changed. */
 MUST enum err_code pruner_step(struct pruner *p, struct net *net, int64_t i, struct err *e);
 

@@ -41,7 +41,7 @@ static json_t *layer_json(const struct net *net, const struct weight *w)
         nonzero += w->x[i] != 0;
     if (report_put(j, "name", json_string(net->node[w->node].layer)) && report_put(j, "shape", shape_json(&w->info.shape)) &&
         report_put(j, "weights", json_integer((json_int_t)w->len)) && report_put(j, "nonzero", json_integer((json_int_t)nonzero)) &&
-        report_put(j, "sparsity", json_real((double)(w->len - nonzero) / (double)w->len)) && report_put(j, "kernel", json_string("dense")))
+        report_put(j, "sparsity", json_real((double)(w->len - nonzero) / (double)w->len)) && report_put(j, "kernel", json_string(w->sparse ? "sparse" : "dense")))
         return j;
     json_decref(j);
     return NULL;

@@ -27,6 +27,8 @@ struct sparse {
     float *value;     /* [n] row by row */
 };
 
+/* Where row r begins among the values; r = rows: their number. */
+static inline size_t sparse_first(const struct sparse *s, int r) { return r < s->rows ? s->by_row.start[r] : s->n; }
 /* The structure of a mask ([rows][cols], not 0: kept); values are 0. */
 MUST enum err_code sparse_new(struct sparse **out, const uint8_t *mask, int rows, int cols, struct err *e);
 void sparse_free(struct sparse *s);
@@ -35,7 +37,8 @@ void sparse_gather(struct sparse *s, const float *dense);
 void sparse_scatter(const struct sparse *s, float *dense);
 /* Bytes of the structure of a kernel with n kept numbers, values included. */
 uint64_t sparse_memory(int rows, int cols, size_t n);
-/* Whether a layer trains and runs faster sparse, at n samples per batch. */
+/* Whether a layer trains and runs faster sparse, at n samples per batch: never above SPARSE_MAX_DENSITY, and not without numbers. */
+#define SPARSE_MAX_DENSITY 0.35
 bool sparse_pays(int rows, int cols, size_t kept, int n);
 
 /* core/sparse_kernels.c. x is [cols][n], y and dy are [rows][n]; team may be NULL. The same bytes for any team. */

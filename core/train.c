@@ -67,7 +67,7 @@ static void prepare_gradient(struct trainer *t, int w, size_t first, size_t n)
     const struct weight *weight = &t->in.net->weight[w];
     float *g = exec_dw(t->exec, w) + first;
 
-    if (weight->mask)
+    if (weight->mask && !weight->sparse)
         mask_gradient(g, weight->mask + first, n);
     if (!isnan(t->in.conf->clip_value))
         clip(g, n, (float)t->in.conf->clip_value);
@@ -78,7 +78,7 @@ static void apply_gradient(struct trainer *t, int w, size_t first, size_t n)
     const struct weight *weight = &t->in.net->weight[w];
     const struct optim_conf_head *head = (const void *)t->in.conf->optimizer.conf;
     struct optim_call c = {
-        .n = n, .w = weight->x + first, .g = exec_dw(t->exec, w) + first, .lr = t->lr, .t = t->epoch * t->steps_per_epoch + t->batch + 1,
+        .n = n, .w = weight_values(weight) + first, .g = exec_dw(t->exec, w) + first, .lr = t->lr, .t = t->epoch * t->steps_per_epoch + t->batch + 1,
         .decay = weight->info.decayed ? head->weight_decay : 0, .conf = t->in.conf->optimizer.conf
     };
 
@@ -179,6 +179,7 @@ static enum err_code step(struct trainer *t, const struct train_hooks *h, struct
     double sum = 0;
 
     shuffle(t);
+    t->in.net->ahead = true;
     t->lr = ((const struct optim_conf_head *)(const void *)conf->optimizer.conf)->learning_rate *
             t->schedule->at(conf->learning_rate_schedule.conf, at, conf->epochs * t->steps_per_epoch, t->steps_per_epoch);
     for (int i = 0; i * t->chunk < n; i++) {
@@ -203,9 +204,9 @@ static enum err_code step(struct trainer *t, const struct train_hooks *h, struct
 static void copy_weights(struct trainer *t, bool to_best)
 {
     for (int w = 0; w < t->in.net->n_weights; w++) {
-        float *x = t->in.net->weight[w].x, *best = t->best_weight[w];
+        float *x = weight_values(&t->in.net->weight[w]), *best = t->best_weight[w];
 
-        memcpy(to_best ? best : x, to_best ? x : best, t->in.net->weight[w].len * sizeof(float));
+        memcpy(to_best ? best : x, to_best ? x : best, weight_n_values(&t->in.net->weight[w]) * sizeof(float));
     }
 }
 
@@ -229,15 +230,17 @@ static void judge(struct trainer *t, const struct metrics *m)
 static bool weights_are_finite(const struct net *net)
 {
     for (int w = 0; w < net->n_weights; w++)
-        if (!all_finite(net->weight[w].x, net->weight[w].len))
+        if (!all_finite(weight_values(&net->weight[w]), weight_n_values(&net->weight[w])))
             return false;
     return true;
 }
 
 static void finish(struct trainer *t)
 {
-    if (t->best_weight && t->has_best)
+    if (t->best_weight && t->has_best) {
+        t->in.net->ahead = true;
         copy_weights(t, false);
+    }
     t->in.net->trained = t->in.net->trained || t->epoch > 0;
     t->finished = true;
 }
@@ -258,6 +261,7 @@ static enum err_code end_epoch(struct trainer *t, const struct train_hooks *h, s
         return rc;
     if (t->eval)
         judge(t, &m);
+    net_sync(t->in.net);
     if (h->epoch)
         h->epoch(h->user, t->epoch + 1, t->loss_sum / t->in.views->train.n, t->eval ? &m : NULL);
     metrics_clear(&m);
@@ -281,6 +285,12 @@ static void report(const struct trainer *t, const struct train_hooks *h)
         h->progress(h->user, &p);
 }
 
+static enum err_code save(struct trainer *t, const struct train_hooks *h, struct err *e)
+{
+    net_sync(t->in.net);
+    return h->save(h->user, e);
+}
+
 enum err_code trainer_run(struct trainer *t, const struct train_hooks *h, struct err *e)
 {
     enum err_code rc = ERR_OK;
@@ -296,7 +306,8 @@ enum err_code trainer_run(struct trainer *t, const struct train_hooks *h, struct
         if (rc == ERR_OK)
             report(t, h);
         if (rc == ERR_OK && h->checkpoint_due && h->checkpoint_due(h->user))
-            rc = h->save(h->user, e);
+            rc = save(t, h, e);
     }
+    net_sync(t->in.net);
     return rc;
 }

@@ -1,5 +1,6 @@
 /* core/train_state.c: a trainer's memory: made, saved to a checkpoint, loaded from one, counted. Arrays in a checkpoint are named
- * "train/slot0/dense/kernel", "train/best/dense/kernel"; they are read back bit by bit, infinities included. */
+ * "train/slot0/dense/kernel", "train/best/dense/kernel"; they are read back bit by bit, infinities included. Those of a sparse weight are its kept
+ * numbers alone, in one dimension. */
 #include "core/train_state.h"
 
 #include <stdio.h>
@@ -20,7 +21,7 @@ static bool new_slots(struct trainer *t)
         return false;
     for (int w = 0; w < net->n_weights; w++)
         for (int k = 0; net->weight[w].info.trainable && k < t->optimizer->n_slots; k++) {
-            float *slot = mem_vector(net->weight[w].len);
+            float *slot = mem_vector(weight_n_values(&net->weight[w]));
 
             t->slot[w * OPTIM_MAX_SLOTS + k] = slot;
             if (!slot)
@@ -37,7 +38,7 @@ static bool new_best(struct trainer *t)
         return true;
     t->best_weight = mem_zalloc((size_t)net->n_weights, sizeof *t->best_weight);
     for (int w = 0; t->best_weight && w < net->n_weights; w++) {
-        t->best_weight[w] = mem_vector(net->weight[w].len);
+        t->best_weight[w] = mem_vector(weight_n_values(&net->weight[w]));
         if (!t->best_weight[w])
             return false;
     }
@@ -50,14 +51,17 @@ static bool new_ranges(struct trainer *t)
     size_t n = 0;
 
     for (int w = 0; w < net->n_weights; w++)
-        n += net->weight[w].info.trainable ? (net->weight[w].len + RANGE - 1) / RANGE : 0;
+        n += net->weight[w].info.trainable ? (weight_n_values(&net->weight[w]) + RANGE - 1) / RANGE : 0;
     t->range = mem_alloc(n * sizeof *t->range);
     t->partial = mem_alloc(n * sizeof *t->partial);
     if (!t->range || !t->partial)
         return false;
-    for (int w = 0; w < net->n_weights; w++)
-        for (size_t at = 0; net->weight[w].info.trainable && at < net->weight[w].len; at += RANGE)
-            t->range[t->n_ranges++] = (struct train_range){ w, at, net->weight[w].len - at < RANGE ? net->weight[w].len - at : RANGE };
+    for (int w = 0; w < net->n_weights; w++) {
+        size_t len = net->weight[w].info.trainable ? weight_n_values(&net->weight[w]) : 0;
+
+        for (size_t at = 0; at < len; at += RANGE)
+            t->range[t->n_ranges++] = (struct train_range){ w, at, len - at < RANGE ? len - at : RANGE };
+    }
     return true;
 }
 
@@ -148,7 +152,7 @@ uint64_t train_memory(const struct net *net, const struct train_conf *conf)
     uint64_t bytes = net_memory(net, chunk, true) + (stops ? net_memory(net, EVAL_N, false) : 0);
 
     for (int w = 0; w < net->n_weights; w++)
-        bytes += net->weight[w].len * sizeof(float) *
+        bytes += weight_n_values(&net->weight[w]) * sizeof(float) *
                  ((net->weight[w].info.trainable ? (uint64_t)o->n_slots : 0) + (stops && conf->early_stopping.restore_best));
     return bytes + (uint64_t)chunk * (sizeof(double) + sizeof(int32_t) + sizeof(float) * shape_len(net_output(net)));
 }
@@ -165,16 +169,17 @@ static enum err_code each_array(const struct trainer *t, array_fn *fn, void *ctx
 
     for (int w = 0; w < t->in.net->n_weights && rc == ERR_OK; w++) {
         const struct weight *weight = &t->in.net->weight[w];
+        struct shape shape = weight->sparse ? (struct shape){ 1, { (int)weight->sparse->n } } : weight->info.shape;
 
         for (int k = 0; k < OPTIM_MAX_SLOTS && rc == ERR_OK; k++) {
             float *slot = t->slot[w * OPTIM_MAX_SLOTS + k];
 
             snprintf(name, sizeof name, "train/slot%d/%s", k, weight->name);
-            rc = slot ? fn(ctx, name, &weight->info.shape, slot, e) : ERR_OK;
+            rc = slot ? fn(ctx, name, &shape, slot, e) : ERR_OK;
         }
         snprintf(name, sizeof name, "train/best/%s", weight->name);
         if (rc == ERR_OK && t->best_weight && t->has_best)
-            rc = fn(ctx, name, &weight->info.shape, t->best_weight[w], e);
+            rc = fn(ctx, name, &shape, t->best_weight[w], e);
     }
     return rc;
 }
