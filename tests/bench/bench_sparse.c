@@ -1,9 +1,10 @@
 /* The three products of a sparse layer (y = W x, dx = W' dy, dw = dy x' on the kept numbers) against OpenBLAS on the whole kernel, one
  * thread, in the same run and alternated; the least time of some rounds of each. It is also what sparse_pays is calibrated by.
  *
- *     cmake --build build --target bench_sparse && build/tests/bench_sparse [--json FILE] [--batch N] [--rounds N] [--pays]
+ *     cmake --build build --target bench_sparse && build/tests/bench_sparse [--json FILE] [--batch N] [--rounds N] [--pays] [--skip N]
  *
- * --pays: many small shapes and batches near the crossing instead of the table, with what sparse_pays says of each. */
+ * --pays: many small shapes and batches near the crossing instead of the table, with what sparse_pays says of each (S, D); --skip: leaves out
+ * the N best levels of vector code. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -205,15 +206,17 @@ int main(int argc, char **argv)
             n = (int)strtol(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc)
             rounds = (int)strtol(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--skip") == 0 && i + 1 < argc)
+            sparse_skip_levels = (int)strtol(argv[++i], NULL, 10) % sparse_n_levels();
     }
     gemm_init();
-    printf("%s; sparse: %s; batch %d, one thread\n", gemm_describe(), sparse_level_name(0), n);
+    printf("%s; sparse: %s; batch %d, one thread\n", gemm_describe(), sparse_level_name(sparse_skip_levels), n);
     if (pays)
         crossings(rounds);
     else
         table(n, rounds, rows);
     json_object_set_new(doc, "dense", json_string(gemm_describe()));
-    json_object_set_new(doc, "sparse", json_string(sparse_level_name(0)));
+    json_object_set_new(doc, "sparse", json_string(sparse_level_name(sparse_skip_levels)));
     json_object_set_new(doc, "threads", json_integer(1));
     json_object_set_new(doc, "rows", rows);
     if (json && json_dump_file(doc, json, JSON_INDENT(2)) != 0) {

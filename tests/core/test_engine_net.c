@@ -479,6 +479,81 @@ START_TEST(allocation_failures)
 }
 END_TEST
 
+/* ---- dense and sparse ---- */
+
+/* 40 inputs, two hidden layers; the mask of the first kernel keeps one number of `every`, that of the second all. */
+static struct net *masked_net(size_t every)
+{
+    struct net *net = net_of(40);
+
+    net_chain(net, "dense", "{\"units\": 30}", "one");
+    net_chain(net, "relu", "", "one");
+    net_chain(net, "dense", "{\"units\": 20}", "two");
+    net_init(net, 1);
+    for (int w = 0; w < net->n_weights; w++) {
+        struct weight *weight = &net->weight[w];
+
+        weight->mask = weight->info.prunable ? mem_alloc(weight->len) : NULL;
+        for (size_t i = 0; weight->mask && i < weight->len; i++)
+            weight->mask[i] = w > 0 || i % every == 0;
+    }
+    net_apply_masks(net);
+    return net;
+}
+
+START_TEST(packs_by_the_masks)
+{
+    struct net *net = masked_net(6), *copy;
+    struct exec *x;
+    float dense[20 * 32];
+
+    ck_assert_int_eq(exec_new(&x, net, 32, false, 0, NULL, NULL), ERR_OK);
+    fill_normal(exec_input(x), 40 * 32, 3);
+    exec_forward(x, 32, false, 0);
+    memcpy(dense, exec_value(x, 3), sizeof dense);
+    ck_assert_int_eq(net_pack(net, 32, NULL), ERR_OK);
+    ck_assert(net->weight[0].sparse && !net->weight[1].sparse && !net->weight[2].sparse);
+    ck_assert(weight_n_values(&net->weight[0]) == 200 && weight_values(&net->weight[2]) == net->weight[2].x);
+    fill_normal(exec_input(x), 40 * 32, 3);
+    exec_forward(x, 32, false, 0); /* an exec for inference follows */
+    for (int i = 0; i < 20 * 32; i++)
+        ck_assert_float_eq_tol(exec_value(x, 3)[i], dense[i], 1e-5f);
+    weight_values(&net->weight[0])[1] = 7;
+    net->ahead = true;
+    net_sync(net);
+    ck_assert(net->weight[0].x[6] == 7 && !net->ahead);
+    ck_assert_int_eq(net_clone(&copy, net, NULL), ERR_OK);
+    ck_assert(!copy->weight[0].sparse && copy->weight[0].x[6] == 7);
+    memset(net->weight[0].mask, 1, net->weight[0].len);
+    ck_assert_int_eq(net_pack(net, 32, NULL), ERR_OK); /* dense again */
+    ck_assert(!net->weight[0].sparse && net->weight[0].x[6] == 7);
+    exec_free(x);
+    net_free(copy);
+    net_free(net);
+}
+END_TEST
+
+START_TEST(packing_survives_every_failing_allocation)
+{
+    struct net *net = masked_net(6);
+    bool fired = true;
+
+    for (long k = 1; fired; k++) {
+        enum err_code rc;
+
+        mem_fail_in = k;
+        rc = net_pack(net, 32, NULL);
+        fired = mem_fail_in == 0;
+        mem_fail_in = 0;
+        ck_assert(rc == (fired ? ERR_NOMEM : ERR_OK) && (net->weight[0].sparse == NULL) == fired);
+    }
+    ck_assert_uint_gt(net_pack_memory(net), sparse_memory(30, 40, 200) + sparse_memory(20, 30, 0));
+    net_init(net, 2);
+    ck_assert(!net->weight[0].sparse && !net->weight[0].mask);
+    net_free(net);
+}
+END_TEST
+
 static void cases(Suite *s)
 {
     TCase *tc = suite_case(s, "net and exec");
@@ -495,5 +570,8 @@ static void cases(Suite *s)
     tcase_add_test(tc, counts_and_masks);
     tcase_add_test(tc, refusals);
     tcase_add_test(tc, allocation_failures);
+    tc = suite_case(s, "dense and sparse");
+    tcase_add_test(tc, packs_by_the_masks);
+    tcase_add_test(tc, packing_survives_every_failing_allocation);
 }
 SUITE_MAIN("engine net", cases)

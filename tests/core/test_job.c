@@ -233,6 +233,18 @@ static void same_history(const struct caller *a, const struct caller *b, const c
     }
 }
 
+/* Layers of a record that run sparse. */
+static int n_sparse(const json_t *record)
+{
+    size_t l;
+    json_t *layer;
+    int n = 0;
+
+    json_array_foreach(json_object_get(record, "layers"), l, layer)
+        n += strcmp(json_string_value(json_object_get(layer, "kernel")), "sparse") == 0;
+    return n;
+}
+
 static double number(const json_t *j, const char *key)
 {
     ck_assert_msg(json_is_number(json_object_get(j, key)), "no number %s", key);
@@ -295,6 +307,7 @@ START_TEST(records_are_sane)
         check_iteration(c.event[i].record, i);
     }
     ck_assert(number(c.event[4].record, "target_sparsity") == 0.9);
+    ck_assert(n_sparse(c.event[0].record) == 0 && n_sparse(c.event[4].record) >= 2 && n_sparse(result(&c)) == n_sparse(c.event[4].record));
     r = result(&c);
     ck_assert_str_eq(text_of(r, "reason"), "iterations_done");
     ck_assert(number(r, "chosen_iteration") == 4 && number(r, "sparsity") == number(c.event[4].record, "sparsity"));

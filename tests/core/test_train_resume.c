@@ -95,7 +95,8 @@ START_TEST(goes_on_from_any_step)
 {
     char conf[400];
 
-    check_every_step(optimizer_conf(conf, sizeof conf, _i, 0.05, 0.01, ", 'epochs': 3, 'batch_size': 12, "
+    fixture_sparse = _i % 2;
+    check_every_step(optimizer_conf(conf, sizeof conf, _i / 2, 0.05, 0.01, ", 'epochs': 3, 'batch_size': 12, "
                                     "'learning_rate_schedule': {'type': 'cosine', 'warm_up_epochs': 0.6}"));
 }
 END_TEST
@@ -105,6 +106,7 @@ static const char stopping[] = "{'optimizer': {'type': 'adam', 'learning_rate': 
 
 START_TEST(goes_on_with_early_stopping) /* that does stop early, and restores */
 {
+    fixture_sparse = _i;
     check_every_step(stopping);
 }
 END_TEST
@@ -178,6 +180,22 @@ START_TEST(refuses_another_position)
 }
 END_TEST
 
+START_TEST(refuses_slots_of_another_mask)
+{
+    struct story dense = begin("{'epochs': 3, 'batch_size': 12}", 2), sparse;
+    struct err e = { 0 };
+
+    ck_assert_int_eq(tell(&dense), ERR_STOPPED);
+    fixture_sparse = true;
+    sparse = begin("{'epochs': 3, 'batch_size': 12}", 0);
+    ck_assert_int_eq(load_from(dense.path, sparse.f, &e), ERR_INVALID);
+    ck_assert_msg(strstr(e.msg, "train/slot0/dense/kernel") != NULL, "%s", e.msg);
+    ck_assert_int_eq(file_remove(dense.path, NULL), ERR_OK);
+    close_fixture(dense.f);
+    close_fixture(sparse.f);
+}
+END_TEST
+
 START_TEST(refuses_other_arrays) /* sgd has no second slot */
 {
     struct story sgd = begin("{'epochs': 3, 'batch_size': 12, 'optimizer': 'sgd'}", 2), adam = begin("{'epochs': 3, 'batch_size': 12}", 0);
@@ -215,13 +233,14 @@ static void cases(Suite *s)
 {
     TCase *tc = suite_case(s, "resume");
 
-    tcase_add_loop_test(tc, goes_on_from_any_step, 0, n_optimizers());
-    tcase_add_test(tc, goes_on_with_early_stopping);
+    tcase_add_loop_test(tc, goes_on_from_any_step, 0, 2 * n_optimizers());
+    tcase_add_loop_test(tc, goes_on_with_early_stopping, 0, 2);
     tcase_add_test(tc, an_early_stop_happens);
     tcase_add_test(tc, a_finished_phase_stays_finished);
     tcase_add_test(tc, what_save_returns_ends_the_run);
     tc = suite_case(s, "refusals");
     tcase_add_loop_test(tc, refuses_another_position, 0, N_METAS);
+    tcase_add_test(tc, refuses_slots_of_another_mask);
     tcase_add_test(tc, refuses_other_arrays);
     tcase_add_test(tc, saving_survives_every_failing_allocation);
 }

@@ -57,7 +57,10 @@ static inline void add_node(struct net *net, const char *op, const char *options
     json_decref(j);
 }
 
-/* dense(hidden), relu, and when noisy batch normalisation and dropout; dense, softmax. Masks every third number of the kernels. */
+/* Set: fixtures keep every seventh number of the kernels, so that the layers run sparse; else two of three, and they run dense. */
+static bool fixture_sparse;
+
+/* dense(hidden), relu, and when noisy batch normalisation and dropout; dense, softmax. Kernels are masked. */
 static inline void make_net(struct fixture *f, int hidden, bool noisy)
 {
     char units[40];
@@ -78,9 +81,11 @@ static inline void make_net(struct fixture *f, int hidden, bool noisy)
 
         weight->mask = weight->info.prunable ? mem_alloc(weight->len) : NULL;
         for (size_t i = 0; weight->mask && i < weight->len; i++)
-            weight->mask[i] = i % 3 != 1;
+            weight->mask[i] = fixture_sparse ? i % 7 == 1 : i % 3 != 1;
     }
     net_apply_masks(f->net);
+    ck_assert_int_eq(net_pack(f->net, 12, NULL), ERR_OK);
+    ck_assert(fixture_sparse == (net_weight(f->net, "dense/kernel")->sparse != NULL));
     ck_assert_int_eq(loss_bind(&f->loss, loss_default(f->net, CLASSES), f->net, CLASSES, 0, NULL), ERR_OK);
 }
 
@@ -203,6 +208,8 @@ static inline enum err_code load_from(const char *path, struct fixture *f, struc
         snprintf(name, sizeof name, "w/%s", f->net->weight[i].name);
         ck_assert(st_find(&st, name) != NULL);
         rc = st_floats(st_find(&st, name), f->net->weight[i].x, e);
+        if (f->net->weight[i].sparse)
+            sparse_gather(f->net->weight[i].sparse, f->net->weight[i].x);
     }
     if (rc == ERR_OK) {
         meta = json_loads(json_string_value(json_object_get(st.metadata, "state")), 0, NULL);
