@@ -5,18 +5,20 @@
 #include "core/model.h"
 #include "server/config.h"
 #include "server/http.h"
+#include "server/hub.h"
 #include "server/store.h"
 #include "server/worker.h"
 
 struct app {
     struct store *store;
     struct workers *workers; /* NULL in tests without workers */
+    struct hub *hub;         /* NULL in tests: no streams, nothing is waited for */
     const struct config *config;
     uint64_t memory_per_job; /* bytes; 0: not limited */
     int64_t started_ms;
     bool (*draining)(void);  /* /readyz says 503 then; NULL: never */
 };
-enum { API_MAX_JSON = 256 * 1024, API_MAX_LIMIT = 200, API_DEFAULT_LIMIT = 20, API_NAME_LEN = 128 };
+enum { API_MAX_JSON = 256 * 1024, API_MAX_LIMIT = 200, API_DEFAULT_LIMIT = 20, API_NAME_LEN = 128, API_MAX_WAIT = 60 /* seconds */ };
 extern const struct route api_routes[];             /* all */
 extern const struct route api_probe_routes[];       /* /healthz, /readyz, /metrics: for a listener of their own, */
 extern const struct route *const api_plain_routes;  /* and what the main one then has */
@@ -29,6 +31,7 @@ handler api_model_create, api_model_list, api_model_get, api_model_delete, api_m
 handler api_dataset_create, api_dataset_list, api_dataset_get, api_dataset_delete, api_dataset_part, api_dataset_part_before;
 handler api_job_create, api_job_list, api_job_get, api_job_delete, api_job_cancel;
 handler api_job_iterations, api_job_iteration, api_job_iteration_model, api_job_events, api_job_model;
+handler api_events;
 handler api_capabilities, api_openapi, api_healthz, api_readyz, api_metrics, api_root;
 
 /* ---- reply.c: what the handlers share ---- */
@@ -42,6 +45,8 @@ MUST enum err_code api_id(const struct req *rq, int i, const char *prefix, struc
 MUST enum err_code api_query_int(const struct req *rq, const char *name, int64_t low, int64_t high, int64_t dflt, int64_t *out, struct err *e);
 /* limit and after (an id of that prefix). */
 MUST enum err_code api_page(struct page *p, const struct req *rq, const char *prefix, struct err *e);
+/* limit and after, of items that are numbered. */
+MUST enum err_code api_numbered_page(const struct req *rq, int64_t *after, int64_t *limit, struct err *e);
 /* Is it CSV that the client wants? ?format=json|csv, else Accept. */
 MUST enum err_code api_wants_csv(const struct req *rq, bool *csv, struct err *e);
 /* {"object": "list", "data": [...], "has_more": b}; takes data. */

@@ -1,4 +1,4 @@
-/* api/iterations.c: what a job published while it ran: iterations as JSON and CSV, the model as of an iteration, events. */
+/* api/iterations.c: what a job published while it ran: iterations as JSON and CSV, the model as of an iteration. */
 #include <stdio.h>
 #include <string.h>
 
@@ -114,20 +114,13 @@ static enum err_code json_row(void *user, const void *row, struct err *e)
     return api_append(user, api_stored(((const struct iteration_row *)row)->record), e);
 }
 
-static enum err_code page_of_numbers(const struct req *rq, int64_t *after, int64_t *limit, struct err *e)
-{
-    enum err_code rc = api_query_int(rq, "after", 0, INT64_MAX, 0, after, e);
-
-    return rc == ERR_OK ? api_query_int(rq, "limit", 1, API_MAX_LIMIT, API_DEFAULT_LIMIT, limit, e) : rc;
-}
-
 enum err_code api_job_iterations(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
 {
     struct job_row job = { .conf = NULL };
     json_t *data;
     int64_t after, limit;
     bool more = false, csv = false;
-    enum err_code rc = page_of_numbers(rq, &after, &limit, e);
+    enum err_code rc = api_numbered_page(rq, &after, &limit, e);
 
     if (rc == ERR_OK)
         rc = api_wants_csv(rq, &csv, e);
@@ -185,36 +178,5 @@ enum err_code api_job_iteration_model(struct app *app, const struct req *rq, str
         rc = api_model_send(app, rq, rp, job.architecture, weights, name, e);
     }
     job_row_clear(&job);
-    return rc;
-}
-
-/* ---- events ---- */
-
-static enum err_code event_row(void *user, const void *row, struct err *e)
-{
-    const struct event_row *ev = row;
-
-    return api_append(user, json_pack("{s:I,s:s,s:o,s:s,s:o}", "id", (json_int_t)ev->seq, "object", "event", "created_at",
-                                      api_seconds(ev->created_ms), "type", ev->type, "data", api_stored(ev->data)), e);
-}
-
-enum err_code api_job_events(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
-{
-    struct job_row job = { .conf = NULL };
-    json_t *data = NULL;
-    int64_t after, limit;
-    bool more = false;
-    enum err_code rc = page_of_numbers(rq, &after, &limit, e);
-
-    if (rc == ERR_OK)
-        rc = check_job(&job, app, rq, e);
-    job_row_clear(&job);
-    if (rc == ERR_OK) {
-        data = json_array();
-        rc = store_events(app->store, rq->arg[0], after, (int)limit, event_row, data, &more, e);
-    }
-    if (rc == ERR_OK)
-        return api_reply(rp, 0, api_list(data, more), e);
-    json_decref(data);
     return rc;
 }

@@ -207,13 +207,82 @@ enum err_code api_job_list(struct app *app, const struct req *rq, struct reply *
     return rc;
 }
 
+/* "<state>-<iterations>-<hash of what else changes>": a client that waits does so for the first two. */
+static void job_etag(const struct job_row *j, char *etag, size_t n)
+{
+    const char *text[] = { j->progress, j->error };
+    uint64_t h = 14695981039346656037u ^ (uint64_t)j->attempt;
+
+    for (int i = 0; i < 2; i++)
+        for (const char *p = text[i] ? text[i] : ""; *p; p++)
+            h = (h ^ (unsigned char)*p) * 1099511628211u;
+    snprintf(etag, n, "%s-%lld-%016llx", job_state_name(j->state), (long long)j->n_iterations, (unsigned long long)h);
+}
+
+/* A request that waits for a job to change: what the client has seen, until when. */
+struct waiting {
+    struct source source; /* first; only waited for */
+    struct hub_sub *sub;
+    int64_t until_ms;
+    char seen[64];        /* "<state>-<iterations>-" */
+};
+
+static void waiting_free(struct source *s)
+{
+    struct waiting *w = (struct waiting *)(void *)s;
+
+    hub_unsubscribe(w->sub);
+    mem_free(w);
+}
+
+/* Subscribes before the job is read, so that no change is missed in between. */
+static enum err_code wait_begin(struct app *app, const struct req *rq, int64_t seconds, struct reply *rp, struct err *e)
+{
+    struct waiting *w = mem_zalloc(1, sizeof *w);
+    const char *seen = rq->header(rq, "If-None-Match");
+    enum err_code rc = w ? hub_subscribe(&w->sub, app->hub, rq->arg[0], HUB_STORED, rq->waker, e) : err_set(e, ERR_NOMEM, "out of memory");
+
+    if (rc != ERR_OK) {
+        mem_free(w);
+        return rc;
+    }
+    w->source.free = waiting_free;
+    w->until_ms = clock_mono_ms() + seconds * 1000;
+    if (seen && *seen == '"')
+        snprintf(w->seen, sizeof w->seen, "%s", seen + 1);
+    rp->source = &w->source;
+    return ERR_OK;
+}
+
+/* Is the job still as the client has seen it, and time left? */
+static bool wait_on(const struct req *rq, const struct job_row *j, struct reply *rp)
+{
+    struct waiting *w = (struct waiting *)(void *)rp->source;
+    char now[64];
+
+    snprintf(now, sizeof now, "%s-%lld-", job_state_name(j->state), (long long)j->n_iterations);
+    if (!*w->seen)
+        snprintf(w->seen, sizeof w->seen, "%s", now);
+    if (rq->last_call || job_state_final(j->state) || strncmp(w->seen, now, strlen(now)) != 0 || clock_mono_ms() >= w->until_ms)
+        return false;
+    rp->ask_again_ms = w->until_ms;
+    return true;
+}
+
 enum err_code api_job_get(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
 {
     struct job_row row = { .conf = NULL };
-    enum err_code rc = get(&row, app, rq, e);
+    int64_t seconds;
+    enum err_code rc = api_query_int(rq, "wait", 0, API_MAX_WAIT, 0, &seconds, e);
 
+    if (rc == ERR_OK && seconds > 0 && app->hub && !rp->source)
+        rc = wait_begin(app, rq, seconds, rp, e);
     if (rc == ERR_OK)
+        rc = get(&row, app, rq, e);
+    if (rc == ERR_OK && !(rp->source && wait_on(rq, &row, rp))) {
+        job_etag(&row, rp->etag, sizeof rp->etag);
         rc = api_reply(rp, 0, job_json(&row), e);
+    }
     job_row_clear(&row);
     return rc;
 }

@@ -69,6 +69,13 @@ enum err_code api_page(struct page *p, const struct req *rq, const char *prefix,
     return ERR_OK;
 }
 
+enum err_code api_numbered_page(const struct req *rq, int64_t *after, int64_t *limit, struct err *e)
+{
+    enum err_code rc = api_query_int(rq, "after", 0, INT64_MAX, 0, after, e);
+
+    return rc == ERR_OK ? api_query_int(rq, "limit", 1, API_MAX_LIMIT, API_DEFAULT_LIMIT, limit, e) : rc;
+}
+
 enum err_code api_wants_csv(const struct req *rq, bool *csv, struct err *e)
 {
     const char *format = rq->query(rq, "format"), *accept = rq->header(rq, "Accept");

@@ -32,13 +32,14 @@ const struct route api_routes[] = {
 
     { "POST", "/v1/jobs", BODY_JSON | SLOW, API_MAX_JSON, NULL, api_job_create, NULL },
     { "GET", "/v1/jobs", 0, 0, PAGE " state", api_job_list, NULL },
-    { "GET", "/v1/jobs/{job}", 0, 0, NULL, api_job_get, NULL },
+    { "GET", "/v1/jobs/{job}", 0, 0, "wait", api_job_get, NULL },
     { "DELETE", "/v1/jobs/{job}", 0, 0, NULL, api_job_delete, NULL },
     { "POST", "/v1/jobs/{job}/cancel", 0, 0, NULL, api_job_cancel, NULL },
     { "GET", "/v1/jobs/{job}/iterations", 0, 0, PAGE " format", api_job_iterations, NULL },
     { "GET", "/v1/jobs/{job}/iterations/{iteration}", 0, 0, NULL, api_job_iteration, NULL },
     { "GET", "/v1/jobs/{job}/iterations/{iteration}/model", SLOW, 0, "format", api_job_iteration_model, NULL },
     { "GET", "/v1/jobs/{job}/events", 0, 0, PAGE, api_job_events, NULL },
+    { "GET", "/v1/events", 0, 0, PAGE, api_events, NULL },
     { "GET", "/v1/jobs/{job}/model", SLOW, 0, "format", api_job_model, NULL },
     END
 };

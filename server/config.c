@@ -22,6 +22,7 @@ const struct param config_params[] = {
     FIELD_INT(struct config, memory_mb, 0, 1 << 30, 0, "Memory of all jobs together, MB; 0: 80 % of what this process may use."),
     FIELD_INT(struct config, max_upload_mb, 1, 1 << 30, 4096, "Largest upload, MB."),
     FIELD_INT(struct config, max_connections, 8, 65536, 512, "Connections at a time."),
+    FIELD_INT(struct config, max_streams, 1, 65536, 256, "Event streams and waiting requests at a time; some connections are left for others."),
     FIELD_INT(struct config, disk_floor_mb, 0, 1 << 30, 64, "Uploads and checkpoints are refused when less is free on the disk, MB."),
     FIELD_REAL(struct config, checkpoint_seconds, 0.05, 3600, 20, "A job saves its state at least this often, seconds."),
     FIELD_INT(struct config, crash_limit, 1, 1000, 10, "A job fails after so many deaths of the server without a new checkpoint."),

@@ -4,8 +4,8 @@
  * refusals), then with each piece of its body, then once more when the body is whole, on_completed logs and frees it. A reply queued at the first
  * call is sent without reading the body and closes the connection; so it is queued there only when a body is coming.
  *
- * Stop order: no new connections; requests on old ones get 503; those under way are waited for; the slow threads are ended, which resumes every
- * suspended connection; then libmicrohttpd is stopped, which closes the rest. */
+ * Stop order: no new connections; requests on old ones get 503; streams say goodbye, what waits is answered as it is; those under way are waited for; the
+ * slow threads are ended, which resumes every suspended connection; then libmicrohttpd is stopped, which closes the rest. */
 #include "server/http_daemon.h"
 
 #include <errno.h>
@@ -21,7 +21,7 @@
 #include "server/http_stats.h"
 #include "server/log.h"
 
-enum { CONNECTION_MEMORY = 128 * 1024, SILENT_SECONDS = 120, MAX_DROPPED = 16 << 20 };
+enum { CONNECTION_MEMORY = 128 * 1024, SILENT_SECONDS = 120, STREAM_BLOCK = 4096, MAX_DROPPED = 16 << 20 };
 
 /* ---- callbacks ---- */
 
@@ -72,8 +72,12 @@ static void *on_uri(void *user, const char *uri, struct MHD_Connection *connecti
         mem_free(l);
         return NULL;
     }
+    l->waker.wake = http_stream_wake;
+    l->x->rq.waker = &l->waker;
     l->x->header = live_header;
     l->x->header_user = connection;
+    l->x->stream_room = http_stream_open;
+    l->x->stream_user = l;
     return l;
 }
 
@@ -118,6 +122,8 @@ static void add_headers(struct MHD_Response *r, const struct http_live *l)
         snprintf(text, sizeof text, "%d", rp->retry_after);
         add(r, "Retry-After", text);
     }
+    if (rp->source)
+        add(r, "X-Accel-Buffering", "no"); /* nginx would collect a block before it sends any */
     if (l->close)
         add(r, "Connection", "close");
 }
@@ -137,6 +143,8 @@ static enum MHD_Result answer(struct http_live *l)
             rp->fd = -1;
             add(r, "Accept-Ranges", rp->etag[0] ? "bytes" : "none");
         }
+    } else if (rp->source) {
+        r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, http_stream_read, l, NULL);
     } else {
         text = exchange_text(l->x, &n);
         l->sent = n;
@@ -188,6 +196,19 @@ static enum MHD_Result piece(struct http_live *l, const char *data, size_t *n)
     return l->dropped > MAX_DROPPED && l->x->declared == HTTP_UNDECLARED ? MHD_NO : MHD_YES;
 }
 
+/* The handler, as often as it asks for; the connection sleeps in between. */
+static enum MHD_Result finish(struct http_live *l)
+{
+    for (;;) {
+        l->x->rq.last_call = !http_stream_look(l);
+        exchange_finish(l->x);
+        if (!exchange_waits(l->x))
+            return answer(l);
+        if (http_stream_sleep(l, l->x->reply.ask_again_ms))
+            return MHD_YES;
+    }
+}
+
 static enum MHD_Result on_request(void *user, struct MHD_Connection *connection, const char *url, const char *method, const char *version,
                                   const char *data, size_t *n, void **context)
 {
@@ -203,16 +224,15 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
         return first_call(l, method);
     if (*n > 0)
         return piece(l, data, n);
-    if (!l->finished) {
-        http_conn_phase(l->h, l->conn, CONN_BUSY);
-        if (exchange_slow(l->x)) {
-            if (http_pool_push(l))
-                return MHD_YES;
-            err_set(&l->x->err, ERR_BUSY, "too many large requests at once");
-        }
-        exchange_finish(l->x);
+    if (l->finished)
+        return answer(l);
+    http_conn_phase(l->h, l->conn, CONN_BUSY);
+    if (exchange_slow(l->x)) {
+        if (http_pool_push(l))
+            return MHD_YES;
+        err_set(&l->x->err, ERR_BUSY, "too many large requests at once");
     }
-    return answer(l);
+    return finish(l);
 }
 
 static void on_completed(void *user, struct MHD_Connection *connection, void **context, enum MHD_RequestTerminationCode how)
@@ -226,6 +246,7 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **c
     if (!l)
         return;
     x = l->x;
+    http_stream_close(l);
     if (l->begun) {
         http_conn_phase(l->h, l->conn, CONN_WAITS);
         log_event(LOG_INFO, "request", LOG_S("method", x->method), LOG_S("route", exchange_route(x)),
@@ -352,6 +373,9 @@ static enum err_code init(struct http *h, const struct http_conf *c, struct err 
     h->conf = *c;
     set_default(&h->conf.max_connections, 512);
     set_default(&h->conf.threads, 4);
+    set_default(&h->conf.max_streams, h->conf.max_connections / 2);
+    if (h->conf.max_streams >= h->conf.max_connections) /* some are left for requests that are answered */
+        h->conf.max_streams = h->conf.max_connections * 3 / 4;
     set_default(&h->conf.headers_ms, 10000);
     set_default(&h->conf.idle_ms, 60000);
     set_default(&h->conf.upload_ms, 30000);
@@ -363,6 +387,7 @@ static enum err_code init(struct http *h, const struct http_conf *c, struct err 
     pthread_cond_init(&h->conn_cond, &attr);
     pthread_mutex_init(&h->pool_lock, NULL);
     pthread_cond_init(&h->pool_cond, NULL);
+    pthread_mutex_init(&h->wake_lock, NULL);
     pthread_condattr_destroy(&attr);
     return ERR_OK;
 }
@@ -373,6 +398,7 @@ static void destroy(struct http *h)
     pthread_cond_destroy(&h->conn_cond);
     pthread_mutex_destroy(&h->pool_lock);
     pthread_cond_destroy(&h->pool_cond);
+    pthread_mutex_destroy(&h->wake_lock);
     mem_free(h);
 }
 
@@ -429,6 +455,7 @@ void http_stop(struct http *h, int grace_ms)
     if (fd >= 0)
         close(fd);
     atomic_store(&h->draining, true);
+    http_streams_stop(h);
     wait_idle(h, grace_ms);
     http_pool_stop(h);
     wait_idle(h, 500); /* the replies of the slow ones on their way */

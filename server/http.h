@@ -14,6 +14,23 @@
 
 struct app; /* what handlers work on: api/api.h */
 
+/* Rings when something that a request waits for has happened. wake may be called by any thread, at any time, under the caller's locks; it is quick. */
+struct waker { void (*wake)(struct waker *w); };
+
+/* A reply without a known end, or something that a request waits for. The transport asks read for bytes whenever the client can take some; with none
+ * at hand the connection sleeps, without a thread, until its waker rings. All calls come from one thread at a time. Owned by the reply. */
+enum source_call {
+    SOURCE_GO,   /* what is there */
+    SOURCE_IDLE, /* nothing was sent for idle_ms: something must be, or a client that is gone is never noticed */
+    SOURCE_STOP  /* the server stops: called until it returns SOURCE_END or 0 */
+};
+#define SOURCE_END (-1)
+struct source {
+    long (*read)(struct source *s, char *buf, size_t max, enum source_call why); /* bytes; 0: none now; NULL when it is only waited for */
+    void (*free)(struct source *s); /* afterwards nobody rings the waker */
+    int idle_ms;
+};
+
 enum { REQ_MAX_ARGS = 4 };
 struct req {
     const char *method, *path;     /* path: as it came, without the query */
@@ -28,12 +45,15 @@ struct req {
     const char *(*query)(const struct req *rq, const char *name);
     /* Request header by name; NULL: absent. */
     const char *(*header)(const struct req *rq, const char *name);
+    struct waker *waker; /* of this request, for what it waits for; rings until the reply's source is freed */
+    bool last_call;      /* the reply must come now: it cannot be waited for any longer */
     void *transport;
 };
 struct reply {
     int status;            /* 200 unless set */
     json_t *json;          /* owned; or */
     char *text;            /* owned (mem_free), with content_type; or */
+    struct source *source; /* owned; with content_type; or */
     int fd;                /* -1 unless a file is sent: owned; with content_type */
     uint64_t fd_bytes, fd_offset; /* of a file with an ETag, one part may be sent: Range */
     char content_range[80];
@@ -43,6 +63,7 @@ struct reply {
     char etag[80];         /* without quotes, "" : none; If-None-Match then gets 304 */
     char allow[64];        /* of a 405 */
     int retry_after;       /* seconds, of a 503; 0: none */
+    int64_t ask_again_ms;  /* with a source and nothing else: call the handler again, with this reply, when the waker rings or at this time (monotonic) */
 };
 typedef enum err_code handler(struct app *app, const struct req *rq, struct reply *rp, struct err *e);
 
@@ -63,6 +84,7 @@ struct http_conf {
     struct app *app;
     uint64_t max_upload;
     int max_connections, threads;  /* 0: 512; of the transport, 0: 4 */
+    int max_streams;               /* replies with a source at a time, others get 503; 0: half of max_connections */
     /* Where an upload goes while it arrives; may refuse (disk floor). declared: 0 when the client does not say. */
     enum err_code (*temp_path)(void *user, char *path, size_t n, uint64_t declared_bytes, struct err *e);
     /* Makes the problem document of an error: api/problem.c. New reference; sets *status. */

@@ -1,6 +1,7 @@
-/* server/http_daemon.h: what http.c (callbacks), http_guard.c (headers, deadlines) and http_pool.c (slow requests) share.
+/* server/http_daemon.h: what http.c (callbacks), http_guard.c (headers, deadlines), http_pool.c (slow requests) and http_stream.c share.
  *
- * Locks: conn_lock and pool_lock are never held together, and never while a handler runs; libmicrohttpd may be called under pool_lock. */
+ * Locks: conn_lock, pool_lock and wake_lock are never held together, and never while a handler runs; libmicrohttpd may be called under pool_lock and
+ * wake_lock. A publisher may hold its own locks when it takes wake_lock. */
 #ifndef SERVER_HTTP_DAEMON_H
 #define SERVER_HTTP_DAEMON_H
 
@@ -32,6 +33,12 @@ struct http_live {
     bool begun, finished, answered, close;
     uint64_t dropped, sent;
     struct http_live *next; /* in the slow queue */
+    struct waker waker;
+    /* under wake_lock: */
+    struct http_live *stream_prev, *stream_next;
+    bool streams;           /* stands in the list, counted */
+    bool woken, asleep;     /* asleep: suspended by http_stream.c */
+    int64_t due_ms;         /* wake at this time, monotonic */
 };
 struct http {
     struct http_conf conf; /* defaults filled in */
@@ -51,6 +58,10 @@ struct http {
     int n_pool, n_queued;
     struct http_live *queue, **queue_end;
     bool pool_stops;
+    pthread_mutex_t wake_lock;
+    struct http_live *streams;
+    int n_streams;
+    bool streams_stop;
 };
 
 /* http_guard.c */
@@ -69,5 +80,15 @@ MUST enum err_code http_pool_start(struct http *h, struct err *e);
 bool http_pool_push(struct http_live *l);
 /* Waits for what runs, answers what still queues with 503, ends the threads. Afterwards nothing is suspended. */
 void http_pool_stop(struct http *h);
+
+/* http_stream.c */
+void http_stream_wake(struct waker *w);
+bool http_stream_open(void *live);                              /* false: too many. Once is enough, more are legal */
+bool http_stream_sleep(struct http_live *l, int64_t until_ms);  /* false: woken meanwhile, or the daemon stops */
+ssize_t http_stream_read(void *live, uint64_t pos, char *buf, size_t max); /* MHD_ContentReaderCallback */
+void http_stream_close(struct http_live *l);
+bool http_stream_look(struct http_live *l);                     /* before the handler looks for what it waits for; false: the daemon stops */
+void http_streams_tick(struct http *h, int64_t now_ms);         /* wakes those whose time has come */
+void http_streams_stop(struct http *h);                         /* wakes all; from now on nobody sleeps */
 
 #endif

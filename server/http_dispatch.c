@@ -317,8 +317,11 @@ static void clear_content(struct reply *r)
 {
     json_decref(r->json);
     mem_free(r->text);
+    if (r->source)
+        r->source->free(r->source);
     if (r->fd >= 0)
         close(r->fd);
+    r->source = NULL;
     r->json = NULL;
     r->text = NULL;
     r->fd = -1;
@@ -338,6 +341,7 @@ static void problem_reply(struct exchange *x)
 
     clear_content(rp);
     rp->location[0] = rp->disposition[0] = rp->etag[0] = '\0';
+    rp->ask_again_ms = 0;
     rp->json = x->conf->problem(&x->err, &x->rq, &rp->status);
     rp->content_type = "application/problem+json";
     if (rp->status == 503)
@@ -356,12 +360,35 @@ static bool not_modified(const struct exchange *x)
     return strcmp(given, "*") == 0 || strstr(given, quoted) != NULL;
 }
 
+static enum err_code ask(struct exchange *x, struct err *e)
+{
+    struct reply *rp = &x->reply;
+    enum err_code rc;
+
+    rp->ask_again_ms = 0;
+    rc = run(x, e);
+    if (rc == ERR_OK && rp->source && x->stream_room && !x->stream_room(x->stream_user))
+        return err_set(e, ERR_BUSY, "too many event streams and waiting requests at once");
+    if (rp->source && (rp->json || rp->text || rp->fd >= 0)) { /* it was waited for */
+        rp->source->free(rp->source);
+        rp->source = NULL;
+    }
+    return rc;
+}
+
+bool exchange_waits(const struct exchange *x)
+{
+    return x->err.code == ERR_OK && x->reply.source && x->reply.ask_again_ms != 0;
+}
+
 void exchange_finish(struct exchange *x)
 {
     struct err e = { 0 };
 
     if (x->err.code == ERR_OK)
-        keep(x, run(x, &e), &e);
+        keep(x, ask(x, &e), &e);
+    if (exchange_waits(x))
+        return;
     if (x->reply.status == 0)
         x->reply.status = 200;
     if (x->err.code == ERR_OK && strcmp(x->method, "GET") == 0 && !not_modified(x))
@@ -429,6 +456,11 @@ void exchange_free(struct exchange *x)
 
 /* ---- without sockets ---- */
 
+static void nobody_sleeps(struct waker *w)
+{
+    (void)w;
+}
+
 static const char *only_content_type(void *user, const char *name)
 {
     return strcmp(name, "Content-Type") == 0 ? user : NULL;
@@ -437,6 +469,7 @@ static const char *only_content_type(void *user, const char *name)
 void http_call(const struct http_conf *c, const char *method, const char *target, const char *type, const void *body, size_t n, struct reply *out)
 {
     struct exchange *x = exchange_new(c, target);
+    static struct waker nobody = { nobody_sleeps };
     char copy[96];
 
     if (!x) {
@@ -446,6 +479,8 @@ void http_call(const struct http_conf *c, const char *method, const char *target
     snprintf(copy, sizeof copy, "%s", type ? type : "");
     x->header = only_content_type;
     x->header_user = copy;
+    x->rq.waker = &nobody;
+    x->rq.last_call = true;
     exchange_begin(x, method, body ? n : 0);
     if (body && x->err.code == ERR_OK)
         exchange_body(x, body, n);

@@ -42,6 +42,8 @@ struct exchange {
     json_t *json;
     const char *(*header)(void *user, const char *name); /* NULL in http_call: only Content-Type */
     void *header_user;
+    bool (*stream_room)(void *user); /* asked before a reply with a source: is there room for one more? NULL: always */
+    void *stream_user;
     int64_t begun_ms; /* monotonic */
 };
 /* NULL: out of memory. */
@@ -51,6 +53,7 @@ void exchange_begin(struct exchange *x, const char *method, uint64_t declared);
 void exchange_body(struct exchange *x, const void *data, size_t n);
 /* Parses or publishes the body, calls the handler, makes problem documents; counts. Afterwards x->reply is what the client gets. */
 void exchange_finish(struct exchange *x);
+bool exchange_waits(const struct exchange *x); /* after exchange_finish: call it again at reply.ask_again_ms, or when rq.waker rings */
 bool exchange_slow(const struct exchange *x); /* finish belongs to the slow threads */
 void exchange_free(struct exchange *x);
 /* The reply's text, to be mem_freed; NULL: out of memory, or nothing to send (*n 0). Takes what reply->text owns. */

@@ -161,6 +161,11 @@ static void *watch(void *arg)
         struct timespec until;
         int64_t now_ms = clock_mono_ms();
 
+        pthread_mutex_unlock(&h->conn_lock);
+        http_streams_tick(h, now_ms);
+        pthread_mutex_lock(&h->conn_lock);
+        if (h->watchdog_stops)
+            break;
         for (struct http_conn *c = h->conns; c; c = c->next)
             if (!c->cut && late(&h->conf, c, now_ms))
                 cut(c);

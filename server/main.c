@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -87,6 +88,7 @@ static bool is_loopback(const char *listen)
 struct parts {
     struct config config;
     struct store *store;
+    struct hub *hub;
     struct workers *workers;
     struct http *http, *probes; /* probes NULL: they are on the main listener */
     struct app app;
@@ -102,6 +104,11 @@ static enum err_code upload_path(void *user, char *path, size_t n, uint64_t decl
     return rc;
 }
 
+static void publish(void *user, const struct event_row *ev)
+{
+    hub_publish(user, ev);
+}
+
 static enum err_code open_store(struct parts *p, struct err *e)
 {
     int requeued = 0;
@@ -109,6 +116,10 @@ static enum err_code open_store(struct parts *p, struct err *e)
 
     if (rc != ERR_OK)
         return rc;
+    rc = hub_new(&p->hub, e);
+    if (rc != ERR_OK)
+        return rc;
+    store_listen(p->store, publish, p->hub);
     store_set_disk_floor(p->store, (uint64_t)p->config.disk_floor_mb << 20);
     rc = store_jobs_recover(p->store, clock_ms(), (int)p->config.crash_limit, &requeued, e);
     if (rc == ERR_OK && requeued > 0)
@@ -140,12 +151,14 @@ static enum err_code start_http(struct parts *p, struct err *e)
     const struct http_conf conf = {
         .listen = p->config.listen, .routes = apart ? api_plain_routes : api_routes, .app = &p->app,
         .max_upload = (uint64_t)p->config.max_upload_mb << 20,
-        .max_connections = (int)p->config.max_connections, .temp_path = upload_path, .problem = api_problem, .user = p->store,
+        .max_connections = (int)p->config.max_connections, .max_streams = (int)p->config.max_streams,
+        .temp_path = upload_path, .problem = api_problem, .user = p->store,
     };
     enum err_code rc;
 
     p->app.store = p->store;
     p->app.workers = p->workers;
+    p->app.hub = p->hub;
     p->app.config = &p->config;
     p->app.started_ms = clock_ms();
     p->app.draining = is_draining;
@@ -172,6 +185,7 @@ static void stop(struct parts *p)
     http_stop(p->probes, 0);
     workers_free(p->workers);
     store_close(p->store);
+    hub_free(p->hub);
 }
 
 static void log_listening(const struct parts *p)
@@ -187,6 +201,16 @@ static void log_listening(const struct parts *p)
     if (!is_loopback(listen))
         log_event(LOG_WARN, "listening beyond loopback without access control: whoever reaches this port may use it", LOG_S("listen", listen));
 }
+
+/* A connection is a descriptor, and 1024 is what most shells allow; what the system allows may be taken. */
+static void raise_descriptors(void)
+{
+    struct rlimit r;
+
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur == r.rlim_max)
+        return;
+    r.rlim_cur = r.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &r);
 
 /* ---- commands ---- */
 
@@ -317,6 +341,7 @@ int main(int argc, char **argv)
         return command->run(&p.config, argv[n_words]);
     mallopt(M_ARENA_MAX, 4); /* an idle thread's arena is memory that nobody uses */
     umask(077);
+    raise_descriptors();
     block_signals(&signals);
     log_set_level((enum log_level)p.config.log_level);
     gemm_init();

@@ -113,6 +113,14 @@ int64_t col_int(const struct db_val *v)
     return v->type == DB_INT ? v->u.i : 0;
 }
 
+enum err_code store_int_row(void *user, const struct db_val *col, int n_col, struct err *e)
+{
+    (void)n_col;
+    (void)e;
+    *(int64_t *)user = col_int(&col[0]);
+    return ERR_OK;
+}
+
 enum err_code own_text(char **text, struct err *e)
 {
     if (!*text)
@@ -171,6 +179,19 @@ static enum err_code run_once(struct txn *t, txn_fn *fn, void *arg, struct err *
     return rc;
 }
 
+/* Under writer_lock, so that events are seen in the order of their commits. */
+static void tell(struct store *s, const struct txn *t)
+{
+    for (const struct txn_event *ev = t->events; ev && s->listener; ev = ev->next)
+        s->listener(s->listener_user, &ev->row);
+}
+
+void store_listen(struct store *s, void (*fn)(void *user, const struct event_row *ev), void *user)
+{
+    s->listener = fn;
+    s->listener_user = user;
+}
+
 enum err_code store_write(struct store *s, txn_fn *fn, void *arg, struct err *e)
 {
     struct txn t = { .db = s->writer };
@@ -185,8 +206,11 @@ enum err_code store_write(struct store *s, txn_fn *fn, void *arg, struct err *e)
             pause_ms(1L << tries);
         t.gone.n = 0;
         memset(t.moved, 0, sizeof t.moved);
+        txn_events_clear(&t);
         rc = run_once(&t, fn, arg, e);
     }
+    if (rc == ERR_OK)
+        tell(s, &t);
     pthread_mutex_unlock(&s->writer_lock);
     figures_write(s, &t, tries, clock_mono_ms() - begun, rc);
     for (size_t i = 0; rc == ERR_OK && i < t.gone.n; i++) {
@@ -194,6 +218,7 @@ enum err_code store_write(struct store *s, txn_fn *fn, void *arg, struct err *e)
         unlink(path); /* if it stays, the sweep at the next start finds it */
     }
     id_list_clear(&t.gone);
+    txn_events_clear(&t);
     return rc;
 }
 

@@ -123,9 +123,15 @@ struct iteration_row { int64_t iteration; char weights[ID_LEN]; const char *reco
 MUST enum err_code store_iterations(struct store *s, const char *job, int64_t after, int limit, store_row_fn *fn, void *user, bool *more,
                                     struct err *e);
 MUST enum err_code store_iteration_get(struct store *s, const char *job, int64_t n, char weights[ID_LEN], json_t **record, struct err *e);
-struct event_row { int64_t seq; int64_t created_ms; const char *type, *data; }; /* per job 1, 2, ... without gaps */
+/* seq: per job 1, 2, ... without gaps; position: grows with each event of any job. Progress is an event that is not stored: both are 0. */
+struct event_row { char job[ID_LEN]; int64_t seq, position, created_ms; const char *type, *data; };
 MUST enum err_code store_events(struct store *s, const char *job, int64_t after, int limit, store_row_fn *fn, void *user, bool *more,
                                 struct err *e);
+/* Of all jobs, behind a position. */
+MUST enum err_code store_events_all(struct store *s, int64_t after, int limit, store_row_fn *fn, void *user, bool *more, struct err *e);
+MUST enum err_code store_events_last(struct store *s, int64_t *position, struct err *e);
+/* fn sees each event once it is committed, in their order; it must be quick and must not call the store. Set before threads use the store. */
+void store_listen(struct store *s, void (*fn)(void *user, const struct event_row *ev), void *user);
 
 /* ---- the queue: what workers do ---- */
 /* Highest priority, then oldest. *found false: nothing to do. attempt + 1, lease_token + 1. */

@@ -25,17 +25,22 @@ struct store {
     atomic_uint_least64_t disk_floor, n_temp;
     pthread_mutex_t figures_lock; /* innermost */
     struct store_figures figures;
+    void (*listener)(void *user, const struct event_row *ev); /* NULL: none */
+    void *listener_user;
 };
 
 /* ---- ids ---- */
 struct id_list { char (*id)[ID_LEN]; size_t n, room; };
 MUST enum err_code id_list_add(struct id_list *l, const char *id, struct err *e); /* NULL and "" are left out */
 void id_list_clear(struct id_list *l);
+db_row_fn store_int_row; /* user: int64_t, of the first column */
 db_row_fn id_list_row; /* user: struct id_list; every column of a row is an id or NULL */
 
 /* ---- transactions ---- */
+struct txn_event { struct event_row row; struct txn_event *next; };
 struct txn {
     struct db *db;
+    struct txn_event *events, **last_event; /* for the listener, after the commit; the newest is last */
     struct id_list gone; /* blobs that lost a reference: before the commit, those without any other lose their row; after it, their file */
     int moved[JOB_STATES]; /* jobs that came into this state */
 };
@@ -82,6 +87,7 @@ MUST enum err_code blobs_sweep(struct store *s, struct err *e);
 const char *text_or_null(const char *s); /* "" -> NULL */
 
 /* ---- jobs ---- */
+void txn_events_clear(struct txn *t);
 MUST enum err_code job_event(struct txn *t, const char *job, int64_t now_ms, const char *type, const char *data, struct err *e);
 /* The one function that changes a job's state; makes the event {"state": to, key: json} (json NULL: without). Final: lease and checkpoint go. */
 struct job_move { const char *id; enum job_state from, to; int64_t now_ms; const char *error, *key, *json; };

@@ -7,12 +7,44 @@
 
 /* ---- moves and events ---- */
 
+void txn_events_clear(struct txn *t)
+{
+    for (struct txn_event *next; t->events; t->events = next) {
+        next = t->events->next;
+        mem_free(t->events);
+    }
+    t->last_event = &t->events;
+}
+
+/* Type and data stand behind the struct. */
+static enum err_code remember_event(struct txn *t, const struct event_row *ev, struct err *e)
+{
+    size_t n_type = strlen(ev->type) + 1, n_data = strlen(ev->data) + 1;
+    struct txn_event *copy = mem_zalloc(1, sizeof *copy + n_type + n_data);
+    char *text = (char *)(copy + 1);
+
+    if (!copy)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    copy->row = *ev;
+    copy->row.type = memcpy(text, ev->type, n_type);
+    copy->row.data = memcpy(text + n_type, ev->data, n_data);
+    *t->last_event = copy;
+    t->last_event = &copy->next;
+    return ERR_OK;
+}
+
 enum err_code job_event(struct txn *t, const char *job, int64_t now_ms, const char *type, const char *data, struct err *e)
 {
-    static const char sql[] = "INSERT INTO events (job, seq, created_ms, type, data)"
-                              " SELECT $1, COALESCE(MAX(seq), 0) + 1, $2, $3, $4 FROM events WHERE job = $1";
+    static const char next[] = "UPDATE counters SET value = value + 1 WHERE name = 'events' RETURNING value";
+    static const char sql[] = "INSERT INTO events (job, seq, created_ms, type, data, position)"
+                              " SELECT $1, COALESCE(MAX(seq), 0) + 1, $2, $3, $4, $5 FROM events WHERE job = $1 RETURNING seq";
+    struct event_row ev = { .created_ms = now_ms, .type = type, .data = data };
+    enum err_code rc = txn_query(t, next, NULL, 0, store_int_row, &ev.position, e);
 
-    return txn_query(t, sql, ARGS(DB_S(job), DB_I(now_ms), DB_S(type), DB_S(data)), NULL, NULL, e);
+    snprintf(ev.job, sizeof ev.job, "%s", job);
+    if (rc == ERR_OK)
+        rc = txn_query(t, sql, ARGS(DB_S(job), DB_I(now_ms), DB_S(type), DB_S(data), DB_I(ev.position)), store_int_row, &ev.seq, e);
+    return rc == ERR_OK ? remember_event(t, &ev, e) : rc;
 }
 
 static enum err_code state_event(struct txn *t, const struct job_move *m, struct err *e)
@@ -298,17 +330,39 @@ enum err_code store_iteration_get(struct store *s, const char *job, int64_t n, c
     return rc;
 }
 
+#define EVENT_COLUMNS "SELECT job, seq, position, created_ms, type, data FROM events"
+
 static void read_event(void *row, const struct db_val *col)
 {
-    *(struct event_row *)row = (struct event_row){ col_int(&col[0]), col_int(&col[1]), col_text(&col[2]), col_text(&col[3]) };
+    struct event_row *ev = row;
+
+    *ev = (struct event_row){ .seq = col_int(&col[1]), .position = col_int(&col[2]), .created_ms = col_int(&col[3]), .type = col_text(&col[4]),
+                              .data = col_text(&col[5]) };
+    col_copy(&col[0], ev->job, sizeof ev->job);
 }
 
 enum err_code store_events(struct store *s, const char *job, int64_t after, int limit, store_row_fn *fn, void *user, bool *more, struct err *e)
 {
-    static const char sql[] = "SELECT seq, created_ms, type, data FROM events WHERE job = $1 AND seq > $2 ORDER BY seq LIMIT $3";
-    struct event_row row = { 0 };
+    static const char sql[] = EVENT_COLUMNS " WHERE job = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+    struct event_row row = { .seq = 0 };
     struct lister l = { read_event, &row, fn, user, limit, more };
 
     *more = false;
     return store_read(s, sql, ARGS(DB_S(job), DB_I(after), DB_I(limit + 1)), lister_row, &l, e);
+}
+
+enum err_code store_events_all(struct store *s, int64_t after, int limit, store_row_fn *fn, void *user, bool *more, struct err *e)
+{
+    static const char sql[] = EVENT_COLUMNS " WHERE position > $1 ORDER BY position LIMIT $2";
+    struct event_row row = { .seq = 0 };
+    struct lister l = { read_event, &row, fn, user, limit, more };
+
+    *more = false;
+    return store_read(s, sql, ARGS(DB_I(after), DB_I(limit + 1)), lister_row, &l, e);
+}
+
+enum err_code store_events_last(struct store *s, int64_t *position, struct err *e)
+{
+    *position = 0;
+    return store_read(s, "SELECT value FROM counters WHERE name = 'events'", NULL, 0, store_int_row, position, e);
 }

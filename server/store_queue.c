@@ -81,7 +81,13 @@ static enum err_code heartbeat(struct txn *t, void *arg, struct err *e)
 enum err_code store_job_heartbeat(struct store *s, const char *id, int64_t token, int64_t now_ms, int64_t lease_ms, const char *progress,
                                   bool *cancel, struct err *e)
 {
-    return store_write(s, heartbeat, &(struct heartbeat){ id, token, now_ms + lease_ms, progress, cancel }, e);
+    struct event_row ev = { .created_ms = now_ms, .type = "progress", .data = progress };
+    enum err_code rc = store_write(s, heartbeat, &(struct heartbeat){ id, token, now_ms + lease_ms, progress, cancel }, e);
+
+    snprintf(ev.job, sizeof ev.job, "%s", id);
+    if (rc == ERR_OK && progress && s->listener)
+        s->listener(s->listener_user, &ev);
+    return rc;
 }
 
 /* ---- publish ---- */
@@ -143,14 +149,6 @@ struct finish {
     const char *error;
 };
 
-static enum err_code int_row(void *user, const struct db_val *col, int n_col, struct err *e)
-{
-    (void)n_col;
-    (void)e;
-    *(int64_t *)user = col_int(&col[0]);
-    return ERR_OK;
-}
-
 static enum err_code finish(struct txn *t, void *arg, struct err *e)
 {
     static const char sql[] = "UPDATE jobs SET result = $2, result_weights = $3 WHERE id = $1 RETURNING started_ms";
@@ -158,12 +156,14 @@ static enum err_code finish(struct txn *t, void *arg, struct err *e)
     struct job_move m = { .id = a->id, .to = a->state, .now_ms = a->now_ms, .error = a->error };
     enum err_code rc = lease_state(t, a->id, a->token, &m.from, e);
 
-    m.key = a->error ? "error" : "result";
-    m.json = a->error ? a->error : a->result;
+    m.key = "error";
+    m.json = a->error;
     if (rc == ERR_OK)
         rc = blob_row_add(t, a->weights, e);
     if (rc == ERR_OK)
-        rc = txn_query(t, sql, ARGS(DB_S(a->id), DB_S(a->result), DB_S(a->weights ? a->weights->id : NULL)), int_row, a->started_ms, e);
+        rc = txn_query(t, sql, ARGS(DB_S(a->id), DB_S(a->result), DB_S(a->weights ? a->weights->id : NULL)), store_int_row, a->started_ms, e);
+    if (rc == ERR_OK && a->result)
+        rc = job_event(t, a->id, a->now_ms, "result", a->result, e);
     return rc == ERR_OK ? job_move(t, &m, e) : rc;
 }
 
@@ -206,7 +206,7 @@ static enum err_code recover_running(struct txn *t, const struct recover *a, con
     char error[160];
     int64_t crashes = 0;
     struct job_move m = { .id = id, .from = JOB_RUNNING, .to = JOB_QUEUED, .now_ms = a->now_ms, .key = "reason", .json = "\"recovered\"" };
-    enum err_code rc = txn_query(t, sql, ARGS(DB_S(id)), int_row, &crashes, e);
+    enum err_code rc = txn_query(t, sql, ARGS(DB_S(id)), store_int_row, &crashes, e);
 
     if (rc == ERR_OK && crashes >= a->crash_limit) {
         snprintf(error, sizeof error, "{\"code\":\"worker_crashed\",\"message\":\"the server died %lld times in a row while it ran this job\"}",
