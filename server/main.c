@@ -211,6 +211,7 @@ static void raise_descriptors(void)
         return;
     r.rlim_cur = r.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &r);
+}
 
 /* ---- commands ---- */
 
