@@ -29,7 +29,7 @@ json_t *api_problem(const struct err *e, const struct req *rq, int *status);
 
 handler api_model_create, api_model_list, api_model_get, api_model_delete, api_model_weights, api_model_weights_before, api_model_file;
 handler api_dataset_create, api_dataset_list, api_dataset_get, api_dataset_delete, api_dataset_part, api_dataset_part_before;
-handler api_job_create, api_job_list, api_job_get, api_job_delete, api_job_cancel;
+handler api_job_create, api_job_list, api_job_get, api_job_delete, api_job_cancel, api_job_pause, api_job_resume, api_job_retry;
 handler api_job_iterations, api_job_iteration, api_job_iteration_model, api_job_events, api_job_model;
 handler api_events;
 handler api_capabilities, api_openapi, api_healthz, api_readyz, api_metrics, api_root;

@@ -22,13 +22,25 @@ static json_t *links_json(const struct job_row *j)
                      *j->result_weights ? model : NULL);
 }
 
+/* What a job that does not run has done so far; when it will end, nobody knows. */
+static json_t *progress_json(const struct job_row *j)
+{
+    json_t *p = api_stored(j->progress);
+
+    if (json_object_get(p, "eta_seconds") && j->state != JOB_RUNNING && json_object_set_new(p, "eta_seconds", json_null()) != 0) {
+        json_decref(p);
+        return NULL;
+    }
+    return p;
+}
+
 static json_t *job_json(const struct job_row *j)
 {
-    return json_pack("{s:s,s:s,s:s,s:s,s:I,s:s,s:s,s:o,s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:o}", "id", j->id, "object", "job", "name", j->name,
-                     "state", job_state_name(j->state), "priority", (json_int_t)j->priority, "model", j->model, "dataset", j->dataset,
+    return json_pack("{s:s,s:s,s:s,s:s,s:b,s:s?,s:I,s:s,s:s,s:o,s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:o}", "id", j->id, "object", "job", "name", j->name,
+                     "state", job_state_name(j->state), "pause_requested", (int)j->pause_requested, "retry_of", *j->retry_of ? j->retry_of : NULL, "priority", (json_int_t)j->priority, "model", j->model, "dataset", j->dataset,
                      "created_at", api_seconds(j->created_ms), "started_at", api_seconds(j->started_ms), "finished_at",
                      api_seconds(j->finished_ms), "attempt", (json_int_t)j->attempt, "iterations", (json_int_t)j->n_iterations, "progress",
-                     api_stored(j->progress), "baseline", api_stored(j->baseline), "result", api_stored(j->result), "error",
+                     progress_json(j), "baseline", api_stored(j->baseline), "result", api_stored(j->result), "error",
                      api_stored(j->error), "config", api_stored(j->conf), "links", links_json(j));
 }
 
@@ -208,10 +220,10 @@ enum err_code api_job_list(struct app *app, const struct req *rq, struct reply *
 }
 
 /* "<state>-<iterations>-<hash of what else changes>": a client that waits does so for the first two. */
-static void job_etag(const struct job_row *j, char *etag, size_t n)
+static void job_etag(const struct job_row *j, int64_t position, char *etag, size_t n)
 {
     const char *text[] = { j->progress, j->error };
-    uint64_t h = 14695981039346656037u ^ (uint64_t)j->attempt;
+    uint64_t h = 14695981039346656037u ^ (uint64_t)j->attempt ^ (uint64_t)position << 32 ^ (uint64_t)j->pause_requested << 31;
 
     for (int i = 0; i < 2; i++)
         for (const char *p = text[i] ? text[i] : ""; *p; p++)
@@ -269,6 +281,22 @@ static bool wait_on(const struct req *rq, const struct job_row *j, struct reply 
     return true;
 }
 
+static enum err_code show(struct app *app, const struct job_row *j, struct reply *rp, struct err *e)
+{
+    int64_t position = 0;
+    enum err_code rc = store_job_position(app->store, j, &position, e);
+    json_t *o = rc == ERR_OK ? job_json(j) : NULL;
+
+    if (rc != ERR_OK)
+        return rc;
+    job_etag(j, position, rp->etag, sizeof rp->etag);
+    if (o && json_object_set_new(o, "queue_position", position ? json_integer(position) : json_null()) != 0) {
+        json_decref(o);
+        o = NULL;
+    }
+    return api_reply(rp, 0, o, e);
+}
+
 enum err_code api_job_get(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
 {
     struct job_row row = { .conf = NULL };
@@ -279,10 +307,19 @@ enum err_code api_job_get(struct app *app, const struct req *rq, struct reply *r
         rc = wait_begin(app, rq, seconds, rp, e);
     if (rc == ERR_OK)
         rc = get(&row, app, rq, e);
-    if (rc == ERR_OK && !(rp->source && wait_on(rq, &row, rp))) {
-        job_etag(&row, rp->etag, sizeof rp->etag);
-        rc = api_reply(rp, 0, job_json(&row), e);
-    }
+    if (rc == ERR_OK && !(rp->source && wait_on(rq, &row, rp)))
+        rc = show(app, &row, rp, e);
+    job_row_clear(&row);
+    return rc;
+}
+
+static enum err_code reply_job(struct app *app, const char *id, int status, struct reply *rp, struct err *e)
+{
+    struct job_row row = { .conf = NULL };
+    enum err_code rc = store_job_get(app->store, id, &row, e);
+
+    if (rc == ERR_OK)
+        rc = api_reply(rp, status, job_json(&row), e);
     job_row_clear(&row);
     return rc;
 }
@@ -290,7 +327,6 @@ enum err_code api_job_get(struct app *app, const struct req *rq, struct reply *r
 /* 200: it is cancelled; 202: it will be as soon as its worker has seen it. */
 enum err_code api_job_cancel(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
 {
-    struct job_row row = { .conf = NULL };
     enum job_state now = JOB_QUEUED;
     enum err_code rc = api_id(rq, 0, "job", e);
 
@@ -300,11 +336,32 @@ enum err_code api_job_cancel(struct app *app, const struct req *rq, struct reply
         return rc;
     if (app->workers)
         workers_cancel(app->workers, rq->arg[0]);
-    rc = store_job_get(app->store, rq->arg[0], &row, e);
+    return reply_job(app, rq->arg[0], job_state_final(now) ? 200 : 202, rp, e);
+}
+
+/* 200: it is paused; 202: it will be, as soon as its worker has written a checkpoint. */
+enum err_code api_job_pause(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    enum job_state now = JOB_QUEUED;
+    enum err_code rc = api_id(rq, 0, "job", e);
+
     if (rc == ERR_OK)
-        rc = api_reply(rp, job_state_final(now) ? 200 : 202, job_json(&row), e);
-    job_row_clear(&row);
-    return rc;
+        rc = store_job_pause(app->store, rq->arg[0], clock_ms(), &now, e);
+    if (rc == ERR_OK && app->workers)
+        workers_pause(app->workers, rq->arg[0]);
+    return rc == ERR_OK ? reply_job(app, rq->arg[0], now == JOB_RUNNING ? 202 : 200, rp, e) : rc;
+}
+
+enum err_code api_job_resume(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    enum job_state now = JOB_QUEUED;
+    enum err_code rc = api_id(rq, 0, "job", e);
+
+    if (rc == ERR_OK)
+        rc = store_job_resume(app->store, rq->arg[0], clock_ms(), &now, e);
+    if (rc == ERR_OK && app->workers)
+        workers_wake(app->workers);
+    return rc == ERR_OK ? reply_job(app, rq->arg[0], 200, rp, e) : rc;
 }
 
 enum err_code api_job_delete(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
@@ -313,6 +370,30 @@ enum err_code api_job_delete(struct app *app, const struct req *rq, struct reply
 
     rp->status = 204;
     return rc == ERR_OK ? store_job_delete(app->store, rq->arg[0], e) : rc;
+}
+
+/* The same job once more: configuration, model and data set as they were; another attempt at what failed, or at what was cancelled after all. */
+enum err_code api_job_retry(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    struct job_row row = { .conf = NULL };
+    enum err_code rc = get(&row, app, rq, e);
+
+    if (rc == ERR_OK && row.state != JOB_FAILED && row.state != JOB_CANCELLED)
+        rc = err_set(e, ERR_CONFLICT, "the job is %s: only failed and cancelled ones can be retried", job_state_name(row.state));
+    if (rc == ERR_OK) {
+        memcpy(row.retry_of, row.id, sizeof row.retry_of);
+        id_new(row.id, "job");
+        row.created_ms = clock_ms();
+        rc = store_job_add(app->store, &row, e);
+    }
+    if (rc == ERR_OK) {
+        if (app->workers)
+            workers_wake(app->workers);
+        snprintf(rp->location, sizeof rp->location, "/v1/jobs/%s", row.id);
+        rc = reply_job(app, row.id, 201, rp, e);
+    }
+    job_row_clear(&row);
+    return rc;
 }
 
 /* ---- the result ---- */

@@ -71,7 +71,7 @@ struct job_hooks {
     enum err_code (*new_file)(void *user, const char *kind, char *path, size_t n, struct err *e);
     /* The files are published; the caller records them, all in one transaction. An error ends the run with that error. */
     enum err_code (*commit)(void *user, const struct job_commit *c, struct err *e);
-    double checkpoint_seconds;      /* within long phases a checkpoint at least this often; 0: 20 */
+    double checkpoint_seconds;      /* within long phases a checkpoint at least this often; 0: 20. Read each time: the hooks may change it */
     void *user;
 };
 /* Runs the job to its end. net: initialised or trained weights are in it (a checkpoint replaces them); it is changed. checkpoint_path NULL: from the

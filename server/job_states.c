@@ -9,7 +9,7 @@ static const struct { const char *name; bool final; } states[JOB_STATES] = { JOB
 
 #define TO(s) (1u << JOB_##s)
 static const unsigned moves[JOB_STATES] = {
-    [JOB_QUEUED] = TO(RUNNING) | TO(CANCELLED),
+    [JOB_QUEUED] = TO(RUNNING) | TO(PAUSED) | TO(CANCELLED),
     [JOB_RUNNING] = TO(QUEUED) | TO(PAUSED) | TO(CANCELLING) | TO(SUCCEEDED) | TO(FAILED), /* QUEUED: released, or its process died */
     [JOB_PAUSED] = TO(QUEUED) | TO(CANCELLED),
     [JOB_CANCELLING] = TO(CANCELLED), /* whatever its worker comes to: who asked to cancel gets a cancelled job */

@@ -100,6 +100,8 @@ struct job_row {
     int64_t attempt;            /* times a worker took it */
     int64_t lease_token;        /* grows with each claim */
     int64_t n_iterations;       /* published */
+    bool pause_requested;       /* running: to be paused at its next checkpoint */
+    char retry_of[ID_LEN];      /* "" : of none */
     char architecture[ID_LEN], weights[ID_LEN]; /* blobs of the model as it was when the job was posted; weights "" : to be trained */
     char checkpoint[ID_LEN];    /* blob, "" : none */
     char result_weights[ID_LEN];/* blob, "" : none */
@@ -115,6 +117,12 @@ MUST enum err_code store_job_get(struct store *s, const char *id, struct job_row
 MUST enum err_code store_job_list(struct store *s, const struct page *p, store_row_fn *fn, void *user, bool *more, struct err *e);
 /* queued, paused -> cancelled at once; running -> cancelling; cancelling: as it is; final: ERR_CONFLICT. *now is the state after it. */
 MUST enum err_code store_job_cancel(struct store *s, const char *id, int64_t now_ms, enum job_state *now, struct err *e);
+/* queued -> paused at once; running: pause_requested, until its worker has saved it; paused: as it is; else ERR_CONFLICT. *now as above. */
+MUST enum err_code store_job_pause(struct store *s, const char *id, int64_t now_ms, enum job_state *now, struct err *e);
+/* paused -> queued; running: no longer pause_requested; queued: as it is; else ERR_CONFLICT. */
+MUST enum err_code store_job_resume(struct store *s, const char *id, int64_t now_ms, enum job_state *now, struct err *e);
+/* Of a queued job: 1 is the next. 0: it is not queued. */
+MUST enum err_code store_job_position(struct store *s, const struct job_row *j, int64_t *position, struct err *e);
 MUST enum err_code store_job_delete(struct store *s, const char *id, struct err *e); /* only final ones, else ERR_CONFLICT */
 MUST enum err_code store_job_counts(struct store *s, int64_t count[JOB_STATES], struct err *e);
 
@@ -137,9 +145,10 @@ void store_listen(struct store *s, void (*fn)(void *user, const struct event_row
 /* Highest priority, then oldest. *found false: nothing to do. attempt + 1, lease_token + 1. */
 MUST enum err_code store_job_claim(struct store *s, const char *owner, int64_t now_ms, int64_t lease_ms, struct job_row *out, bool *found,
                                    struct err *e);
-/* Renews the lease and records progress (JSON). *cancel: a client wants it stopped. ERR_CONFLICT: not ours any more. */
+/* Renews the lease and records progress (JSON). asked: what clients want of it. ERR_CONFLICT: not ours any more. */
+struct job_asked { bool cancel, pause; };
 MUST enum err_code store_job_heartbeat(struct store *s, const char *id, int64_t token, int64_t now_ms, int64_t lease_ms, const char *progress,
-                                       bool *cancel, struct err *e);
+                                       struct job_asked *asked, struct err *e);
 /* One transaction: event, checkpoint (the blob before it goes), baseline or iteration row with its weights. NULL: not part of it. */
 struct job_publish {
     int64_t now_ms, iteration; /* of type "iteration": 1, 2, ... without gaps */
@@ -152,9 +161,9 @@ MUST enum err_code store_job_publish(struct store *s, const char *id, int64_t to
  * and state is not JOB_CANCELLED. */
 MUST enum err_code store_job_finish(struct store *s, const char *id, int64_t token, int64_t now_ms, enum job_state state, const char *result,
                                     const struct blob *weights, const char *error, struct err *e);
-/* Graceful: back to queued, attempt not counted. */
+/* Graceful: back to queued, or paused if that was asked for; attempt not counted. */
 MUST enum err_code store_job_release(struct store *s, const char *id, int64_t token, int64_t now_ms, struct err *e);
-/* At start: jobs that a dead process of this data directory was running are queued again (cancelling ones cancelled), its deaths counted;
+/* At start: jobs that a dead process of this data directory was running are queued again (or paused, or cancelled, as asked), its deaths counted;
  * one that died crash_limit times in a row without a new checkpoint fails with "worker_crashed". */
 MUST enum err_code store_jobs_recover(struct store *s, int64_t now_ms, int crash_limit, int *n_requeued, struct err *e);
 

@@ -66,7 +66,7 @@ static enum err_code state_event(struct txn *t, const struct job_move *m, struct
 
 enum err_code job_move(struct txn *t, const struct job_move *m, struct err *e)
 {
-    static const char sql[] = "UPDATE jobs SET state = $3, finished_ms = $4, error = $5,"
+    static const char sql[] = "UPDATE jobs SET state = $3, pause_requested = 0, finished_ms = $4, error = $5,"
                               " checkpoint = CASE WHEN $4 IS NULL THEN checkpoint END,"
                               " lease_owner = CASE WHEN $3 = 'cancelling' THEN lease_owner END,"
                               " lease_until_ms = CASE WHEN $3 = 'cancelling' THEN lease_until_ms END"
@@ -110,7 +110,7 @@ static enum err_code add(struct txn *t, void *arg, struct err *e)
     static const char dataset[] = "UPDATE datasets SET name = name WHERE id = $1";
     static const char insert[] =
         "INSERT INTO jobs (id, name, model, dataset, state, priority, created_ms, attempt, crashes, lease_token, n_iterations,"
-        " architecture, weights, conf) VALUES ($1, $2, $3, $4, 'queued', $5, $6, 0, 0, 0, 0, $7, $8, $9)";
+        " architecture, weights, conf, retry_of) VALUES ($1, $2, $3, $4, 'queued', $5, $6, 0, 0, 0, 0, $7, $8, $9, $10)";
     const struct job_row *j = arg;
     enum err_code rc = txn_change(t, model, ARGS(DB_S(j->model), DB_S(j->architecture)), ERR_INVALID, "no such model", e);
 
@@ -122,7 +122,7 @@ static enum err_code add(struct txn *t, void *arg, struct err *e)
         return err_at(e, rc, "/dataset");
     if (rc == ERR_OK)
         rc = txn_query(t, insert, ARGS(DB_S(j->id), DB_S(j->name), DB_S(j->model), DB_S(j->dataset), DB_I(j->priority), DB_I(j->created_ms),
-                                       DB_S(j->architecture), DB_S(text_or_null(j->weights)), DB_S(j->conf)), NULL, NULL, e);
+                                       DB_S(j->architecture), DB_S(text_or_null(j->weights)), DB_S(j->conf), DB_S(text_or_null(j->retry_of))), NULL, NULL, e);
     t->moved[JOB_QUEUED]++;
     return rc == ERR_OK ? job_event(t, j->id, j->created_ms, "state", "{\"state\":\"queued\"}", e) : rc;
 }
@@ -137,7 +137,7 @@ enum err_code store_job_add(struct store *s, const struct job_row *j, struct err
 #define JOB_COLUMNS \
     "SELECT id, name, model, dataset, state, priority, created_ms, started_ms, finished_ms, attempt, lease_token, n_iterations," \
     " architecture, weights, checkpoint, result_weights, conf, progress," \
-    " (SELECT record FROM iterations WHERE job = jobs.id AND iteration = 0), result, error FROM jobs"
+    " (SELECT record FROM iterations WHERE job = jobs.id AND iteration = 0), result, error, pause_requested, retry_of FROM jobs"
 
 static void read_job(void *row, const struct db_val *col)
 {
@@ -161,6 +161,8 @@ static void read_job(void *row, const struct db_val *col)
     col_copy(&col[13], j->weights, sizeof j->weights);
     col_copy(&col[14], j->checkpoint, sizeof j->checkpoint);
     col_copy(&col[15], j->result_weights, sizeof j->result_weights);
+    j->pause_requested = col_int(&col[21]) != 0;
+    col_copy(&col[22], j->retry_of, sizeof j->retry_of);
     for (int i = 0; i < 5; i++)
         *text[i] = (char *)(uintptr_t)col_text(&col[16 + i]);
 }
@@ -218,6 +220,14 @@ enum err_code store_job_list(struct store *s, const struct page *p, store_row_fn
     return store_read(s, p->state ? some : all, arg, p->state ? 3 : 2, lister_row, &l, e);
 }
 
+enum err_code store_job_position(struct store *s, const struct job_row *j, int64_t *position, struct err *e)
+{
+    static const char sql[] = "SELECT count(*) + 1 FROM jobs WHERE state = 'queued' AND (priority > $1 OR (priority = $1 AND id < $2))";
+
+    *position = 0;
+    return j->state == JOB_QUEUED ? store_read(s, sql, ARGS(DB_I(j->priority), DB_S(j->id)), store_int_row, position, e) : ERR_OK;
+}
+
 static enum err_code count_row(void *user, const struct db_val *col, int n_col, struct err *e)
 {
     enum job_state state;
@@ -258,6 +268,38 @@ static enum err_code cancel(struct txn *t, void *arg, struct err *e)
 enum err_code store_job_cancel(struct store *s, const char *id, int64_t now_ms, enum job_state *now, struct err *e)
 {
     return store_write(s, cancel, &(struct cancel){ id, now_ms, now }, e);
+}
+
+/* ---- pause and resume ---- */
+
+struct hold { const char *id; bool pause; int64_t now_ms; enum job_state *now; };
+
+static enum err_code hold(struct txn *t, void *arg, struct err *e)
+{
+    static const char ask[] = "UPDATE jobs SET pause_requested = $2 WHERE id = $1";
+    const struct hold *a = arg;
+    struct job_move m = { .id = a->id, .now_ms = a->now_ms };
+    enum err_code rc = state_of(t, a->id, &m.from, e);
+
+    if (rc != ERR_OK)
+        return rc;
+    *a->now = m.from;
+    if (m.from == JOB_RUNNING)
+        return txn_query(t, ask, ARGS(DB_S(a->id), DB_I(a->pause)), NULL, NULL, e);
+    if (m.from != JOB_QUEUED && m.from != JOB_PAUSED)
+        return err_set(e, ERR_CONFLICT, "the job is %s: it cannot be %s", job_state_name(m.from), a->pause ? "paused" : "resumed");
+    m.to = *a->now = a->pause ? JOB_PAUSED : JOB_QUEUED;
+    return m.from == m.to ? ERR_OK : job_move(t, &m, e);
+}
+
+enum err_code store_job_pause(struct store *s, const char *id, int64_t now_ms, enum job_state *now, struct err *e)
+{
+    return store_write(s, hold, &(struct hold){ id, true, now_ms, now }, e);
+}
+
+enum err_code store_job_resume(struct store *s, const char *id, int64_t now_ms, enum job_state *now, struct err *e)
+{
+    return store_write(s, hold, &(struct hold){ id, false, now_ms, now }, e);
 }
 
 static enum err_code delete_job(struct txn *t, void *arg, struct err *e)

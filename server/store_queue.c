@@ -65,24 +65,27 @@ enum err_code store_job_claim(struct store *s, const char *owner, int64_t now_ms
 
 /* ---- heartbeat ---- */
 
-struct heartbeat { const char *id; int64_t token, until_ms; const char *progress; bool *cancel; };
+struct heartbeat { const char *id; int64_t token, until_ms; const char *progress; struct job_asked *asked; };
 
 static enum err_code heartbeat(struct txn *t, void *arg, struct err *e)
 {
-    static const char sql[] = "UPDATE jobs SET lease_until_ms = $2, progress = COALESCE($3, progress) WHERE id = $1";
+    static const char sql[] = "UPDATE jobs SET lease_until_ms = $2, progress = COALESCE($3, progress) WHERE id = $1 RETURNING pause_requested";
     const struct heartbeat *a = arg;
     enum job_state state;
+    int64_t pause = 0;
     enum err_code rc = lease_state(t, a->id, a->token, &state, e);
 
-    *a->cancel = rc == ERR_OK && state == JOB_CANCELLING;
-    return rc == ERR_OK ? txn_query(t, sql, ARGS(DB_S(a->id), DB_I(a->until_ms), DB_S(a->progress)), NULL, NULL, e) : rc;
+    if (rc == ERR_OK)
+        rc = txn_query(t, sql, ARGS(DB_S(a->id), DB_I(a->until_ms), DB_S(a->progress)), store_int_row, &pause, e);
+    *a->asked = (struct job_asked){ rc == ERR_OK && state == JOB_CANCELLING, pause != 0 };
+    return rc;
 }
 
 enum err_code store_job_heartbeat(struct store *s, const char *id, int64_t token, int64_t now_ms, int64_t lease_ms, const char *progress,
-                                  bool *cancel, struct err *e)
+                                  struct job_asked *asked, struct err *e)
 {
     struct event_row ev = { .created_ms = now_ms, .type = "progress", .data = progress };
-    enum err_code rc = store_write(s, heartbeat, &(struct heartbeat){ id, token, now_ms + lease_ms, progress, cancel }, e);
+    enum err_code rc = store_write(s, heartbeat, &(struct heartbeat){ id, token, now_ms + lease_ms, progress, asked }, e);
 
     snprintf(ev.job, sizeof ev.job, "%s", id);
     if (rc == ERR_OK && progress && s->listener)
@@ -180,12 +183,23 @@ enum err_code store_job_finish(struct store *s, const char *id, int64_t token, i
 
 struct release { const char *id; int64_t token, now_ms; };
 
+/* Does a client want the job paused? */
+static enum err_code is_held(struct txn *t, const char *id, int64_t *held, struct err *e)
+{
+    return txn_query(t, "SELECT pause_requested FROM jobs WHERE id = $1", ARGS(DB_S(id)), store_int_row, held, e);
+}
+
 static enum err_code release(struct txn *t, void *arg, struct err *e)
 {
     const struct release *a = arg;
     struct job_move m = { .id = a->id, .to = JOB_QUEUED, .now_ms = a->now_ms, .key = "reason", .json = "\"released\"" };
+    int64_t held = 0;
     enum err_code rc = lease_state(t, a->id, a->token, &m.from, e);
 
+    if (rc == ERR_OK)
+        rc = is_held(t, a->id, &held, e);
+    if (held)
+        m.to = JOB_PAUSED;
     if (rc == ERR_OK)
         rc = job_move(t, &m, e);
     return rc == ERR_OK ? txn_query(t, "UPDATE jobs SET attempt = attempt - 1 WHERE id = $1", ARGS(DB_S(a->id)), NULL, NULL, e) : rc;
@@ -204,10 +218,14 @@ static enum err_code recover_running(struct txn *t, const struct recover *a, con
 {
     static const char sql[] = "UPDATE jobs SET crashes = crashes + 1 WHERE id = $1 RETURNING crashes";
     char error[160];
-    int64_t crashes = 0;
+    int64_t crashes = 0, held = 0;
     struct job_move m = { .id = id, .from = JOB_RUNNING, .to = JOB_QUEUED, .now_ms = a->now_ms, .key = "reason", .json = "\"recovered\"" };
     enum err_code rc = txn_query(t, sql, ARGS(DB_S(id)), store_int_row, &crashes, e);
 
+    if (rc == ERR_OK)
+        rc = is_held(t, id, &held, e);
+    if (held)
+        m.to = JOB_PAUSED;
     if (rc == ERR_OK && crashes >= a->crash_limit) {
         snprintf(error, sizeof error, "{\"code\":\"worker_crashed\",\"message\":\"the server died %lld times in a row while it ran this job\"}",
                  (long long)crashes);

@@ -4,7 +4,7 @@
  * heartbeat thread holds lease_lock over a renewal, cancel holds the pool's lock; the pool's lock is never held over a call to the store. A lease is
  * busy from the claim to the end of its settling, so that heartbeats go on until the job is handed back.
  *
- * How a run ends decides what becomes of the job: its result is recorded -> done. Cancelled -> cancelled. Stopping, a full disk, a busy
+ * How a run ends decides what becomes of the job: its result is recorded -> done. Cancelled -> cancelled. Saved for a pause -> paused. Stopping, a full disk, a busy
  * database -> released, to be run again. Any other error -> failed, with code and message. Where the database cannot be written just now,
  * the worker tries again until it can, or the daemon stops: then the next start recovers the job. */
 #include "server/worker_impl.h"
@@ -54,7 +54,7 @@ bool lease_must_stop(struct lease *l)
     atomic_store(&l->ticked, now);
     if (now - atomic_load(&l->renewed) > FENCE_MS)
         atomic_store(&l->lost, true);
-    return atomic_load(&l->stop) || atomic_load(&l->cancel) || atomic_load(&l->lost);
+    return atomic_load(&l->stop) || atomic_load(&l->cancel) || atomic_load(&l->saved) || atomic_load(&l->lost);
 }
 
 static json_t *real_or_null(double x)
@@ -100,13 +100,15 @@ enum err_code lease_renew(struct lease *l, struct err *e)
 {
     int64_t start = clock_mono_ms();
     char *progress = progress_text(l);
-    bool cancel = false;
-    enum err_code rc = store_job_heartbeat(l->store, l->id, l->token, clock_ms(), LEASE_MS, progress, &cancel, e);
+    struct job_asked asked = { false, false };
+    enum err_code rc = store_job_heartbeat(l->store, l->id, l->token, clock_ms(), LEASE_MS, progress, &asked, e);
 
     mem_free(progress);
-    if (rc == ERR_OK)
+    if (rc == ERR_OK) {
         atomic_store(&l->renewed, start);
-    if (cancel)
+        atomic_store(&l->pause, asked.pause);
+    }
+    if (asked.cancel)
         atomic_store(&l->cancel, true);
     if (rc == ERR_CONFLICT)
         atomic_store(&l->lost, true);
@@ -171,6 +173,8 @@ static void lease_begin(struct worker *one, const struct job_row *j, int64_t cla
     l->token = j->lease_token;
     atomic_store(&l->renewed, claimed);
     atomic_store(&l->cancel, false);
+    atomic_store(&l->pause, false);
+    atomic_store(&l->saved, false);
     atomic_store(&l->lost, false);
     atomic_store(&l->stop, one->pool->stopping);
     *l->phase = '\0';
@@ -229,6 +233,8 @@ static enum job_state state_after(struct lease *l, enum err_code rc)
         return JOB_CANCELLED;
     if (atomic_load(&l->stop) || atomic_load(&l->lost))
         return JOB_QUEUED;
+    if (atomic_load(&l->saved) && rc == ERR_STOPPED)
+        return JOB_PAUSED;
     for (size_t i = 0; i < sizeof again / sizeof again[0]; i++)
         if (rc == again[i])
             return JOB_QUEUED;
@@ -237,7 +243,7 @@ static enum job_state state_after(struct lease *l, enum err_code rc)
 
 static enum err_code settle_as(struct lease *l, enum job_state state, const char *error, struct err *e)
 {
-    if (state == JOB_QUEUED)
+    if (state == JOB_QUEUED || state == JOB_PAUSED) /* the store knows which: what was asked last counts */
         return store_job_release(l->store, l->id, l->token, clock_ms(), e);
     return store_job_finish(l->store, l->id, l->token, clock_ms(), state, NULL, NULL, state == JOB_FAILED ? error : NULL, e);
 }
@@ -293,7 +299,7 @@ static void settle(struct worker *one, enum err_code run_rc, const struct err *w
         rc = settle_once(l, &state, text, &e);
     mem_free(error);
     if (rc == ERR_OK)
-        log_event(state == JOB_FAILED ? LOG_WARN : LOG_INFO, state == JOB_QUEUED ? "job released" : "job ended", LOG_S("job_id", l->id),
+        log_event(state == JOB_FAILED ? LOG_WARN : LOG_INFO, job_state_final(state) ? "job ended" : "job released", LOG_S("job_id", l->id),
                   LOG_S("state", job_state_name(state)), LOG_S("code", err_slug(run_rc)), LOG_S("message", why->msg));
     else
         log_event(LOG_WARN, "job not settled", LOG_S("job_id", l->id), LOG_S("error", e.msg), LOG_S("message", why->msg));
@@ -404,6 +410,15 @@ void workers_wake(struct workers *w)
     pthread_mutex_lock(&w->lock);
     w->wakes++;
     pthread_cond_broadcast(&w->wake);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void workers_pause(struct workers *w, const char *job_id)
+{
+    pthread_mutex_lock(&w->lock);
+    for (int i = 0; i < w->n; i++)
+        if (w->worker[i].busy && strcmp(w->worker[i].lease.id, job_id) == 0)
+            atomic_store(&w->worker[i].lease.pause, true);
     pthread_mutex_unlock(&w->lock);
 }
 

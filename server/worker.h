@@ -18,6 +18,8 @@ MUST enum err_code workers_start(struct workers **out, struct store *s, const st
 void workers_wake(struct workers *w);
 /* Stops the job at its next mini-batch if it runs here; called after store_job_cancel. */
 void workers_cancel(struct workers *w, const char *job_id);
+/* Lets the job write a checkpoint at its next mini-batch, and then stops it, if it runs here; called after store_job_pause. */
+void workers_pause(struct workers *w, const char *job_id);
 /* How many workers are alive (their threads tick), for /readyz. */
 int workers_alive(struct workers *w);
 /* Releases running jobs and joins all threads; wake, cancel and alive stay legal until workers_free. NULL and a second call are legal. */

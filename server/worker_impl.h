@@ -21,6 +21,8 @@ struct lease {
     atomic_int_least64_t ticked;  /* monotonic ms when the worker last showed life */
     atomic_bool stop;             /* the daemon is stopping */
     atomic_bool cancel;           /* a client wants the job stopped */
+    atomic_bool pause;            /* a client wants it paused: a checkpoint as soon as may be, */
+    atomic_bool saved;            /* which is there now: stop */
     atomic_bool lost;             /* another owner, or not renewed in time: nothing may be published */
     pthread_mutex_t progress_lock;
     struct job_progress progress; /* phase "" : none yet */
@@ -29,9 +31,9 @@ struct lease {
     double started_fraction;      /* and the fraction then: for the time that is left */
 };
 
-/* Cancelled, stopping, lost, or not renewed for FENCE_MS (then it becomes lost). */
+/* Cancelled, stopping, saved for a pause, lost, or not renewed for FENCE_MS (then it becomes lost). */
 bool lease_must_stop(struct lease *l);
-/* Renews the lease and records progress; sets cancel, or lost on ERR_CONFLICT. */
+/* Renews the lease and records progress; sets cancel and pause, or lost on ERR_CONFLICT. */
 MUST enum err_code lease_renew(struct lease *l, struct err *e);
 
 struct run_conf;

@@ -10,6 +10,8 @@
 #include "server/log.h"
 #include "server/worker_impl.h"
 
+#define AT_ONCE 1e-9 /* seconds between checkpoints */
+
 struct run {
     struct lease *lease;
     const struct job_row *job;
@@ -20,6 +22,7 @@ struct run {
     char unnamed[4][ID_LEN]; /* files handed out since the last commit; more than a commit ever has */
     int n_unnamed;
     bool finished;
+    struct job_hooks hooks;
 };
 
 /* ---- open ---- */
@@ -127,7 +130,10 @@ static enum err_code check_memory(const struct run *r, struct err *e)
 
 static bool on_stop(void *user)
 {
-    return lease_must_stop(((struct run *)user)->lease);
+    struct run *r = user;
+
+    r->hooks.checkpoint_seconds = atomic_load(&r->lease->pause) ? AT_ONCE : r->limits->checkpoint_seconds;
+    return lease_must_stop(r->lease);
 }
 
 static void on_progress(void *user, const struct job_progress *p)
@@ -219,6 +225,8 @@ static enum err_code on_commit(void *user, const struct job_commit *c, struct er
     rc = record_commit(r, c, record, e);
     mem_free(record);
     if (rc == ERR_OK) {
+        if (c->checkpoint && atomic_load(&r->lease->pause))
+            atomic_store(&r->lease->saved, true);
         r->n_unnamed = 0;
         log_commit(r, c);
     } else if (rc == ERR_CONFLICT) {
@@ -232,15 +240,15 @@ static enum err_code on_commit(void *user, const struct job_commit *c, struct er
 
 static enum err_code run_open(struct run *r, struct err *e)
 {
-    const struct job_hooks hooks = { on_stop, on_progress, on_new_file, on_commit, r->limits->checkpoint_seconds, r };
     char checkpoint[4096];
     int threads = r->limits->threads;
     enum err_code rc;
 
+    r->hooks = (struct job_hooks){ on_stop, on_progress, on_new_file, on_commit, r->limits->checkpoint_seconds, r };
     if (r->conf->threads > 0 && r->conf->threads < threads)
         threads = (int)r->conf->threads;
     blob_path(r->lease->store, r->job->checkpoint, checkpoint, sizeof checkpoint);
-    rc = job_run(r->conf, &r->model, r->data, *r->job->checkpoint ? checkpoint : NULL, threads, &hooks, e);
+    rc = job_run(r->conf, &r->model, r->data, *r->job->checkpoint ? checkpoint : NULL, threads, &r->hooks, e);
     return rc == ERR_OK && !r->finished ? err_set(e, ERR_INTERNAL, "the job ended without a result") : rc;
 }
 

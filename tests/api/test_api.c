@@ -277,6 +277,13 @@ static const struct { const char *method, *target, *body; int status; const char
     { "POST", NO_JOB "/cancel", NULL, 404, NULL },
     { "POST", "/v1/jobs/{done}/cancel", NULL, 409, NULL },
     { "POST", "/v1/jobs/{job}/cancel", "{}", 413, NULL },
+    { "POST", NO_JOB "/pause", NULL, 404, NULL },
+    { "POST", "/v1/jobs/{done}/pause", NULL, 409, NULL },
+    { "POST", "/v1/jobs/{done}/resume", NULL, 409, NULL },
+    { "POST", NO_JOB "/retry", NULL, 404, NULL },
+    { "POST", "/v1/jobs/{done}/retry", NULL, 409, NULL },
+    { "POST", "/v1/jobs/{job}/retry", NULL, 409, NULL },
+    { "GET", "/v1/jobs/{job}?wait=61", NULL, 422, "?wait" },
     { "GET", NO_JOB "/iterations", NULL, 404, NULL },
     { "GET", "/v1/jobs/{job}/iterations?format=xml", NULL, 422, "?format" },
     { "GET", "/v1/jobs/{job}/iterations?after=-1", NULL, 422, "?after" },
@@ -541,6 +548,27 @@ START_TEST(iterations_and_events)
 }
 END_TEST
 
+START_TEST(pause_resume_retry)
+{
+    const json_t *j = expect(200, "POST", at("/v1/jobs/%s/pause", w.job), NULL);
+    char again[ID_LEN];
+
+    ck_assert_str_eq(string(j, "state"), "paused");
+    j = expect(200, "POST", at("/v1/jobs/%s/resume", w.job), NULL);
+    ck_assert_str_eq(string(j, "state"), "queued");
+    j = expect(200, "GET", at("/v1/jobs/%s", w.job), NULL);
+    ck_assert_int_eq(json_integer_value(json_object_get(j, "queue_position")), 1);
+    expect(200, "POST", at("/v1/jobs/%s/cancel", w.job), NULL);
+    j = expect(201, "POST", at("/v1/jobs/%s/retry", w.job), NULL);
+    ck_assert_str_eq(string(j, "retry_of"), w.job);
+    ck_assert_str_eq(string(j, "state"), "queued");
+    ck_assert_str_ne(string(j, "id"), w.job);
+    take_id(again, j);
+    j = expect(200, "GET", at("/v1/jobs/%s", again), NULL);
+    ck_assert(json_is_null(json_object_get(j, "started_at")) && json_is_null(json_object_get(j, "error")));
+}
+END_TEST
+
 static bool never_ready(void) { return true; }
 
 START_TEST(the_server_itself)
@@ -655,6 +683,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, a_running_job_is_cancelled_later);
     tcase_add_test(tc, a_job_must_fit_into_memory);
     tcase_add_test(tc, iterations_and_events);
+    tcase_add_test(tc, pause_resume_retry);
     tcase_add_test(tc, the_server_itself);
     tcase_add_loop_test(tc, memory_failures, 0, sizeof walked / sizeof walked[0]);
     tcase_add_test(tc, disk_failures);

@@ -111,9 +111,9 @@ static void iteration(const struct job_row *j, int n)
 
 static void progress(const struct job_row *j)
 {
-    bool cancel;
+    struct job_asked asked = { false, false };
 
-    OK(store_job_heartbeat(st, j->id, j->lease_token, 1, 1000, "{\"fraction\":0.5}", &cancel, &err));
+    OK(store_job_heartbeat(st, j->id, j->lease_token, 1, 1000, "{\"fraction\":0.5}", &asked, &err));
 }
 
 START_TEST(a_stream_repeats_and_goes_on)

@@ -135,7 +135,8 @@ START_TEST(life_of_a_job)
     struct job_publish next = iteration(1, &w1, &c2), gap = iteration(3, NULL, NULL);
     char weights[ID_LEN];
     json_t *record = NULL;
-    bool cancel = true, more;
+    struct job_asked asked = { true, true };
+    bool more;
     int n = 0;
 
     OK(store_job_publish(st, j.id, j.lease_token, &base, &err));
@@ -143,9 +144,9 @@ START_TEST(life_of_a_job)
     ck_assert(!blob_exists(c1.id) && blob_exists(c2.id)); /* the newest checkpoint alone is kept */
     ck_assert_int_eq(store_job_publish(st, j.id, j.lease_token, &gap, &err), ERR_INTERNAL);
     ck_assert_int_ne(store_job_publish(st, j.id, j.lease_token, &base, &err), ERR_OK);
-    OK(store_job_heartbeat(st, j.id, j.lease_token, 300, 1000, "{\"phase\":\"retrain\"}", &cancel, &err));
-    ck_assert(!cancel);
-    OK(store_job_heartbeat(st, j.id, j.lease_token, 400, 1000, NULL, &cancel, &err)); /* no news */
+    OK(store_job_heartbeat(st, j.id, j.lease_token, 300, 1000, "{\"phase\":\"retrain\"}", &asked, &err));
+    ck_assert(!asked.cancel);
+    OK(store_job_heartbeat(st, j.id, j.lease_token, 400, 1000, NULL, &asked, &err)); /* no news */
     OK(store_job_get(st, j.id, &got, &err));
     ck_assert_str_eq(got.progress, "{\"phase\":\"retrain\"}");
     ck_assert_str_eq(got.baseline, "{\"accuracy\":1}");
@@ -204,9 +205,9 @@ static struct blob extra[2];
 static const char *job_id;
 static enum err_code do_heartbeat(int64_t token)
 {
-    bool cancel;
+    struct job_asked asked = { false, false };
 
-    return store_job_heartbeat(st, job_id, token, 900, 1000, "{\"phase\":\"x\"}", &cancel, &err);
+    return store_job_heartbeat(st, job_id, token, 900, 1000, "{\"phase\":\"x\"}", &asked, &err);
 }
 static enum err_code do_checkpoint(int64_t token)
 {
@@ -290,14 +291,14 @@ START_TEST(cancel_of_a_running_job)
 {
     struct job_row posted = make_job(0), j = claim_job();
     enum job_state now;
-    bool cancel = false;
+    struct job_asked asked = { false, false };
 
     OK(store_job_cancel(st, posted.id, 300, &now, &err));
     ck_assert_int_eq(now, JOB_CANCELLING);
     OK(store_job_cancel(st, posted.id, 301, &now, &err)); /* again: as it is */
     ck_assert_int_eq(now, JOB_CANCELLING);
-    OK(store_job_heartbeat(st, j.id, j.lease_token, 310, 1000, NULL, &cancel, &err));
-    ck_assert(cancel);
+    OK(store_job_heartbeat(st, j.id, j.lease_token, 310, 1000, NULL, &asked, &err));
+    ck_assert(asked.cancel);
     ck_assert_int_eq(store_job_finish(st, j.id, j.lease_token, 320, JOB_SUCCEEDED, "{}", NULL, NULL, &err), ERR_CONFLICT);
     ck_assert_int_eq(store_job_finish(st, j.id, j.lease_token, 320, JOB_FAILED, NULL, NULL, "{}", &err), ERR_CONFLICT);
     ck_assert_int_eq(store_job_release(st, j.id, j.lease_token, 320, &err), ERR_CONFLICT);
@@ -341,6 +342,75 @@ START_TEST(cancel_races_finish)
         job_row_clear(&got);
     }
     check_invariants();
+}
+END_TEST
+
+/* ---- pause ---- */
+
+START_TEST(pause_and_resume)
+{
+    struct job_row a = make_job(1), j, got = { 0 };
+    struct job_asked asked;
+    enum job_state now;
+    int requeued = -1;
+    bool found;
+
+    OK(store_job_pause(st, a.id, 10, &now, &err));
+    ck_assert(now == JOB_PAUSED && state_now(a.id) == JOB_PAUSED);
+    OK(store_job_claim(st, "me", 100, 30000, &got, &found, &err));
+    ck_assert(!found);
+    OK(store_job_pause(st, a.id, 10, &now, &err)); /* as it is */
+    OK(store_job_resume(st, a.id, 11, &now, &err));
+    OK(store_job_resume(st, a.id, 11, &now, &err));
+    ck_assert_int_eq(now, JOB_QUEUED);
+    j = claim_job();
+    OK(store_job_pause(st, a.id, 12, &now, &err));
+    ck_assert_int_eq(now, JOB_RUNNING);
+    OK(store_job_heartbeat(st, a.id, j.lease_token, 13, 1000, NULL, &asked, &err));
+    ck_assert(asked.pause && !asked.cancel);
+    OK(store_job_get(st, a.id, &got, &err));
+    ck_assert(got.pause_requested);
+    job_row_clear(&got);
+    OK(store_job_release(st, a.id, j.lease_token, 14, &err));
+    OK(store_job_get(st, a.id, &got, &err));
+    ck_assert(got.state == JOB_PAUSED && !got.pause_requested && got.attempt == 0);
+    job_row_clear(&got);
+    OK(store_job_resume(st, a.id, 15, &now, &err));
+    job_row_clear(&j);
+    j = claim_job();
+    OK(store_job_pause(st, a.id, 16, &now, &err));
+    OK(store_job_resume(st, a.id, 16, &now, &err)); /* thought better of it */
+    OK(store_job_heartbeat(st, a.id, j.lease_token, 17, 1000, NULL, &asked, &err));
+    ck_assert(!asked.pause);
+    OK(store_job_pause(st, a.id, 18, &now, &err));
+    OK(store_jobs_recover(st, 19, 3, &requeued, &err)); /* the process died before it was saved */
+    ck_assert(requeued == 0 && state_now(a.id) == JOB_PAUSED);
+    OK(store_job_cancel(st, a.id, 20, &now, &err));
+    ck_assert_int_eq(now, JOB_CANCELLED);
+    ck_assert_int_eq(store_job_pause(st, a.id, 21, &now, &err), ERR_CONFLICT);
+    ck_assert_int_eq(store_job_resume(st, a.id, 21, &now, &err), ERR_CONFLICT);
+    ck_assert_int_eq(store_job_pause(st, "job_00000000000000000000", 21, &now, &err), ERR_NOT_FOUND);
+    check_invariants();
+    job_row_clear(&j);
+}
+END_TEST
+
+START_TEST(positions_in_the_queue)
+{
+    const int64_t priority[] = { 0, 5, 0, 5, -1 }, want[] = { 3, 1, 4, 2, 5 };
+    struct job_row j[5];
+
+    for (int i = 0; i < 5; i++)
+        j[i] = make_job(priority[i]);
+    for (int i = 0; i < 5; i++) {
+        int64_t position = -1;
+
+        OK(store_job_position(st, &j[i], &position, &err));
+        ck_assert_int_eq(position, want[i]);
+        j[i].state = JOB_RUNNING;
+        OK(store_job_position(st, &j[i], &position, &err));
+        ck_assert_int_eq(position, 0);
+    }
 }
 END_TEST
 
@@ -539,6 +609,8 @@ static void cases(Suite *s)
     tcase_add_loop_test(tc, a_stale_lease_writes_nothing, 0, N_WRITES);
     tcase_add_test(tc, cancel_of_a_running_job);
     tcase_add_test(tc, cancel_races_finish);
+    tcase_add_test(tc, pause_and_resume);
+    tcase_add_test(tc, positions_in_the_queue);
     tcase_add_test(tc, recovery_after_a_crash);
     tcase_add_loop_test(tc, faults_change_nothing, 0, 2 * (N_WRITES + N_OTHERS));
 }

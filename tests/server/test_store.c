@@ -18,7 +18,7 @@ END_TEST
 
 START_TEST(transitions_work) /* all pairs */
 {
-    static const char *const may[] = { "queued running", "queued cancelled", "running queued", "running paused", "running cancelling",
+    static const char *const may[] = { "queued running", "queued paused", "queued cancelled", "running queued", "running paused", "running cancelling",
                                        "running succeeded", "running failed", "paused queued", "paused cancelled", "cancelling cancelled" };
     char pair[64];
     enum job_state parsed;

@@ -205,6 +205,53 @@ START_TEST(stopped_and_run_to_the_same_bytes)
 }
 END_TEST
 
+/* Nothing is done twice: what is paused has been saved. */
+START_TEST(paused_and_resumed_to_the_same_bytes)
+{
+    struct job_row a = real_job("{\"train\": {\"epochs\": 400, \"batch_size\": 8}, \"retrain\": {\"epochs\": 40, \"batch_size\": 8},"
+                                " \"prune\": {\"iterations\": 4, \"target_sparsity\": 0.8}}");
+    struct job_row b = a, got = { 0 };
+    char want[4096], have[4096];
+    enum job_state now;
+    int pauses = 0;
+
+    OK(store_job_get(st, a.id, &got, &err));
+    id_new(b.id, "job");
+    b.conf = got.conf;
+    start(UINT64_MAX, 1);
+    ck_assert_int_eq(wait_end(a.id), JOB_SUCCEEDED);
+    OK(store_job_add(st, &b, &err));
+    workers_wake(pool);
+    for (; pauses < 5 && state_now(b.id) != JOB_SUCCEEDED; pauses++) {
+        int64_t begun;
+
+        while (state_now(b.id) == JOB_QUEUED)
+            sleep_ms(1);
+        sleep_ms(20 + 10 * pauses);
+        if (store_job_pause(st, b.id, 1, &now, &err) != ERR_OK)
+            break; /* it is over */
+        workers_pause(pool, b.id);
+        begun = clock_mono_ms();
+        while (state_now(b.id) != JOB_PAUSED && !job_state_final(state_now(b.id)))
+            ck_assert_int_lt(clock_mono_ms() - begun, 20000);
+        if (pauses == 1) { /* it stays so over a restart */
+            workers_free(pool);
+            store_reopen();
+            start(UINT64_MAX, 1);
+            ck_assert_int_eq(state_now(b.id), JOB_PAUSED);
+        }
+        if (store_job_resume(st, b.id, 1, &now, &err) == ERR_OK)
+            workers_wake(pool);
+    }
+    ck_assert_int_gt(pauses, 0);
+    ck_assert_int_eq(wait_end(b.id), JOB_SUCCEEDED);
+    fingerprint(want, sizeof want, a.id);
+    fingerprint(have, sizeof have, b.id);
+    ck_assert_str_eq(want, have);
+    job_row_clear(&got);
+}
+END_TEST
+
 START_TEST(needs_more_memory)
 {
     struct job_row j = real_job(usual), got = { 0 };
@@ -280,6 +327,7 @@ static void cases(Suite *s)
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, from_files_to_result);
     tcase_add_test(tc, stopped_and_run_to_the_same_bytes);
+    tcase_add_test(tc, paused_and_resumed_to_the_same_bytes);
     tcase_add_test(tc, needs_more_memory);
     tcase_add_test(tc, a_damaged_file_fails_the_job);
     tcase_add_loop_test(tc, failures_on_the_way, 0, 3);
