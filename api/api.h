@@ -60,6 +60,16 @@ struct api_text { char *s; size_t n, room; bool failed; }; /* start with = {0}; 
 void api_text_add(struct api_text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 MUST enum err_code api_reply_text(struct reply *rp, struct api_text *t, const char *content_type, struct err *e); /* takes t->s */
 
+/* ---- idempotency.c: requests that may be repeated ---- */
+
+/* Runs make, unless the request's Idempotency-Key has an answer already, which is then given again. */
+MUST enum err_code api_once(handler *make, struct app *app, const struct req *rq, struct reply *rp, struct err *e);
+struct api_answer { struct answer answer; char fingerprint[FILE_HASH_LEN], *body; };
+/* The answer that is to be recorded with what is made; location is borrowed. json NULL: ERR_NOMEM. */
+MUST enum err_code api_answer_make(struct api_answer *a, const struct req *rq, const char *location, const json_t *json, struct err *e);
+const struct answer *api_answer_row(const struct api_answer *a); /* for a row; NULL: the request has no key */
+void api_answer_clear(struct api_answer *a);
+
 /* ---- artifacts.c: models in the store, and in the formats that clients fetch ---- */
 
 /* weights "" : none. */

@@ -140,8 +140,9 @@ static enum err_code dataset_json(json_t **out, struct store *s, const struct da
 
 /* ---- create, read, delete ---- */
 
-enum err_code api_dataset_create(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+static enum err_code create(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
 {
+    struct api_answer answer = { .body = NULL };
     struct dataset_row row = { .created_ms = clock_ms() };
     struct data_conf conf;
     json_t *resolved = NULL, *j = NULL;
@@ -158,17 +159,25 @@ enum err_code api_dataset_create(struct app *app, const struct req *rq, struct r
     }
     if (rc == ERR_OK)
         rc = dataset_json(&j, app->store, &row, e);
+    snprintf(location, sizeof location, "/v1/datasets/%s", row.id);
+    if (rc == ERR_OK)
+        rc = api_answer_make(&answer, rq, location, j, e);
+    row.answer = api_answer_row(&answer);
     if (rc == ERR_OK)
         rc = store_dataset_add(app->store, &row, e);
-    if (rc == ERR_OK) {
-        snprintf(location, sizeof location, "/v1/datasets/%s", row.id);
+    if (rc == ERR_OK)
         rc = api_created(rp, location, j, e);
-    } else {
+    else
         json_decref(j);
-    }
+    api_answer_clear(&answer);
     json_decref(resolved);
     dataset_row_clear(&row);
     return rc;
+}
+
+enum err_code api_dataset_create(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    return api_once(create, app, rq, rp, e);
 }
 
 static enum err_code get(struct dataset_row *row, struct app *app, const struct req *rq, struct err *e)

@@ -157,8 +157,9 @@ static enum err_code check(struct posting *p, struct app *app, const struct req 
     return rc == ERR_OK ? check_memory(p, app, e) : rc;
 }
 
-enum err_code api_job_create(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+static enum err_code create(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
 {
+    struct api_answer answer = { .body = NULL };
     struct posting *p = mem_zalloc(1, sizeof *p);
     struct job_row row = { .conf = NULL };
     json_t *j = NULL;
@@ -168,20 +169,29 @@ enum err_code api_job_create(struct app *app, const struct req *rq, struct reply
     if (rc == ERR_OK)
         rc = fill_row(&row, p, e);
     if (rc == ERR_OK) {
+        snprintf(location, sizeof location, "/v1/jobs/%s", row.id);
         j = job_json(&row);
-        rc = j ? store_job_add(app->store, &row, e) : err_set(e, ERR_NOMEM, "out of memory");
+        rc = api_answer_make(&answer, rq, location, j, e);
     }
+    row.answer = api_answer_row(&answer);
+    if (rc == ERR_OK)
+        rc = store_job_add(app->store, &row, e);
     posting_free(p);
     if (rc == ERR_OK) {
         if (app->workers)
             workers_wake(app->workers);
-        snprintf(location, sizeof location, "/v1/jobs/%s", row.id);
         rc = api_created(rp, location, j, e);
     } else {
         json_decref(j);
     }
+    api_answer_clear(&answer);
     job_row_clear(&row);
     return rc;
+}
+
+enum err_code api_job_create(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    return api_once(create, app, rq, rp, e);
 }
 
 /* ---- read, cancel, delete ---- */

@@ -64,15 +64,24 @@ static enum err_code describe(char **text, const struct net *net, struct err *e)
     return rc;
 }
 
-/* Files first, then the row; without the row no files. */
-static enum err_code store_model(struct app *app, struct model_row *row, const struct model *m, struct err *e)
+/* Files first, then the row; without the row no files. *j: what the client gets. */
+static enum err_code store_model(json_t **j, struct app *app, const struct req *rq, const char *location, struct model_row *row,
+                                 const struct model *m, struct err *e)
 {
+    struct api_answer answer = { .body = NULL };
     enum err_code rc = api_model_publish(&row->architecture, app->store, m, "keras", e);
 
     if (rc == ERR_OK && m->net->trained)
         rc = api_model_publish(&row->weights, app->store, m, "safetensors", e);
+    if (rc == ERR_OK) {
+        *j = model_json(row, true);
+        rc = api_answer_make(&answer, rq, location, *j, e);
+    }
+    row->answer = api_answer_row(&answer);
     if (rc == ERR_OK)
         rc = store_model_add(app->store, row, e);
+    api_answer_clear(&answer);
+    row->answer = NULL;
     if (rc != ERR_OK && *row->architecture.id)
         blob_discard(app->store, row->architecture.id);
     if (rc != ERR_OK && *row->weights.id)
@@ -80,10 +89,11 @@ static enum err_code store_model(struct app *app, struct model_row *row, const s
     return rc;
 }
 
-enum err_code api_model_create(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+static enum err_code create(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
 {
     struct model_row row = { .created_ms = clock_ms() };
     struct model m = { 0 };
+    json_t *j = NULL;
     char location[80];
     enum err_code rc = read_upload(&m, rq, e);
 
@@ -92,15 +102,21 @@ enum err_code api_model_create(struct app *app, const struct req *rq, struct rep
         rc = model_name(&row, rq, &m, e);
     if (rc == ERR_OK)
         rc = describe(&row.summary, m.net, e);
+    snprintf(location, sizeof location, "/v1/models/%s", row.id);
     if (rc == ERR_OK)
-        rc = store_model(app, &row, &m, e);
-    if (rc == ERR_OK) {
-        snprintf(location, sizeof location, "/v1/models/%s", row.id);
-        rc = api_created(rp, location, model_json(&row, true), e);
-    }
+        rc = store_model(&j, app, rq, location, &row, &m, e);
+    if (rc == ERR_OK)
+        rc = api_created(rp, location, j, e);
+    else
+        json_decref(j);
     model_row_clear(&row);
     model_clear(&m);
     return rc;
+}
+
+enum err_code api_model_create(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    return api_once(create, app, rq, rp, e);
 }
 
 /* ---- read ---- */

@@ -47,6 +47,16 @@ struct page { char after[ID_LEN]; /* "" : from the newest */ int limit; const ch
 /* The row and its strings are borrowed: valid until fn returns. fn must not call the store. */
 typedef enum err_code store_row_fn(void *user, const void *row, struct err *e);
 
+/* ---- answers to repeated requests (Idempotency-Key) ---- */
+#define ANSWER_KEEP_MS ((int64_t)24 * 3600 * 1000)
+struct answer { const char *key, *fingerprint, *location, *body; int64_t created_ms; }; /* key: 1 to 255 ASCII characters */
+/* *body NULL: there is no answer yet, and the key is now under way until store_answer_end; else it is the first answer, to be mem_freed, with its
+ * location. ERR_CONFLICT: the key is under way; ERR_INVALID: it was used with another fingerprint. */
+MUST enum err_code store_answer_begin(struct store *s, const char *key, const char *fingerprint, int64_t now_ms, char *location, size_t n,
+                                      char **body, struct err *e);
+void store_answer_end(struct store *s, const char *key);
+MUST enum err_code store_answers_expire(struct store *s, int64_t now_ms, struct err *e); /* those older than ANSWER_KEEP_MS go */
+
 /* ---- models ---- */
 struct model_row {
     char id[ID_LEN], name[128];
@@ -54,6 +64,7 @@ struct model_row {
     struct blob architecture; /* Keras JSON */
     struct blob weights;      /* safetensors; id "" : none yet */
     char *summary;            /* JSON of model_describe; owned by the row while it is shown */
+    const struct answer *answer; /* of store_model_add: recorded with it; NULL: none. The same in the other rows */
 };
 MUST enum err_code store_model_add(struct store *s, const struct model_row *m, struct err *e);
 MUST enum err_code store_model_get(struct store *s, const char *id, struct model_row *out, struct err *e); /* free with model_row_clear */
@@ -71,6 +82,7 @@ struct dataset_row {
     int64_t created_ms;
     char *conf;                      /* JSON of data_conf; owned */
     struct dataset_part part[3][2];  /* [split][0 features, 1 labels]; blob.id "" : not there */
+    const struct answer *answer;
 };
 MUST enum err_code store_dataset_add(struct store *s, const struct dataset_row *d, struct err *e);
 MUST enum err_code store_dataset_get(struct store *s, const char *id, struct dataset_row *out, struct err *e);
@@ -110,6 +122,7 @@ struct job_row {
     char *baseline;             /* JSON record or NULL; owned */
     char *result;               /* JSON record or NULL; owned */
     char *error;                /* JSON {"code","message"} or NULL; owned */
+    const struct answer *answer;
 };
 void job_row_clear(struct job_row *j);
 MUST enum err_code store_job_add(struct store *s, const struct job_row *j, struct err *e); /* state queued; ERR_INVALID at "/model" or "/dataset": it is not there any more */

@@ -26,7 +26,7 @@ static enum err_code add(struct txn *t, void *arg, struct err *e)
 
     for (int i = 0; i < 6 && rc == ERR_OK; i++)
         rc = add_part(t, d->id, i / 2, i % 2, &d->part[i / 2][i % 2], e);
-    return rc;
+    return rc == ERR_OK ? answer_row_add(t, d->answer, e) : rc;
 }
 
 enum err_code store_dataset_add(struct store *s, const struct dataset_row *d, struct err *e)

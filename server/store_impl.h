@@ -18,10 +18,11 @@ struct store {
     const struct db_driver *drv;
     pthread_mutex_t writer_lock;
     struct db *writer;
-    pthread_mutex_t pool_lock;
+    pthread_mutex_t pool_lock; /* and of under_way */
     pthread_cond_t pool_free;
     struct db *idle[STORE_READERS];
     int n_idle, n_readers; /* readers are opened when first needed */
+    struct under_way *under_way; /* keys of store_answer_begin */
     atomic_uint_least64_t disk_floor, n_temp;
     pthread_mutex_t figures_lock; /* innermost */
     struct store_figures figures;
@@ -85,6 +86,9 @@ MUST enum err_code blob_row_add(struct txn *t, const struct blob *b, struct err 
 MUST enum err_code blob_rows_drop(struct txn *t, struct err *e);
 MUST enum err_code blobs_sweep(struct store *s, struct err *e);
 const char *text_or_null(const char *s); /* "" -> NULL */
+
+/* ---- answers (store_answers.c) ---- */
+MUST enum err_code answer_row_add(struct txn *t, const struct answer *a, struct err *e); /* NULL is legal */
 
 /* ---- jobs ---- */
 void txn_events_clear(struct txn *t);

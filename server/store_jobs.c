@@ -123,6 +123,8 @@ static enum err_code add(struct txn *t, void *arg, struct err *e)
     if (rc == ERR_OK)
         rc = txn_query(t, insert, ARGS(DB_S(j->id), DB_S(j->name), DB_S(j->model), DB_S(j->dataset), DB_I(j->priority), DB_I(j->created_ms),
                                        DB_S(j->architecture), DB_S(text_or_null(j->weights)), DB_S(j->conf), DB_S(text_or_null(j->retry_of))), NULL, NULL, e);
+    if (rc == ERR_OK)
+        rc = answer_row_add(t, j->answer, e);
     t->moved[JOB_QUEUED]++;
     return rc == ERR_OK ? job_event(t, j->id, j->created_ms, "state", "{\"state\":\"queued\"}", e) : rc;
 }

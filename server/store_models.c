@@ -39,7 +39,7 @@ static enum err_code add(struct txn *t, void *arg, struct err *e)
     if (rc == ERR_OK)
         rc = txn_query(t, sql, ARGS(DB_S(m->id), DB_S(m->name), DB_I(m->created_ms), DB_S(m->architecture.id),
                                     DB_S(text_or_null(m->weights.id)), DB_S(m->summary)), NULL, NULL, e);
-    return rc;
+    return rc == ERR_OK ? answer_row_add(t, m->answer, e) : rc;
 }
 
 enum err_code store_model_add(struct store *s, const struct model_row *m, struct err *e)

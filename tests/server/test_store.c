@@ -140,6 +140,55 @@ static void check_pages(list_fn *list, char (*ids)[ID_LEN], int n, const char *s
     ck_assert_int_eq(list(st, &(struct page){ .limit = 5 }, refuse, NULL, &(bool){ false }, &err), n ? ERR_TOO_LARGE : ERR_OK);
 }
 
+/* The answer stands when what was made stands; a key is under way once at a time; a day later it is free. */
+START_TEST(answers_work)
+{
+    const struct answer a = { "key", "print", "/v1/datasets/x", "{\"id\":1}", 1000 };
+    struct dataset_row d = { .name = "d", .conf = (char *)(uintptr_t)"{}", .answer = &a };
+    char location[160] = "", *body = NULL;
+    const int64_t day = ANSWER_KEEP_MS;
+
+    OK(store_answer_begin(st, "key", "print", 1000, location, sizeof location, &body, &err));
+    ck_assert_ptr_null(body);
+    ck_assert_int_eq(store_answer_begin(st, "key", "print", 1000, location, sizeof location, &body, &err), ERR_CONFLICT);
+    OK(store_answer_begin(st, "another", "print", 1000, location, sizeof location, &body, &err));
+    id_new(d.id, "dst");
+    for (long k = 1; k <= 2; k++) { /* the data set's row, the answer's */
+        db_fail_in = 1 + k;
+        ck_assert_int_eq(store_dataset_add(st, &d, &err), ERR_NO_SPACE);
+    }
+    db_fail_in = 0;
+    store_answer_end(st, "another");
+    store_answer_end(st, "key");
+    OK(store_answer_begin(st, "key", "print", 1000, location, sizeof location, &body, &err)); /* nothing was made: not remembered */
+    ck_assert_ptr_null(body);
+    OK(store_dataset_add(st, &d, &err));
+    store_answer_end(st, "key");
+    for (int i = 0; i < 2; i++) {
+        OK(store_answer_begin(st, "key", "print", 1000 + day - 1, location, sizeof location, &body, &err));
+        ck_assert_str_eq(body, "{\"id\":1}");
+        ck_assert_str_eq(location, "/v1/datasets/x");
+        mem_free(body);
+        ck_assert_int_eq(store_answer_begin(st, "key", "other", 2000, location, sizeof location, &body, &err), ERR_INVALID);
+        store_reopen();
+    }
+    OK(store_answers_expire(st, 1000 + day - 1, &err));
+    OK(store_answer_begin(st, "key", "print", 1000 + day - 1, location, sizeof location, &body, &err));
+    ck_assert_ptr_nonnull(body);
+    mem_free(body);
+    OK(store_answer_begin(st, "key", "other", 1000 + day, location, sizeof location, &body, &err)); /* too old, though it is still there */
+    ck_assert_ptr_null(body);
+    id_new(d.id, "dst");
+    OK(store_dataset_add(st, &d, &err)); /* takes its place */
+    store_answer_end(st, "key");
+    OK(store_answers_expire(st, 1000 + day, &err));
+    OK(store_answer_begin(st, "key", "other", 1001, location, sizeof location, &body, &err));
+    ck_assert_ptr_null(body);
+    store_answer_end(st, "key");
+    ck_assert_int_eq(check_invariants(), 0);
+}
+END_TEST
+
 START_TEST(pages_work)
 {
     char models[5][ID_LEN], sets[5][ID_LEN], jobs[5][ID_LEN], queued[5][ID_LEN];
@@ -293,6 +342,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, transitions_work);
     tcase_add_test(tc, models_work);
     tcase_add_test(tc, datasets_work);
+    tcase_add_test(tc, answers_work);
     tcase_add_test(tc, pages_work);
     tcase_add_test(tc, jobs_work);
     tcase_add_test(tc, job_needs_its_inputs);
