@@ -24,6 +24,8 @@ const struct param config_params[] = {
     FIELD_INT(struct config, max_connections, 8, 65536, 512, "Connections at a time."),
     FIELD_INT(struct config, max_streams, 1, 65536, 256, "Event streams and waiting requests at a time; some connections are left for others."),
     FIELD_INT(struct config, disk_floor_mb, 0, 1 << 30, 64, "Uploads and checkpoints are refused when less is free on the disk, MB."),
+    FIELD_INT(struct config, keep_jobs_days, 0, 36500, 0, "Finished jobs are removed after so many days; 0: never."),
+    FIELD_INT(struct config, keep_uploads_days, 0, 36500, 0, "Models and data sets that no job uses are removed after so many days; 0: never."),
     FIELD_REAL(struct config, checkpoint_seconds, 0.05, 3600, 20, "A job saves its state at least this often, seconds."),
     FIELD_INT(struct config, crash_limit, 1, 1000, 10, "A job fails after so many deaths of the server without a new checkpoint."),
     FIELD_CHOICE(struct config, log_level, "error|warn|info|debug", LOG_INFO, "What is logged."),

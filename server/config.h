@@ -15,6 +15,8 @@ struct config {
     int64_t max_connections;   /* --max-connections 512 */
     int64_t max_streams;       /* --max-streams 256: event streams and waiting requests at a time */
     int64_t disk_floor_mb;     /* --disk-floor-mb 64: uploads and checkpoints are refused (507) below it */
+    int64_t keep_jobs_days;    /* --keep-jobs-days 0: finished jobs; 0: for ever */
+    int64_t keep_uploads_days; /* --keep-uploads-days 0: models and data sets that no job uses; 0: for ever */
     double checkpoint_seconds; /* --checkpoint-seconds 20 */
     int64_t crash_limit;       /* --crash-limit 10 */
     int log_level;             /* --log-level info: enum log_level */

@@ -32,6 +32,8 @@ struct db_driver {
                            int64_t *n_changed, struct err *e);
     enum err_code (*script)(struct db *db, const char *sql, struct err *e); /* a migration: several statements */
     enum err_code (*txn)(struct db *db, enum db_step step, struct err *e);
+    /* Of the DB_WRITE connection: gives back what the log has grown by. Does nothing while readers are in the way. */
+    enum err_code (*tidy)(struct db *db, struct err *e);
     /* A consistent copy in a new file, synced, whatever is written meanwhile; a DB_READ connection will do. */
     enum err_code (*copy)(struct db *db, const char *target, struct err *e);
     void (*close)(struct db *db); /* NULL is legal */

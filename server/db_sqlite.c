@@ -14,7 +14,7 @@
 
 _Thread_local long db_fail_in;
 
-enum { CACHE_LEN = 64, MAX_COLUMNS = 32, BUSY_MS = 5000, APPLICATION_ID = 0x45535041 /* "ESPA" */ };
+enum { CACHE_LEN = 64, MAX_COLUMNS = 32, BUSY_MS = 5000, TIDY_BUSY_MS = 50, APPLICATION_ID = 0x45535041 /* "ESPA" */ };
 
 struct lite {
     struct db db; /* first: a struct lite is a struct db */
@@ -286,6 +286,17 @@ static enum err_code lite_open(struct db **out, const char *target, enum db_mode
     return ERR_OK;
 }
 
+static enum err_code lite_tidy(struct db *db, struct err *e)
+{
+    struct lite *l = lite_of(db);
+    int rc;
+
+    sqlite3_busy_timeout(l->h, TIDY_BUSY_MS); /* writers wait meanwhile */
+    rc = sqlite3_wal_checkpoint_v2(l->h, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    sqlite3_busy_timeout(l->h, BUSY_MS);
+    return rc == SQLITE_OK || (rc & 0xff) == SQLITE_BUSY ? ERR_OK : lite_error(l, e);
+}
+
 /* In one step, that is, under one read lock: what another process commits meanwhile is not in it. */
 static enum err_code lite_copy(struct db *db, const char *target, struct err *e)
 {
@@ -310,5 +321,5 @@ static enum err_code lite_copy(struct db *db, const char *target, struct err *e)
 }
 
 const struct db_driver db_sqlite = {
-    .scheme = "sqlite", .open = lite_open, .query = lite_query, .script = lite_script, .txn = lite_txn, .copy = lite_copy, .close = lite_close
+    .scheme = "sqlite", .open = lite_open, .query = lite_query, .script = lite_script, .txn = lite_txn, .tidy = lite_tidy, .copy = lite_copy, .close = lite_close
 };

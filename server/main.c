@@ -20,6 +20,7 @@
 #include "core/mem.h"
 #include "server/budget.h"
 #include "server/healthcheck.h"
+#include "server/housekeeper.h"
 #include "server/log.h"
 
 enum { EXIT_USAGE = 2, HTTP_GRACE_MS = 2000, PROBE_CONNECTIONS = 32, HEALTHCHECK_MS = 3000, STORE_NOTE_LEN = 200 };
@@ -90,6 +91,7 @@ struct parts {
     struct store *store;
     struct hub *hub;
     struct workers *workers;
+    struct housekeeper *housekeeper;
     struct http *http, *probes; /* probes NULL: they are on the main listener */
     struct app app;
 };
@@ -174,6 +176,8 @@ static enum err_code start(struct parts *p, struct err *e)
         rc = open_store(p, e);
     if (rc == ERR_OK)
         rc = start_jobs(p, e);
+    if (rc == ERR_OK)
+        rc = housekeeper_start(&p->housekeeper, p->store, &p->config, e);
     return rc == ERR_OK ? start_http(p, e) : rc;
 }
 
@@ -181,6 +185,7 @@ static void stop(struct parts *p)
 {
     atomic_store(&draining, true);
     workers_stop(p->workers);
+    housekeeper_stop(p->housekeeper);
     http_stop(p->http, HTTP_GRACE_MS); /* handlers see the workers until here */
     http_stop(p->probes, 0);
     workers_free(p->workers);

@@ -180,6 +180,13 @@ MUST enum err_code store_job_release(struct store *s, const char *id, int64_t to
  * one that died crash_limit times in a row without a new checkpoint fails with "worker_crashed". */
 MUST enum err_code store_jobs_recover(struct store *s, int64_t now_ms, int crash_limit, int *n_requeued, struct err *e);
 
+/* ---- what may go (store_retention.c) ---- */
+/* Finished before that; *n: how many went. */
+MUST enum err_code store_jobs_expire(struct store *s, int64_t before_ms, int64_t *n, struct err *e);
+/* Models and data sets made before that, which no job names, finished ones included. */
+MUST enum err_code store_uploads_expire(struct store *s, int64_t before_ms, int64_t *n, struct err *e);
+MUST enum err_code store_tidy(struct store *s, struct err *e); /* the write-ahead log becomes empty, unless it is being read just now */
+
 /* ---- without opening the store: while a daemon may have it (store_backup.c, store_check.c) ---- */
 /* A consistent copy of the data directory `from` in `to`, which is made, or is empty: the database as of one moment, then the blobs that its rows name,
  * hard-linked on the same disk, else copied; all synced. The database gets its name last: without it the copy is not whole. A daemon that starts

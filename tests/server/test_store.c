@@ -189,6 +189,58 @@ START_TEST(answers_work)
 }
 END_TEST
 
+static void post(struct job_row *j, int64_t finished) /* 0: not */
+{
+    enum job_state now;
+
+    *j = make_job(0);
+    if (finished)
+        OK(store_job_cancel(st, j->id, finished, &now, &err));
+}
+
+START_TEST(retention_works)
+{
+    struct job_row old, young, queued;
+    int64_t n;
+
+    post(&old, 200);
+    post(&young, 1000);
+    post(&queued, 0);
+    OK(store_uploads_expire(st, INT64_MAX, &n, &err));
+    ck_assert_int_eq(n, 0); /* jobs name them all */
+    OK(store_jobs_expire(st, 200, &n, &err));
+    ck_assert_int_eq(n, 0);
+    OK(store_jobs_expire(st, 1000, &n, &err));
+    ck_assert_int_eq(n, 1);
+    ck_assert_int_eq(store_job_get(st, old.id, &old, &err), ERR_NOT_FOUND);
+    OK(store_uploads_expire(st, INT64_MAX, &n, &err));
+    ck_assert_int_eq(n, 2); /* the old job's model and data set */
+    OK(store_jobs_expire(st, INT64_MAX, &n, &err));
+    ck_assert_int_eq(n, 1); /* the queued one stays */
+    check_invariants();
+    for (int i = 0; i < 250; i++) /* more than a batch */
+        make_model(false);
+    OK(store_uploads_expire(st, INT64_MAX, &n, &err));
+    ck_assert_int_eq(n, 252);
+    check_invariants();
+}
+END_TEST
+
+START_TEST(the_log_is_emptied)
+{
+    struct store_figures f;
+
+    make_model(true);
+    store_figures(st, &f);
+    ck_assert_uint_gt(f.wal_bytes, 0);
+    ck_assert_uint_gt(f.writes, 0);
+    ck_assert_uint_gt(f.disk_free, 0);
+    OK(store_tidy(st, &err));
+    store_figures(st, &f);
+    ck_assert_uint_eq(f.wal_bytes, 0);
+}
+END_TEST
+
 START_TEST(pages_work)
 {
     char models[5][ID_LEN], sets[5][ID_LEN], jobs[5][ID_LEN], queued[5][ID_LEN];
@@ -343,6 +395,8 @@ static void cases(Suite *s)
     tcase_add_test(tc, models_work);
     tcase_add_test(tc, datasets_work);
     tcase_add_test(tc, answers_work);
+    tcase_add_test(tc, retention_works);
+    tcase_add_test(tc, the_log_is_emptied);
     tcase_add_test(tc, pages_work);
     tcase_add_test(tc, jobs_work);
     tcase_add_test(tc, job_needs_its_inputs);

@@ -1,0 +1,14 @@
+/* server/housekeeper.h: a thread that looks each minute for what may go: jobs and uploads older than they are to be kept, answers to requests that
+ * nobody repeats any more, the write-ahead log. */
+#ifndef SERVER_HOUSEKEEPER_H
+#define SERVER_HOUSEKEEPER_H
+
+#include "server/config.h"
+#include "server/store.h"
+
+struct housekeeper;
+/* The first round is at once. */
+MUST enum err_code housekeeper_start(struct housekeeper **out, struct store *s, const struct config *c, struct err *e);
+void housekeeper_stop(struct housekeeper *k); /* NULL is legal */
+
+#endif
