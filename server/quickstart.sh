@@ -24,7 +24,7 @@ server/packages.sh build run
 mkdir -p build
 exec 9>build/.quickstart.lock
 flock 9
-{ cmake -S . -B build -DESPALIER_TESTS=OFF -DSANITIZE= && cmake --build build -j "$(nproc)" --target espalierd; } >build/quickstart.log 2>&1 ||
+{ cmake -S . -B build -DSANITIZE= && cmake --build build -j "$(nproc)" --target espalierd; } >build/quickstart.log 2>&1 ||
   { tail -30 build/quickstart.log; die "the build failed: the whole log is in build/quickstart.log"; }
 exec 9>&-
 say "    $(build/espalierd --version), $(stat -c %s build/espalierd | awk '{printf "%.1f MB", $1/1e6}')"

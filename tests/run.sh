@@ -11,7 +11,7 @@ jobs=$(nproc)
 suite() { # folder, cmake options ...
   local dir=$1
   shift
-  cmake -S . -B "$dir" "$@" >/dev/null
+  cmake -S . -B "$dir" -DESPALIER_TESTS=ON "$@" >/dev/null
   cmake --build "$dir" -j "$jobs" -- --no-print-directory -s
   ctest --test-dir "$dir" --output-on-failure --no-tests=error -j "$jobs" "${arguments[@]}"
 }
