@@ -58,12 +58,13 @@ enum err_code api_openapi(struct app *app, const struct req *rq, struct reply *r
 
 enum err_code api_root(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
 {
-    (void)app;
+    const bool apart = app->config && *app->config->listen_health; /* the probes are not at this address */
+
     (void)rq;
-    return api_reply(rp, 0, json_pack("{s:s,s:s,s:s,s:{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s}}", "name", "espalier", "version", ESPALIER_VERSION,
+    return api_reply(rp, 0, json_pack("{s:s,s:s,s:s,s:{s:s,s:s,s:s,s:s,s:s,s:s*,s:s*,s:s*}}", "name", "espalier", "version", ESPALIER_VERSION,
                                       "description", "Prunes neural networks.", "links", "openapi", "/openapi.json", "capabilities",
                                       "/v1/capabilities", "models", "/v1/models", "datasets", "/v1/datasets", "jobs", "/v1/jobs", "healthz",
-                                      "/healthz", "readyz", "/readyz", "metrics", "/metrics"), e);
+                                      apart ? NULL : "/healthz", "readyz", apart ? NULL : "/readyz", "metrics", apart ? NULL : "/metrics"), e);
 }
 
 /* ---- probes ---- */

@@ -9,6 +9,7 @@ for path in healthz readyz metrics; do
   expect 404 GET "/$path"
   [ "$(curl -sS -m 2 -o "$work/$path" -w '%{http_code}' "$probes/$path")" = 200 ] || fail "$probes/$path: $(cat "$work/$path")"
 done
+curl -fsS "$main/" | jq -e ".links | has(\"jobs\") and (has(\"healthz\") | not)" >/dev/null || fail "the links of / name what is not there"
 [ "$(curl -sS -o /dev/null -w '%{http_code}' "$probes/v1/jobs")" = 404 ] || fail "the probes' listener serves more than probes"
 
 # clients that connect and say nothing, until the main listener takes no more
