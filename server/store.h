@@ -190,7 +190,7 @@ MUST enum err_code store_tidy(struct store *s, struct err *e); /* the write-ahea
 /* ---- without opening the store: while a daemon may have it (store_backup.c, store_check.c) ---- */
 /* A consistent copy of the data directory `from` in `to`, which is made, or is empty: the database as of one moment, then the blobs that its rows name,
  * hard-linked on the same disk, else copied; all synced. The database gets its name last: without it the copy is not whole. A daemon that starts
- * on the copy goes on with its jobs. */
+ * on the copy goes on with its jobs. An error leaves nothing behind. */
 struct store_copied { uint64_t blobs, bytes; };
 MUST enum err_code store_backup(const char *from, const char *to, struct store_copied *out, struct err *e);
 /* What store_open would say about dir, changing nothing. what: a sentence for people about its state. */

@@ -100,6 +100,25 @@ static enum err_code make_target(const struct backup *b, struct err *e)
     return mkdir(blobs, 0700) == 0 ? ERR_OK : err_errno(e, errno, what);
 }
 
+/* A copy that failed leaves nothing behind. */
+static void remove_target(const struct backup *b, const char *part)
+{
+    char blobs[STORE_PATH_LEN];
+    const struct dirent *f;
+    DIR *d;
+
+    snprintf(blobs, sizeof blobs, "%s/blobs", b->to);
+    d = opendir(blobs);
+    while (d && (f = readdir(d)))
+        if (strcmp(f->d_name, ".") != 0 && strcmp(f->d_name, "..") != 0)
+            unlinkat(dirfd(d), f->d_name, 0);
+    if (d)
+        closedir(d);
+    unlink(part);
+    rmdir(blobs);
+    rmdir(b->to);
+}
+
 /* ---- all of it ---- */
 
 static enum err_code copy_all(const struct backup *b, struct db *from, const char *part, struct err *e)
@@ -142,10 +161,15 @@ enum err_code store_backup(const char *from, const char *to, struct store_copied
     if (stat(path, &st) != 0)
         return err_set(e, ERR_NOT_FOUND, "no database is in %.200s", from);
     rc = make_target(&b, e);
-    if (rc == ERR_OK)
-        rc = db_sqlite.open(&db, path, DB_READ, e);
+    if (rc != ERR_OK)
+        return rc;
+    rc = db_sqlite.open(&db, path, DB_READ, e);
     if (rc == ERR_OK)
         rc = copy_all(&b, db, part, e);
     db_sqlite.close(db);
-    return rc == ERR_OK ? publish(&b, part, e) : rc;
+    if (rc == ERR_OK)
+        rc = publish(&b, part, e);
+    if (rc != ERR_OK)
+        remove_target(&b, part);
+    return rc;
 }

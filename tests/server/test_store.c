@@ -226,6 +226,39 @@ START_TEST(retention_works)
 }
 END_TEST
 
+/* Whatever fails on the way, no half copy stays; then it works, and the copy opens as a store. */
+START_TEST(backups_work)
+{
+    struct store_copied copied = { 0 };
+    struct model_row m = make_model(true), got = { 0 };
+    char copy[100], what[200];
+    struct store *other = NULL;
+    enum err_code rc = ERR_IO;
+
+    snprintf(copy, sizeof copy, "%s/copy", home);
+    ck_assert_int_eq(store_backup("/nowhere", copy, &copied, &err), ERR_NOT_FOUND);
+    ck_assert_int_eq(store_backup(home, home, &copied, &err), ERR_CONFLICT);
+    for (long k = 1; rc != ERR_OK; k++) {
+        ck_assert_int_ne(access(copy, F_OK), 0);
+        db_fail_in = k;
+        rc = store_backup(home, copy, &copied, &err);
+        ck_assert(rc == ERR_OK || db_fail_in == 0);
+    }
+    db_fail_in = 0;
+    ck_assert_uint_eq(copied.blobs, 2);
+    ck_assert_int_eq(store_backup(home, copy, &copied, &err), ERR_CONFLICT);
+    OK(store_check(copy, what, sizeof what, &err));
+    ck_assert_ptr_nonnull(strstr(what, "in use by nobody"));
+    OK(store_open(&other, copy, &err));
+    OK(store_model_get(other, m.id, &got, &err));
+    ck_assert_str_eq(got.weights.id, m.weights.id);
+    model_row_clear(&got);
+    OK(store_check(copy, what, sizeof what, &err));
+    ck_assert_ptr_nonnull(strstr(what, "in use by a daemon"));
+    store_close(other);
+}
+END_TEST
+
 START_TEST(the_log_is_emptied)
 {
     struct store_figures f;
@@ -396,6 +429,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, datasets_work);
     tcase_add_test(tc, answers_work);
     tcase_add_test(tc, retention_works);
+    tcase_add_test(tc, backups_work);
     tcase_add_test(tc, the_log_is_emptied);
     tcase_add_test(tc, pages_work);
     tcase_add_test(tc, jobs_work);
