@@ -153,7 +153,7 @@ void data_views_free(struct data_views *v)
 
 /* ---- mini-batches ---- */
 
-enum { TILE_F = 128, TILE_N = 256, LANES = 16, SMALL = 1 << 14 /* numbers: below, waking the team costs more than it brings */ };
+enum { TILE_F = 128, TILE_N = 256, LANES = 16, LINE = 64 /* bytes of a cache line */, SMALL = 1 << 14 /* numbers: below, waking the team costs more than it brings */ };
 
 struct gather {
     const struct data_view *v;
@@ -176,40 +176,48 @@ static uint32_t sample_at(const struct data_view *v, const uint32_t *order, int 
         to[2 * i + 1] = HIGH(from[i], from[i + LANES / 2]); \
     }
 
-/* 16 samples, n_f features of them, to rows of x that are ld apart; only the first n_s samples exist (the others repeat the last). */
-#define GATHER_BLOCK(name, type) \
+/* Features of up to TILE_N samples, to rows of x that are ld apart; p has pointers for whole groups of 16, repeating the last sample. All samples pass
+ * for each 16 features, are transposed into raw, then scaled and written as whole rows; the next cache line of every sample is on its way
+ * meanwhile. */
+#define GATHER_TILE(name, type) \
     typedef type name##_row __attribute__((vector_size(LANES * sizeof(type)))); \
-    SIMD static void name(float *restrict x, size_t ld, const type *const p[LANES], const float *restrict center, \
-                          const float *restrict scale, int n_f, int n_s) \
+    SIMD_INLINE void name##_block(type *raw, const type *const *p, int f, int rows) \
     { \
+        name##_row a[LANES], b[LANES]; \
+        if (rows < LANES) { \
+            for (int i = 0; i < rows; i++) \
+                for (int j = 0; j < LANES; j++) \
+                    raw[i * TILE_N + j] = p[j][f + i]; \
+            return; \
+        } \
+        for (int j = 0; j < LANES; j++) \
+            memcpy(&a[j], p[j] + f, sizeof a[j]); \
+        TRANSPOSE_ROUND(b, a) \
+        TRANSPOSE_ROUND(a, b) \
+        TRANSPOSE_ROUND(b, a) \
+        TRANSPOSE_ROUND(a, b) \
+        for (int i = 0; i < LANES; i++) \
+            memcpy(raw + i * TILE_N, &a[i], sizeof a[i]); \
+    } \
+    SIMD static void name(float *restrict x, size_t ld, const type *const *p, const float *restrict center, const float *restrict scale, \
+                          int n_f, int n) \
+    { \
+        type raw[LANES * TILE_N]; \
         for (int f = 0; f < n_f; f += LANES) { \
             int rows = n_f - f < LANES ? n_f - f : LANES; \
-            name##_row a[LANES], b[LANES]; \
-            if (rows == LANES) { \
-                for (int j = 0; j < LANES; j++) \
-                    memcpy(&a[j], p[j] + f, sizeof a[j]); \
-                TRANSPOSE_ROUND(b, a) \
-                TRANSPOSE_ROUND(a, b) \
-                TRANSPOSE_ROUND(b, a) \
-                TRANSPOSE_ROUND(a, b) \
-            } else { \
-                for (int i = 0; i < rows; i++) \
-                    for (int j = 0; j < LANES; j++) \
-                        a[i][j] = p[j][f + i]; \
-            } \
+            for (int j = 0; j < n && f * (int)sizeof(type) % LINE == 0; j++) \
+                __builtin_prefetch((const char *)(p[j] + f) + LINE); \
+            for (int j = 0; j < n; j += LANES) \
+                name##_block(raw + j, p + j, f, rows); \
             for (int i = 0; i < rows; i++) { \
-                float row[LANES]; \
-                for (int j = 0; j < LANES; j++) \
-                    row[j] = ((float)a[i][j] - center[f + i]) * scale[f + i]; \
-                if (n_s == LANES) \
-                    memcpy(x + (size_t)(f + i) * ld, row, sizeof row); \
-                else \
-                    memcpy(x + (size_t)(f + i) * ld, row, (size_t)n_s * sizeof *row); \
+                float *restrict to = x + (size_t)(f + i) * ld, c = center[f + i], s = scale[f + i]; \
+                for (int j = 0; j < n; j++) \
+                    to[j] = ((float)raw[i * TILE_N + j] - c) * s; \
             } \
         } \
     }
-GATHER_BLOCK(gather_u8, uint8_t)
-GATHER_BLOCK(gather_f32, float)
+GATHER_TILE(gather_u8, uint8_t)
+GATHER_TILE(gather_f32, float)
 
 static void gather_tile(void *ctx, int tile)
 {
@@ -218,27 +226,23 @@ static void gather_tile(void *ctx, int tile)
     const struct dataset *d = g->v->data;
     size_t width = (size_t)d->n_features;
     int f = tile % g->tiles_f * TILE_F, from = tile / g->tiles_f * TILE_N;
-    int n_f = d->n_features - f < TILE_F ? d->n_features - f : TILE_F, to = from + TILE_N < g->n ? from + TILE_N : g->n;
+    int n_f = d->n_features - f < TILE_F ? d->n_features - f : TILE_F, n = g->n - from < TILE_N ? g->n - from : TILE_N;
+    float *x = g->x + (size_t)f * (size_t)g->n + (size_t)from;
+    const uint8_t *u8[TILE_N];
+    const float *f32[TILE_N];
 
-    for (int j0 = from; j0 < to; j0 += LANES) {
-        int n_s = to - j0 < LANES ? to - j0 : LANES;
-        float *x = g->x + (size_t)f * (size_t)g->n + (size_t)j0;
-        const uint8_t *u8[LANES];
-        const float *f32[LANES];
+    for (int j = 0; j < (n + LANES - 1) / LANES * LANES; j++) {
+        size_t at = sample_at(g->v, g->order, g->first + from + (j < n ? j : n - 1)) * width + (size_t)f;
 
-        for (int j = 0; j < LANES; j++) {
-            size_t at = sample_at(g->v, g->order, g->first + j0 + (j < n_s ? j : n_s - 1)) * width + (size_t)f;
-
-            if (s->is_u8)
-                u8[j] = (const uint8_t *)s->x + at;
-            else
-                f32[j] = (const float *)s->x + at;
-        }
         if (s->is_u8)
-            gather_u8(x, (size_t)g->n, u8, d->center + f, d->scale + f, n_f, n_s);
+            __builtin_prefetch(u8[j] = (const uint8_t *)s->x + at);
         else
-            gather_f32(x, (size_t)g->n, f32, d->center + f, d->scale + f, n_f, n_s);
+            __builtin_prefetch(f32[j] = (const float *)s->x + at);
     }
+    if (s->is_u8)
+        gather_u8(x, (size_t)g->n, u8, d->center + f, d->scale + f, n_f, n);
+    else
+        gather_f32(x, (size_t)g->n, f32, d->center + f, d->scale + f, n_f, n);
 }
 
 void data_gather(const struct data_view *v, const uint32_t *order, int first, int n, const struct data_batch *out, struct team *team)
