@@ -67,8 +67,11 @@ MUST enum err_code checkpoint_restore(const struct checkpoint_file *c, struct ne
 bool report_put(json_t *object, const char *key, json_t *v);
 /* Sparsity, counts, layers and bytes; file_bytes: of the net's safetensors file. */
 json_t *report_size(const struct net *net, uint64_t file_bytes);
-/* Median time of a forward pass, microseconds, on one thread. */
-struct latency { double batch_1, batch_128; };
+/* Time of a forward pass, microseconds, on one thread, batches of 1 and 128: as the net runs now, dense with weights everywhere, dense with the zeros in
+ * it, and with its kernels sparse wherever that pays for this batch. */
+enum latency_form { LATENCY_NOW, LATENCY_DENSE, LATENCY_MASKED, LATENCY_SPARSE, LATENCY_FORMS };
+enum { LATENCY_BATCHES = 2 };
+struct latency { struct { double median, p95; } time[LATENCY_FORMS][LATENCY_BATCHES]; };
 MUST enum err_code report_measure(struct latency *out, struct net *net, bool (*stop)(void *user), void *user, struct err *e);
 json_t *report_latency(const struct latency *l);
 double report_clock(void); /* seconds, monotonic */

@@ -6,14 +6,16 @@
  *   compression_ratio   params / params_nonzero
  *   bytes.dense         the fp32 safetensors file
  *   bytes.packed        4 per non-zero weight, one bit per weight for its place, 4 per other number of the net
- *   latency_us          median of warmed-up forward passes on one thread: the only field that differs from run to run */
+ *   latency_us          warmed-up forward passes on one thread, the only field that differs from run to run: median of the net as it runs, p95
+ *                       beside it, and both of three forms of it: dense, masked, sparse */
 #include <stdlib.h>
 #include <time.h>
 
 #include "core/job_impl.h"
+#include "core/mem.h"
 
 enum { MAX_RUNS = 51, WARM_UP = 3 };
-#define MAX_SECONDS 0.05
+#define MAX_SECONDS 0.03
 
 bool report_put(json_t *object, const char *key, json_t *v)
 {
@@ -104,7 +106,9 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static enum err_code median_time(struct exec *x, int batch, bool (*stop)(void *user), void *user, double *us, struct err *e)
+static const int latency_batch[LATENCY_BATCHES] = { 1, 128 };
+
+static enum err_code measure(struct exec *x, struct latency *out, enum latency_form form, int b, bool (*stop)(void *user), void *user, struct err *e)
 {
     double time[MAX_RUNS], begin = report_clock(), at = begin;
     int n = 0;
@@ -114,30 +118,95 @@ static enum err_code median_time(struct exec *x, int batch, bool (*stop)(void *u
 
         if (stop(user))
             return err_set(e, ERR_STOPPED, "stopped on request");
-        exec_forward(x, batch, false, 0);
+        exec_forward(x, latency_batch[b], false, 0);
         at = report_clock();
         if (run >= WARM_UP)
             time[n++] = at - before;
     }
     qsort(time, (size_t)n, sizeof time[0], compare);
-    *us = 1e6 * time[n / 2];
+    out->time[form][b].median = 1e6 * time[n / 2];
+    out->time[form][b].p95 = 1e6 * time[n * 95 / 100];
     return ERR_OK;
+}
+
+/* Masks that say where zeros are, so that net_pack sees them. */
+static enum err_code mask_zeros(struct net *net, struct err *e)
+{
+    for (struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
+        if (!w->info.prunable)
+            continue;
+        w->mask = w->mask ? w->mask : mem_alloc(w->len);
+        if (!w->mask)
+            return err_set(e, ERR_NOMEM, "out of memory");
+        for (size_t i = 0; i < w->len; i++)
+            w->mask[i] = w->x[i] != 0;
+    }
+    return ERR_OK;
+}
+
+/* Brings a copy of the net into a form, for a batch. The dense form loses the zeros: it comes last. */
+static enum err_code take_form(struct net *copy, enum latency_form form, int batch, struct err *e)
+{
+    if (form == LATENCY_SPARSE)
+        return net_pack(copy, batch, e);
+    if (form == LATENCY_DENSE)
+        net_init(copy, 0);
+    return ERR_OK;
+}
+
+static enum err_code measure_forms(struct exec *now, struct net *copy, struct exec *x, struct latency *out, bool (*stop)(void *user), void *user,
+                                   struct err *e)
+{
+    static const enum latency_form order[] = { LATENCY_NOW, LATENCY_MASKED, LATENCY_SPARSE, LATENCY_DENSE };
+    enum err_code rc = mask_zeros(copy, e);
+
+    for (int f = 0; f < LATENCY_FORMS; f++)
+        for (int b = 0; b < LATENCY_BATCHES && rc == ERR_OK; b++) {
+            rc = take_form(copy, order[f], latency_batch[b], e);
+            if (rc == ERR_OK)
+                rc = measure(order[f] == LATENCY_NOW ? now : x, out, order[f], b, stop, user, e);
+        }
+    return rc;
 }
 
 enum err_code report_measure(struct latency *out, struct net *net, bool (*stop)(void *user), void *user, struct err *e)
 {
-    struct exec *x = NULL;
-    enum err_code rc = exec_new(&x, net, 128, false, 0, NULL, e);
+    struct net *copy = NULL;
+    struct exec *now = NULL, *x = NULL;
+    enum err_code rc = exec_new(&now, net, 128, false, 0, NULL, e);
 
     if (rc == ERR_OK)
-        rc = median_time(x, 1, stop, user, &out->batch_1, e);
+        rc = net_clone(&copy, net, e);
     if (rc == ERR_OK)
-        rc = median_time(x, 128, stop, user, &out->batch_128, e);
+        rc = exec_new(&x, copy, 128, false, 0, NULL, e);
+    if (rc == ERR_OK)
+        rc = measure_forms(now, copy, x, out, stop, user, e);
+    exec_free(now);
     exec_free(x);
+    net_free(copy);
     return rc;
 }
 
+static double tenths(double us) { return round(10 * us) / 10; }
+
 json_t *report_latency(const struct latency *l)
 {
-    return json_pack("{s:f,s:f}", "batch_1", round(10 * l->batch_1) / 10, "batch_128", round(10 * l->batch_128) / 10);
+    static const struct { enum latency_form form; const char *name; } forms[] = {
+        { LATENCY_DENSE, "dense" }, { LATENCY_MASKED, "masked" }, { LATENCY_SPARSE, "sparse" }
+    };
+    json_t *j = json_pack("{s:f, s:f, s:{s:f, s:f}, s:i}", "batch_1", tenths(l->time[LATENCY_NOW][0].median), "batch_128",
+                          tenths(l->time[LATENCY_NOW][1].median), "p95", "batch_1", tenths(l->time[LATENCY_NOW][0].p95), "batch_128",
+                          tenths(l->time[LATENCY_NOW][1].p95), "threads", 1);
+
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        const enum latency_form f = forms[i].form;
+        json_t *form = json_pack("{s:{s:f, s:f}, s:{s:f, s:f}}", "batch_1", "median", tenths(l->time[f][0].median), "p95",
+                                 tenths(l->time[f][0].p95), "batch_128", "median", tenths(l->time[f][1].median), "p95", tenths(l->time[f][1].p95));
+
+        if (!report_put(j, forms[i].name, form)) {
+            json_decref(j);
+            return NULL;
+        }
+    }
+    return j;
 }

@@ -168,7 +168,7 @@ static void finish_job(void)
 
         b = weights_blob();
         snprintf(record, sizeof record, "{\"iteration\": %d, \"sparsity\": 0.%d, \"pruned\": {\"accuracy\": 0.25, \"auc\": null}, "
-                 "\"layers\": [1, 2], \"note\": \"a \\\"b\\\"\"}", i, i);
+                 "\"layers\": [{\"kernel\": \"dense\"}], \"note\": \"a \\\"b\\\"\"}", i, i);
         ck_assert_int_eq(store_job_publish(w.app.store, row.id, row.lease_token, &(struct job_publish){ .now_ms = clock_ms(), .iteration = i,
                          .type = "iteration", .record = record, .weights = &b }, NULL), ERR_OK);
     }
