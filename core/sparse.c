@@ -171,18 +171,17 @@ uint64_t sparse_memory(int rows, int cols, size_t n)
     return sizeof(struct sparse) + starts * sizeof(uint32_t) + (uint64_t)n * (3 * sizeof(uint32_t) + sizeof(float));
 }
 
-/* Where tests/bench/bench_sparse finds sparse ahead of OpenBLAS with a margin, for batches of at least n samples; a product of few multiply-adds
- * gains more, since dense ones have a cost of their own. */
-static const struct { int n; double density; } limits[] = { { 32, 0.25 }, { 16, 0.2 }, { 1, 0.15 } };
+/* Up to which density tests/bench/bench_sparse finds sparse ahead of OpenBLAS with a margin, for batches of at least n samples; few: of less than
+ * FEW multiply-adds a product, where a dense one has a cost of its own. One sample is a matrix-vector product, which is quick dense. */
+static const struct { int n; double density, few; } limits[] = { { 32, 0.25, 0.35 }, { 16, 0.2, 0.3 }, { 2, 0.15, 0.25 }, { 1, 0.07, 0.07 } };
 enum { FEW = 1 << 20 };
-#define GAIN_OF_FEW 0.1
 
 bool sparse_pays(int rows, int cols, size_t kept, int n)
 {
-    double all = (double)rows * cols, limit = (double)all * n < FEW ? GAIN_OF_FEW : 0;
+    double all = (double)rows * cols;
     int i = 0;
 
     while (n < limits[i].n)
         i++;
-    return kept > 0 && (double)kept <= (limit + limits[i].density) * all;
+    return kept > 0 && (double)kept <= (all * n < FEW ? limits[i].few : limits[i].density) * all;
 }

@@ -292,6 +292,23 @@ START_TEST(same_bytes_for_any_team)
 }
 END_TEST
 
+/* The densest kernel that pays; never more than the bound of memory estimates. */
+START_TEST(the_rule_is_one_of_density)
+{
+    for (int b = 0; b < N(batch); b++)
+        for (int s = 0; s < N(shape); s++) {
+            const int rows = shape[s][0], cols = shape[s][1];
+            const size_t all = (size_t)rows * (size_t)cols;
+
+            ck_assert(!sparse_pays(rows, cols, 0, batch[b]));
+            ck_assert(!sparse_pays(rows, cols, (size_t)(SPARSE_MAX_DENSITY * (double)all) + 1, batch[b]));
+            for (size_t kept = 2; kept <= all; kept++)
+                SURE(!sparse_pays(rows, cols, kept, batch[b]) || sparse_pays(rows, cols, kept - 1, batch[b]), "%dx%d: %zu", rows, cols, kept);
+        }
+    ck_assert(sparse_pays(300, 784, 11760, 128) && sparse_pays(300, 784, 11760, 1) && !sparse_pays(300, 784, 100000, 128));
+}
+END_TEST
+
 static void cases(Suite *s)
 {
     TCase *tc = suite_case(s, "sparse");
@@ -299,6 +316,7 @@ static void cases(Suite *s)
     tcase_add_loop_test(tc, structure, 0, N(shape));
     tcase_add_test(tc, tiles_share_the_work);
     tcase_add_test(tc, memory);
+    tcase_add_test(tc, the_rule_is_one_of_density);
     tcase_add_loop_test(tc, products, 0, sparse_n_levels());
     tcase_add_loop_test(tc, same_bytes_for_any_team, 1, 5);
 }
