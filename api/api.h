@@ -18,7 +18,7 @@ struct app {
     int64_t started_ms;
     bool (*draining)(void);  /* /readyz says 503 then; NULL: never */
 };
-enum { API_MAX_JSON = 256 * 1024, API_MAX_LIMIT = 200, API_DEFAULT_LIMIT = 20, API_NAME_LEN = 128, API_MAX_WAIT = 60 /* seconds */ };
+enum { API_MAX_JSON = 256 * 1024, API_MAX_LIMIT = 200, API_DEFAULT_LIMIT = 20, API_NAME_LEN = 128, API_MAX_WAIT = 60 /* seconds */, API_MAX_CURVES = 20 };
 extern const struct route api_routes[];             /* all */
 extern const struct route api_probe_routes[];       /* /healthz, /readyz, /metrics: for a listener of their own, */
 extern const struct route *const api_plain_routes;  /* and what the main one then has */
@@ -31,7 +31,7 @@ handler api_model_create, api_model_list, api_model_get, api_model_delete, api_m
 handler api_dataset_create, api_dataset_list, api_dataset_get, api_dataset_delete, api_dataset_part, api_dataset_part_before;
 handler api_job_create, api_job_list, api_job_get, api_job_delete, api_job_cancel, api_job_pause, api_job_resume, api_job_retry;
 handler api_job_iterations, api_job_iteration, api_job_iteration_model, api_job_events, api_job_model;
-handler api_events;
+handler api_events, api_curves;
 handler api_capabilities, api_openapi, api_healthz, api_readyz, api_metrics, api_root;
 
 /* ---- reply.c: what the handlers share ---- */
@@ -47,8 +47,6 @@ MUST enum err_code api_query_int(const struct req *rq, const char *name, int64_t
 MUST enum err_code api_page(struct page *p, const struct req *rq, const char *prefix, struct err *e);
 /* limit and after, of items that are numbered. */
 MUST enum err_code api_numbered_page(const struct req *rq, int64_t *after, int64_t *limit, struct err *e);
-/* Is it CSV that the client wants? ?format=json|csv, else Accept. */
-MUST enum err_code api_wants_csv(const struct req *rq, bool *csv, struct err *e);
 /* {"object": "list", "data": [...], "has_more": b}; takes data. */
 json_t *api_list(json_t *data, bool more);
 json_t *api_stored(const char *text);  /* JSON out of a row: null for NULL; NULL when memory is short */
@@ -69,6 +67,16 @@ struct api_answer { struct answer answer; char fingerprint[FILE_HASH_LEN], *body
 MUST enum err_code api_answer_make(struct api_answer *a, const struct req *rq, const char *location, const json_t *json, struct err *e);
 const struct answer *api_answer_row(const struct api_answer *a); /* for a row; NULL: the request has no key */
 void api_answer_clear(struct api_answer *a);
+
+/* ---- table.c: lists in other formats ---- */
+enum api_format { API_JSON, API_CSV, API_NDJSON };
+/* What the client wants: ?format=json|csv|ndjson, else Accept. */
+MUST enum err_code api_format(const struct req *rq, enum api_format *out, struct err *e);
+struct api_table { enum api_format format; struct api_text text; json_t *columns; int n; };
+MUST enum err_code api_table_begin(struct api_table *t, enum api_format format, struct err *e);
+MUST enum err_code api_table_add(struct api_table *t, json_t *record, struct err *e); /* takes record; NULL: ERR_NOMEM */
+/* Frees it. rc: of the steps before; when it is ERR_OK, the reply is the table. */
+MUST enum err_code api_table_end(struct api_table *t, enum err_code rc, struct reply *rp, struct err *e);
 
 /* ---- artifacts.c: models in the store, and in the formats that clients fetch ---- */
 

@@ -1,4 +1,4 @@
-/* api/iterations.c: what a job published while it ran: iterations as JSON and CSV, the model as of an iteration. */
+/* api/iterations.c: what a job published while it ran: iterations, of one job and of several; the model as of an iteration. */
 #include <stdio.h>
 #include <string.h>
 
@@ -12,99 +12,51 @@ static enum err_code check_job(struct job_row *row, struct app *app, const struc
     return rc == ERR_OK ? store_job_get(app->store, rq->arg[0], row, e) : rc;
 }
 
-/* ---- CSV: a record's numbers, objects within it as prefix_name, in the order of the first record; lists are left out ---- */
+/* ---- as a table ---- */
 
-struct csv { struct api_text text; json_t *columns; /* of the first record: the flat names */ int64_t last; int n; };
+struct rows { struct api_table table; int64_t last; const struct job_row *job; /* NULL: of one job; else a column */ };
 
-static void csv_value(struct api_text *t, const json_t *v)
+/* What a curve needs: without layers and matrices. Takes record. */
+static json_t *point(json_t *record, const struct job_row *job)
 {
-    if (json_is_integer(v))
-        api_text_add(t, "%lld", (long long)json_integer_value(v));
-    else if (json_is_real(v))
-        api_text_add(t, "%.15g", json_real_value(v));
-    else if (json_is_boolean(v))
-        api_text_add(t, "%s", json_is_true(v) ? "true" : "false");
-    else if (json_is_string(v)) {
-        api_text_add(t, "\"");
-        for (const char *s = json_string_value(v); *s; s++)
-            api_text_add(t, *s == '"' ? "\"%c" : "%c", *s);
-        api_text_add(t, "\"");
+    static const char *const parts[] = { "pruned", "retrained" };
+    json_t *p = record && job ? json_pack("{s:s}", "job", job->id) : NULL;
+
+    if (!job)
+        return record;
+    json_object_del(record, "layers");
+    for (int i = 0; i < 2; i++)
+        json_object_del(json_object_get(record, parts[i]), "confusion");
+    if (p && json_object_update(p, record) != 0) {
+        json_decref(p);
+        p = NULL;
     }
+    json_decref(record);
+    return p;
 }
 
-/* columns gets [key, inner key or ""] of every column. */
-static enum err_code csv_columns(json_t *columns, const json_t *record, struct err *e)
-{
-    const char *key, *inner;
-    json_t *v, *w;
-    enum err_code rc = ERR_OK;
-
-    json_object_foreach((json_t *)(uintptr_t)record, key, v)
-    {
-        if (json_is_object(v)) {
-            json_object_foreach(v, inner, w)
-            {
-                if (rc == ERR_OK && !json_is_object(w) && !json_is_array(w))
-                    rc = api_append(columns, json_pack("[ss]", key, inner), e);
-            }
-        } else if (rc == ERR_OK && !json_is_array(v)) {
-            rc = api_append(columns, json_pack("[ss]", key, ""), e);
-        }
-    }
-    return rc;
-}
-
-static void csv_line(struct csv *c, const json_t *record)
-{
-    for (size_t i = 0; i < json_array_size(c->columns); i++) {
-        const json_t *name = json_array_get(c->columns, i);
-        const char *key = json_string_value(json_array_get(name, 0)), *inner = json_string_value(json_array_get(name, 1));
-
-        if (i > 0)
-            api_text_add(&c->text, ",");
-        if (!record)
-            api_text_add(&c->text, *inner ? "%s_%s" : "%s%s", key, inner);
-        else
-            csv_value(&c->text, *inner ? json_object_get(json_object_get(record, key), inner) : json_object_get(record, key));
-    }
-    api_text_add(&c->text, "\n");
-}
-
-static enum err_code csv_row(void *user, const void *row, struct err *e)
+static enum err_code table_row(void *user, const void *row, struct err *e)
 {
     const struct iteration_row *it = row;
-    struct csv *c = user;
-    json_t *record = api_stored(it->record);
-    enum err_code rc = record ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+    struct rows *r = user;
 
-    if (rc == ERR_OK && c->n++ == 0) {
-        rc = csv_columns(c->columns, record, e);
-        csv_line(c, NULL);
-    }
-    if (rc == ERR_OK)
-        csv_line(c, record);
-    c->last = it->iteration;
-    json_decref(record);
-    return rc;
+    r->last = it->iteration;
+    return api_table_add(&r->table, point(api_stored(it->record), r->job), e);
 }
 
 /* Without a limit all of them. */
-static enum err_code reply_csv(struct app *app, const struct req *rq, int64_t after, int64_t limit, struct reply *rp, struct err *e)
+static enum err_code reply_table(struct app *app, const struct req *rq, enum api_format format, int64_t after, int64_t limit, struct reply *rp,
+                                 struct err *e)
 {
-    struct csv c = { .columns = json_array(), .last = after };
+    struct rows r = { .last = after };
     bool more = true, all = !rq->query(rq, "limit");
-    enum err_code rc = c.columns ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+    enum err_code rc = api_table_begin(&r.table, format, e);
 
-    api_text_add(&c.text, "%s", "");
     while (more && rc == ERR_OK) {
-        rc = store_iterations(app->store, rq->arg[0], c.last, all ? API_MAX_LIMIT : (int)limit, csv_row, &c, &more, e);
+        rc = store_iterations(app->store, rq->arg[0], r.last, all ? API_MAX_LIMIT : (int)limit, table_row, &r, &more, e);
         more = more && all;
     }
-    json_decref(c.columns);
-    if (rc == ERR_OK)
-        return api_reply_text(rp, &c.text, "text/csv; charset=utf-8", e);
-    mem_free(c.text.s);
-    return rc;
+    return api_table_end(&r.table, rc, rp, e);
 }
 
 /* ---- iterations ---- */
@@ -119,18 +71,19 @@ enum err_code api_job_iterations(struct app *app, const struct req *rq, struct r
     struct job_row job = { .conf = NULL };
     json_t *data;
     int64_t after, limit;
-    bool more = false, csv = false;
+    enum api_format format = API_JSON;
+    bool more = false;
     enum err_code rc = api_numbered_page(rq, &after, &limit, e);
 
     if (rc == ERR_OK)
-        rc = api_wants_csv(rq, &csv, e);
+        rc = api_format(rq, &format, e);
     if (rc == ERR_OK)
         rc = check_job(&job, app, rq, e);
     job_row_clear(&job);
     if (rc != ERR_OK)
         return rc;
-    if (csv)
-        return reply_csv(app, rq, after, limit, rp, e);
+    if (format != API_JSON)
+        return reply_table(app, rq, format, after, limit, rp, e);
     data = json_array();
     rc = store_iterations(app->store, rq->arg[0], after, (int)limit, json_row, data, &more, e);
     if (rc == ERR_OK)
@@ -178,5 +131,88 @@ enum err_code api_job_iteration_model(struct app *app, const struct req *rq, str
         rc = api_model_send(app, rq, rp, job.architecture, weights, name, e);
     }
     job_row_clear(&job);
+    return rc;
+}
+
+/* ---- the curves of several jobs ---- */
+
+struct curve { json_t *list; int64_t last; const struct job_row *job; };
+
+static enum err_code curve_row(void *user, const void *row, struct err *e)
+{
+    const struct iteration_row *it = row;
+    struct curve *c = user;
+    json_t *p = point(api_stored(it->record), c->job);
+
+    c->last = it->iteration;
+    json_object_del(p, "job"); /* the curve says so */
+    return api_append(c->list, p, e);
+}
+
+static enum err_code add_curve(json_t *data, struct store *s, const struct job_row *job, struct err *e)
+{
+    struct curve c = { json_array(), 0, job };
+    json_t *o = json_pack("{s:s,s:s,s:s,s:s,s:o}", "job", job->id, "object", "curve", "name", job->name, "state", job_state_name(job->state),
+                          "data", c.list);
+    bool more = true;
+    enum err_code rc = api_append(data, o, e);
+
+    while (more && rc == ERR_OK)
+        rc = store_iterations(s, job->id, c.last, API_MAX_LIMIT, curve_row, &c, &more, e);
+    return rc;
+}
+
+static enum err_code add_rows(struct rows *r, struct store *s, const struct job_row *job, struct err *e)
+{
+    bool more = true;
+    enum err_code rc = ERR_OK;
+
+    r->job = job;
+    r->last = 0;
+    while (more && rc == ERR_OK)
+        rc = store_iterations(s, job->id, r->last, API_MAX_LIMIT, table_row, r, &more, e);
+    return rc;
+}
+
+/* The next id of a list with commas; NULL: it has ended. ERR_INVALID, at "?jobs". */
+static enum err_code next_id(const char **list, char id[ID_LEN], struct err *e)
+{
+    size_t n = strcspn(*list, ",");
+
+    snprintf(id, ID_LEN, "%.*s", n < ID_LEN ? (int)n : 0, *list);
+    *list += n + ((*list)[n] == ',');
+    return id_valid(id, "job") ? ERR_OK : err_field(e, ERR_INVALID, "?jobs", "jobs must be ids of jobs, with commas between them");
+}
+
+enum err_code api_curves(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    const char *list = rq->query(rq, "jobs");
+    struct rows rows = { .last = 0 };
+    enum api_format format = API_JSON;
+    json_t *data = json_array();
+    enum err_code rc = list && *list ? api_format(rq, &format, e) : err_field(e, ERR_INVALID, "?jobs", "is required: at most %d ids", API_MAX_CURVES);
+
+    if (rc == ERR_OK)
+        rc = api_table_begin(&rows.table, format, e);
+    for (int n = 0; rc == ERR_OK && *list; n++) {
+        struct job_row job = { .conf = NULL };
+        char id[ID_LEN];
+
+        rc = n < API_MAX_CURVES ? next_id(&list, id, e) : err_field(e, ERR_INVALID, "?jobs", "more than %d jobs", API_MAX_CURVES);
+        if (rc == ERR_OK)
+            rc = store_job_get(app->store, id, &job, e);
+        if (rc == ERR_OK)
+            rc = format == API_JSON ? add_curve(data, app->store, &job, e) : add_rows(&rows, app->store, &job, e);
+        job_row_clear(&job);
+    }
+    if (format != API_JSON) {
+        json_decref(data);
+        return api_table_end(&rows.table, rc, rp, e);
+    }
+    json_decref(rows.table.columns);
+    mem_free(rows.table.text.s);
+    if (rc == ERR_OK)
+        return api_reply(rp, 0, api_list(data, false), e);
+    json_decref(data);
     return rc;
 }

@@ -1,6 +1,8 @@
 /* api/jobs.c: jobs. All that can be said about a job is said when it is posted: the same files are opened as when it runs, and what a job will use
  * is what they were then. */
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "api/api.h"
@@ -22,6 +24,11 @@ static json_t *links_json(const struct job_row *j)
                      *j->result_weights ? model : NULL);
 }
 
+static json_t *metric_json(const struct job_row *j)
+{
+    return isnan(j->best_metric) ? json_null() : json_real(j->best_metric);
+}
+
 /* What a job that does not run has done so far; when it will end, nobody knows. */
 static json_t *progress_json(const struct job_row *j)
 {
@@ -36,8 +43,9 @@ static json_t *progress_json(const struct job_row *j)
 
 static json_t *job_json(const struct job_row *j)
 {
-    return json_pack("{s:s,s:s,s:s,s:s,s:b,s:s?,s:I,s:s,s:s,s:o,s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:o}", "id", j->id, "object", "job", "name", j->name,
-                     "state", job_state_name(j->state), "pause_requested", (int)j->pause_requested, "retry_of", *j->retry_of ? j->retry_of : NULL, "priority", (json_int_t)j->priority, "model", j->model, "dataset", j->dataset,
+    return json_pack("{s:s,s:s,s:s,s:s,s:b,s:s?,s:o,s:I,s:s,s:s,s:o,s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:o}", "id", j->id, "object", "job", "name", j->name,
+                     "state", job_state_name(j->state), "pause_requested", (int)j->pause_requested, "retry_of", *j->retry_of ? j->retry_of : NULL, "best_metric", metric_json(j),
+                     "priority", (json_int_t)j->priority, "model", j->model, "dataset", j->dataset,
                      "created_at", api_seconds(j->created_ms), "started_at", api_seconds(j->started_ms), "finished_at",
                      api_seconds(j->finished_ms), "attempt", (json_int_t)j->attempt, "iterations", (json_int_t)j->n_iterations, "progress",
                      progress_json(j), "baseline", api_stored(j->baseline), "result", api_stored(j->result), "error",
@@ -157,17 +165,63 @@ static enum err_code check(struct posting *p, struct app *app, const struct req 
     return rc == ERR_OK ? check_memory(p, app, e) : rc;
 }
 
+/* ---- dry run ---- */
+
+static enum err_code plan_iterations(json_t *list, const struct pruner *p, const struct posting *posting, struct err *e)
+{
+    enum err_code rc = list ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+
+    for (int64_t i = 1; i <= posting->conf.prune.iterations && rc == ERR_OK; i++)
+        rc = api_append(list, pruner_plan(p, posting->model.net, i), e);
+    return rc;
+}
+
+/* What the job would do, as far as that can be said before it is done; nothing is stored. */
+static enum err_code reply_plan(struct app *app, const struct posting *p, struct reply *rp, struct err *e)
+{
+    struct pruner *pruner = NULL;
+    json_t *iterations = json_array();
+    enum err_code rc = pruner_new(&pruner, &p->conf.prune, p->model.net, (uint64_t)p->conf.seed, e);
+
+    if (rc == ERR_OK)
+        rc = plan_iterations(iterations, pruner, p, e);
+    if (rc == ERR_OK)
+        rc = api_reply(rp, 200, json_pack("{s:s,s:o,s:o,s:O,s:{s:I,s:o}}", "object", "plan", "config", job_conf_dump(&p->conf), "layers",
+                                          pruner_describe_layers(pruner, p->model.net), "iterations", iterations, "memory", "needed_bytes",
+                                          (json_int_t)job_memory(&p->conf, p->model.net, p->dataset), "limit_bytes",
+                                          app->memory_per_job ? json_integer((json_int_t)app->memory_per_job) : json_null()), e);
+    json_decref(iterations);
+    pruner_free(pruner);
+    return rc;
+}
+
+static enum err_code wants_dry_run(const struct req *rq, bool *dry, struct err *e)
+{
+    const char *v = rq->query(rq, "dry_run");
+
+    *dry = v && strcmp(v, "true") == 0;
+    return !v || *dry || strcmp(v, "false") == 0 ? ERR_OK : err_field(e, ERR_INVALID, "?dry_run", "dry_run must be true or false");
+}
+
 static enum err_code create(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
 {
     struct api_answer answer = { .body = NULL };
     struct posting *p = mem_zalloc(1, sizeof *p);
-    struct job_row row = { .conf = NULL };
+    struct job_row row = { .best_metric = NAN };
     json_t *j = NULL;
     char location[80];
-    enum err_code rc = p ? check(p, app, rq, e) : err_set(e, ERR_NOMEM, "out of memory");
+    bool dry = false;
+    enum err_code rc = p ? wants_dry_run(rq, &dry, e) : err_set(e, ERR_NOMEM, "out of memory");
 
     if (rc == ERR_OK)
-        rc = fill_row(&row, p, e);
+        rc = check(p, app, rq, e);
+    if (rc != ERR_OK || dry) {
+        if (rc == ERR_OK)
+            rc = reply_plan(app, p, rp, e);
+        posting_free(p);
+        return rc;
+    }
+    rc = fill_row(&row, p, e);
     if (rc == ERR_OK) {
         snprintf(location, sizeof location, "/v1/jobs/%s", row.id);
         j = job_json(&row);
@@ -203,31 +257,143 @@ static enum err_code get(struct job_row *row, struct app *app, const struct req 
     return rc == ERR_OK ? store_job_get(app->store, rq->arg[0], row, e) : rc;
 }
 
+/* ---- lists ---- */
+
+struct listing {
+    struct job_query query;
+    enum api_format format;
+    json_t *data;
+    struct api_table table;
+    char next[80]; /* cursor behind the last job seen */
+};
+
+/* The cursor of a page sorted by creation is the last job's id, of others "<value>,<id>". */
+static void set_cursor(struct listing *l, const struct job_row *j)
+{
+    const double value[JOB_SORTS] = { [JOB_BY_FINISHED] = (double)j->finished_ms,
+                                      [JOB_BY_METRIC] = isnan(j->best_metric) ? JOB_NO_METRIC : j->best_metric };
+
+    char *plus;
+
+    if (l->query.sort == JOB_BY_CREATED)
+        snprintf(l->next, sizeof l->next, "%s", j->id);
+    else
+        snprintf(l->next, sizeof l->next, "%.17g,%s", value[l->query.sort], j->id);
+    plus = strchr(l->next, '+'); /* of 1e+20: means a blank in a query, and nothing in a number */
+    if (plus)
+        memmove(plus, plus + 1, strlen(plus));
+}
+
+/* A row of CSV: what fits into columns. */
+static json_t *job_flat(const struct job_row *j)
+{
+    return json_pack("{s:s,s:s,s:s,s:I,s:s,s:s,s:o,s:o,s:o,s:I,s:I,s:o,s:s?}", "id", j->id, "name", j->name, "state", job_state_name(j->state),
+                     "priority", (json_int_t)j->priority, "model", j->model, "dataset", j->dataset, "created_at", api_seconds(j->created_ms),
+                     "started_at", api_seconds(j->started_ms), "finished_at", api_seconds(j->finished_ms), "attempt", (json_int_t)j->attempt,
+                     "iterations", (json_int_t)j->n_iterations, "best_metric", metric_json(j), "retry_of",
+                     *j->retry_of ? j->retry_of : NULL);
+}
+
 static enum err_code list_row(void *user, const void *row, struct err *e)
 {
-    return api_append(user, job_summary(row), e);
+    struct listing *l = user;
+
+    set_cursor(l, row);
+    if (l->format == API_JSON)
+        return api_append(l->data, job_summary(row), e);
+    return api_table_add(&l->table, l->format == API_CSV ? job_flat(row) : job_summary(row), e);
+}
+
+static enum err_code parse_sort(struct job_query *q, const char *sort, struct err *e)
+{
+    static const char *const names[JOB_SORTS] = { "created", "finished", "metric" };
+
+    q->up = sort && *sort != '-';
+    sort = sort ? sort + (*sort == '-') : names[0];
+    for (int i = 0; i < JOB_SORTS; i++)
+        if (strcmp(sort, names[i]) == 0) {
+            q->sort = (enum job_sort)i;
+            return ERR_OK;
+        }
+    return err_field(e, ERR_INVALID, "?sort", "sort must be created, finished or metric, with - before it for the largest first");
+}
+
+static enum err_code parse_cursor(struct job_query *q, const char *after, struct err *e)
+{
+    const char *id = after;
+    char *end = NULL;
+
+    if (after && q->sort != JOB_BY_CREATED) {
+        q->after_value = strtod(after, &end);
+        id = end > after && *end == ',' && isfinite(q->after_value) ? end + 1 : "";
+    }
+    if (after && !id_valid(id, "job"))
+        return err_field(e, ERR_INVALID, "?after", "after must be what the page before said as next, in the same order");
+    snprintf(q->after, sizeof q->after, "%s", after ? id : "");
+    return ERR_OK;
+}
+
+static enum err_code parse_query(struct listing *l, const struct req *rq, struct err *e)
+{
+    struct job_query *q = &l->query;
+    enum job_state state;
+    int64_t limit;
+    enum err_code rc = api_query_int(rq, "limit", 1, API_MAX_LIMIT, API_DEFAULT_LIMIT, &limit, e);
+
+    if (rc != ERR_OK)
+        return rc;
+    *q = (struct job_query){ .state = rq->query(rq, "state"), .name = rq->query(rq, "name"), .model = rq->query(rq, "model"),
+                             .dataset = rq->query(rq, "dataset"), .limit = (int)limit };
+    if (q->state && !job_state_parse(q->state, &state))
+        return err_field(e, ERR_INVALID, "?state", "state must be one of queued, running, paused, cancelling, succeeded, failed, cancelled");
+    rc = parse_sort(q, rq->query(rq, "sort"), e);
+    if (rc == ERR_OK)
+        rc = parse_cursor(q, rq->query(rq, "after"), e);
+    return rc == ERR_OK ? api_format(rq, &l->format, e) : rc;
+}
+
+/* The common list, newest first, has an index for each state; others are looked for. */
+static enum err_code run_query(struct store *s, struct listing *l, bool *more, struct err *e)
+{
+    const struct job_query *q = &l->query;
+    struct page page = { .limit = q->limit, .state = q->state };
+
+    memcpy(page.after, q->after, sizeof page.after);
+    if (q->sort == JOB_BY_CREATED && !q->up && !q->name && !q->model && !q->dataset)
+        return store_job_list(s, &page, list_row, l, more, e);
+    return store_job_query(s, q, list_row, l, more, e);
 }
 
 enum err_code api_job_list(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
 {
-    json_t *data = json_array();
-    struct page page;
-    enum job_state state;
+    struct listing l = { .format = API_JSON };
+    json_t *list;
     bool more = false;
-    enum err_code rc = api_page(&page, rq, "job", e);
+    enum err_code rc = parse_query(&l, rq, e);
 
-    if (rc == ERR_OK) {
-        page.state = rq->query(rq, "state");
-        if (page.state && !job_state_parse(page.state, &state))
-            rc = err_field(e, ERR_INVALID, "?state", "state must be one of queued, running, paused, cancelling, succeeded, failed, cancelled");
+    if (rc != ERR_OK)
+        return rc;
+    if (l.format != API_JSON) {
+        rc = api_table_begin(&l.table, l.format, e);
+        if (rc == ERR_OK)
+            rc = run_query(app->store, &l, &more, e);
+        return api_table_end(&l.table, rc, rp, e);
     }
-    if (rc == ERR_OK)
-        rc = store_job_list(app->store, &page, list_row, data, &more, e);
-    if (rc == ERR_OK)
-        return api_reply(rp, 0, api_list(data, more), e);
-    json_decref(data);
-    return rc;
+    l.data = json_array();
+    rc = run_query(app->store, &l, &more, e);
+    if (rc != ERR_OK) {
+        json_decref(l.data);
+        return rc;
+    }
+    list = api_list(l.data, more);
+    if (list && json_object_set_new(list, "next", more ? json_string(l.next) : json_null()) != 0) {
+        json_decref(list);
+        list = NULL;
+    }
+    return api_reply(rp, 0, list, e);
 }
+
+/* ---- one job ---- */
 
 /* "<state>-<iterations>-<hash of what else changes>": a client that waits does so for the first two. */
 static void job_etag(const struct job_row *j, int64_t position, char *etag, size_t n)

@@ -76,16 +76,6 @@ enum err_code api_numbered_page(const struct req *rq, int64_t *after, int64_t *l
     return rc == ERR_OK ? api_query_int(rq, "limit", 1, API_MAX_LIMIT, API_DEFAULT_LIMIT, limit, e) : rc;
 }
 
-enum err_code api_wants_csv(const struct req *rq, bool *csv, struct err *e)
-{
-    const char *format = rq->query(rq, "format"), *accept = rq->header(rq, "Accept");
-
-    *csv = format ? strcmp(format, "csv") == 0 : accept && strstr(accept, "text/csv") && !strstr(accept, "application/json");
-    if (format && !*csv && strcmp(format, "json") != 0)
-        return err_field(e, ERR_INVALID, "?format", "format must be json or csv");
-    return ERR_OK;
-}
-
 json_t *api_list(json_t *data, bool more)
 {
     return data ? json_pack("{s:s,s:o,s:b}", "object", "list", "data", data, "has_more", (int)more) : NULL;

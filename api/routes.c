@@ -30,8 +30,8 @@ const struct route api_routes[] = {
     { "DELETE", "/v1/datasets/{dataset}", 0, 0, NULL, api_dataset_delete, NULL },
     { "PUT", "/v1/datasets/{dataset}/{split}/{part}", BODY_FILE, HTTP_MAX_UPLOAD, NULL, api_dataset_part, api_dataset_part_before },
 
-    { "POST", "/v1/jobs", BODY_JSON | SLOW, API_MAX_JSON, NULL, api_job_create, NULL },
-    { "GET", "/v1/jobs", 0, 0, PAGE " state", api_job_list, NULL },
+    { "POST", "/v1/jobs", BODY_JSON | SLOW, API_MAX_JSON, "dry_run", api_job_create, NULL },
+    { "GET", "/v1/jobs", 0, 0, PAGE " state name model dataset sort format", api_job_list, NULL },
     { "GET", "/v1/jobs/{job}", 0, 0, "wait", api_job_get, NULL },
     { "DELETE", "/v1/jobs/{job}", 0, 0, NULL, api_job_delete, NULL },
     { "POST", "/v1/jobs/{job}/cancel", 0, 0, NULL, api_job_cancel, NULL },
@@ -42,6 +42,7 @@ const struct route api_routes[] = {
     { "GET", "/v1/jobs/{job}/iterations/{iteration}", 0, 0, NULL, api_job_iteration, NULL },
     { "GET", "/v1/jobs/{job}/iterations/{iteration}/model", SLOW, 0, "format", api_job_iteration_model, NULL },
     { "GET", "/v1/jobs/{job}/events", 0, 0, PAGE, api_job_events, NULL },
+    { "GET", "/v1/iterations", SLOW, 0, "jobs format", api_curves, NULL },
     { "GET", "/v1/events", 0, 0, PAGE, api_events, NULL },
     { "GET", "/v1/jobs/{job}/model", SLOW, 0, "format", api_job_model, NULL },
     END

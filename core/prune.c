@@ -351,6 +351,79 @@ static void divide(const struct pruner *p, int g, uint64_t k, uint64_t *count)
         }
 }
 
+/* ---- the plan, layer by layer ---- */
+
+json_t *pruner_describe_layers(const struct pruner *p, const struct net *net)
+{
+    json_t *list = json_array();
+
+    for (int i = 0; i < p->n_layers; i++) {
+        const struct layer *l = &p->layer[i];
+        const struct shape *shape = &net->weight[l->w].info.shape;
+        json_t *dims = json_array();
+
+        for (int d = 0; dims && d < shape->n_d; d++)
+            if (json_array_append_new(dims, json_integer(shape->d[d])) != 0) {
+                json_decref(dims);
+                dims = NULL;
+            }
+        if (json_array_append_new(list, json_pack("{s:s,s:o,s:I,s:b}", "name", layer_name(net, l), "shape", dims, "weights", (json_int_t)l->len,
+                                                  "ignored", l->group == IGNORED)) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+/* *masked: how many of the layer's weights iteration i will have masked. false: others compete with them, so the scores decide. */
+static bool planned(const struct pruner *p, int layer, int64_t i, uint64_t *count, uint64_t *masked)
+{
+    int g = p->layer[layer].group, n = 0;
+
+    for (int l = 0; l < p->n_layers; l++)
+        n += p->layer[l].group == g;
+    if (g == IGNORED)
+        *masked = p->layer[layer].zeros_at_start;
+    else if (n == 1)
+        *masked = group_count(p, g, i);
+    else if (p->conf.scope == SCOPE_LAYER) {
+        divide(p, g, group_count(p, g, i), count);
+        *masked = count[layer];
+    } else
+        return false;
+    return true;
+}
+
+static json_t *plan_layers(const struct pruner *p, const struct net *net, int64_t i)
+{
+    uint64_t *count = mem_zalloc((size_t)p->n_layers, sizeof *count), masked = 0;
+    json_t *list = count ? json_array() : NULL;
+
+    for (int l = 0; list && l < p->n_layers; l++) {
+        const struct layer *at = &p->layer[l];
+        json_t *o = planned(p, l, i, count, &masked)
+                        ? json_pack("{s:s,s:I,s:f}", "name", layer_name(net, at), "nonzero", (json_int_t)(at->len - masked), "sparsity",
+                                    (double)masked / (double)at->len)
+                        : json_pack("{s:s,s:n,s:n}", "name", layer_name(net, at), "nonzero", "sparsity");
+
+        if (json_array_append_new(list, o) != 0) {
+            json_decref(list);
+            list = NULL;
+        }
+    }
+    mem_free(count);
+    return list;
+}
+
+json_t *pruner_plan(const struct pruner *p, const struct net *net, int64_t i)
+{
+    uint64_t masked = pruner_count(p, i);
+
+    return json_pack("{s:I,s:f,s:f,s:I,s:o}", "iteration", (json_int_t)i, "target_sparsity", pruner_target(p, i), "sparsity",
+                     (double)masked / (double)p->len, "nonzero", (json_int_t)(p->len - masked), "layers", plan_layers(p, net, i));
+}
+
 /* ---- one step ---- */
 
 struct step {

@@ -62,6 +62,11 @@ MUST enum err_code pruner_load(struct pruner *p, const json_t *saved, struct err
 double pruner_target(const struct pruner *p, int64_t i);
 /* Weights that pruner_step(i) will have masked: the nearest integer to the target, less what bounds and last weights of layers keep. */
 uint64_t pruner_count(const struct pruner *p, int64_t i);
+/* The plan before anything is scored: [{"name", "shape", "weights", "ignored"}] of the prunable layers, and of iteration i {"iteration",
+ * "target_sparsity", "sparsity", "nonzero", "layers": [{"name", "nonzero", "sparsity"}]}; null for layers whose weights compete with those of others.
+ * New references; NULL when memory is short. */
+json_t *pruner_describe_layers(const struct pruner *p, const struct net *net);
+json_t *pruner_plan(const struct pruner *p, const struct net *net, int64_t i);
 /* Scores, selects and masks: afterwards exactly pruner_count(i) weights are masked, and zero; net_pack is due. ERR_DIVERGED: a score is not finite. On error
  * no weight has changed. */
 MUST enum err_code pruner_step(struct pruner *p, struct net *net, int64_t i, struct err *e);

@@ -113,6 +113,7 @@ struct job_row {
     int64_t lease_token;        /* grows with each claim */
     int64_t n_iterations;       /* published */
     bool pause_requested;       /* running: to be paused at its next checkpoint */
+    double best_metric;         /* of the chosen model, on validation; NAN: none yet */
     char retry_of[ID_LEN];      /* "" : of none */
     char architecture[ID_LEN], weights[ID_LEN]; /* blobs of the model as it was when the job was posted; weights "" : to be trained */
     char checkpoint[ID_LEN];    /* blob, "" : none */
@@ -128,6 +129,18 @@ void job_row_clear(struct job_row *j);
 MUST enum err_code store_job_add(struct store *s, const struct job_row *j, struct err *e); /* state queued; ERR_INVALID at "/model" or "/dataset": it is not there any more */
 MUST enum err_code store_job_get(struct store *s, const char *id, struct job_row *out, struct err *e);
 MUST enum err_code store_job_list(struct store *s, const struct page *p, store_row_fn *fn, void *user, bool *more, struct err *e);
+/* The same, filtered and sorted. A job that has not ended (has no metric) counts as 0 (JOB_NO_METRIC). */
+enum job_sort { JOB_BY_CREATED, JOB_BY_FINISHED, JOB_BY_METRIC, JOB_SORTS };
+#define JOB_NO_METRIC (-1e300)
+struct job_query {
+    const char *state, *name, *model, *dataset; /* NULL: any; name: a part of it, letters of either case */
+    enum job_sort sort;
+    bool up;                                    /* smallest first */
+    char after[ID_LEN];                         /* the last job of the page before, "" : none, */
+    double after_value;                         /* and what it is sorted by (not for JOB_BY_CREATED) */
+    int limit;
+};
+MUST enum err_code store_job_query(struct store *s, const struct job_query *q, store_row_fn *fn, void *user, bool *more, struct err *e);
 /* queued, paused -> cancelled at once; running -> cancelling; cancelling: as it is; final: ERR_CONFLICT. *now is the state after it. */
 MUST enum err_code store_job_cancel(struct store *s, const char *id, int64_t now_ms, enum job_state *now, struct err *e);
 /* queued -> paused at once; running: pause_requested, until its worker has saved it; paused: as it is; else ERR_CONFLICT. *now as above. */

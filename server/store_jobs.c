@@ -1,4 +1,5 @@
 /* server/store_jobs.c: jobs as clients see them: post, read, cancel, delete; their iterations and events. What workers do stands in store_queue.c. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -139,7 +140,7 @@ enum err_code store_job_add(struct store *s, const struct job_row *j, struct err
 #define JOB_COLUMNS \
     "SELECT id, name, model, dataset, state, priority, created_ms, started_ms, finished_ms, attempt, lease_token, n_iterations," \
     " architecture, weights, checkpoint, result_weights, conf, progress," \
-    " (SELECT record FROM iterations WHERE job = jobs.id AND iteration = 0), result, error, pause_requested, retry_of FROM jobs"
+    " (SELECT record FROM iterations WHERE job = jobs.id AND iteration = 0), result, error, pause_requested, retry_of, best_metric FROM jobs"
 
 static void read_job(void *row, const struct db_val *col)
 {
@@ -165,6 +166,7 @@ static void read_job(void *row, const struct db_val *col)
     col_copy(&col[15], j->result_weights, sizeof j->result_weights);
     j->pause_requested = col_int(&col[21]) != 0;
     col_copy(&col[22], j->retry_of, sizeof j->retry_of);
+    j->best_metric = col[23].type == DB_REAL ? col[23].u.r : (double)NAN;
     for (int i = 0; i < 5; i++)
         *text[i] = (char *)(uintptr_t)col_text(&col[16 + i]);
 }
@@ -220,6 +222,52 @@ enum err_code store_job_list(struct store *s, const struct page *p, store_row_fn
 
     *more = false;
     return store_read(s, p->state ? some : all, arg, p->state ? 3 : 2, lister_row, &l, e);
+}
+
+/* "%text%" for LIKE, in lower case, what it would take for a wildcard escaped. ERR_NOMEM */
+static enum err_code pattern(char **out, const char *text, struct err *e)
+{
+    char *p = mem_alloc(2 * strlen(text) + 3);
+
+    *out = p;
+    if (!p)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    *p++ = '%';
+    for (; *text; text++) {
+        if (*text == '%' || *text == '_' || *text == '\\')
+            *p++ = '\\';
+        *p++ = (char)(*text >= 'A' && *text <= 'Z' ? *text + 32 : *text);
+    }
+    *p++ = '%';
+    *p = '\0';
+    return ERR_OK;
+}
+
+/* The ids of the page are found first, so that only short keys are sorted, not whole jobs. */
+#define JOB_PAGE(key, behind, order) \
+    JOB_COLUMNS " WHERE id IN (SELECT id FROM jobs WHERE ($1 IS NULL OR state = $1) AND ($2 IS NULL OR model = $2)" \
+    " AND ($3 IS NULL OR dataset = $3) AND ($4 IS NULL OR lower(name) LIKE $4 ESCAPE '\\')" \
+    " AND ($5 IS NULL OR (" behind ")) ORDER BY " key " " order ", id " order " LIMIT $7) ORDER BY " key " " order ", id " order
+#define JOB_PAGE_BY(key) { JOB_PAGE(key, "(" key ", id) < ($6, $5)", "DESC"), JOB_PAGE(key, "(" key ", id) > ($6, $5)", "ASC") }
+
+enum err_code store_job_query(struct store *s, const struct job_query *q, store_row_fn *fn, void *user, bool *more, struct err *e)
+{
+    static const char *const sql[JOB_SORTS][2] = {
+        [JOB_BY_CREATED] = { JOB_PAGE("id", "id < $5 AND $6 = $6", "DESC"), JOB_PAGE("id", "id > $5 AND $6 = $6", "ASC") },
+        [JOB_BY_FINISHED] = JOB_PAGE_BY("COALESCE(finished_ms, 0)"),
+        [JOB_BY_METRIC] = JOB_PAGE_BY("COALESCE(best_metric, -1e300)"),
+    };
+    struct job_row j = { 0 };
+    struct lister l = { read_job, &j, fn, user, q->limit, more };
+    char *name = NULL;
+    enum err_code rc = q->name ? pattern(&name, q->name, e) : ERR_OK;
+
+    *more = false;
+    if (rc == ERR_OK)
+        rc = store_read(s, sql[q->sort][q->up], ARGS(DB_S(q->state), DB_S(q->model), DB_S(q->dataset), DB_S(name), DB_S(text_or_null(q->after)),
+                                                     DB_R(q->after_value), DB_I(q->limit + 1)), lister_row, &l, e);
+    mem_free(name);
+    return rc;
 }
 
 enum err_code store_job_position(struct store *s, const struct job_row *j, int64_t *position, struct err *e)

@@ -152,9 +152,21 @@ struct finish {
     const char *error;
 };
 
+/* What the job is sorted by: of the result, chosen.validation.<its metric>. */
+static struct db_val metric_of(const char *result)
+{
+    json_t *r = result ? json_loads(result, 0, NULL) : NULL;
+    const char *name = json_string_value(json_object_get(r, "metric"));
+    const json_t *v = name ? json_object_get(json_object_get(json_object_get(r, "chosen"), "validation"), name) : NULL;
+    struct db_val out = json_is_number(v) ? DB_R(json_number_value(v)) : DB_S(NULL);
+
+    json_decref(r);
+    return out;
+}
+
 static enum err_code finish(struct txn *t, void *arg, struct err *e)
 {
-    static const char sql[] = "UPDATE jobs SET result = $2, result_weights = $3 WHERE id = $1 RETURNING started_ms";
+    static const char sql[] = "UPDATE jobs SET result = $2, result_weights = $3, best_metric = $4 WHERE id = $1 RETURNING started_ms";
     const struct finish *a = arg;
     struct job_move m = { .id = a->id, .to = a->state, .now_ms = a->now_ms, .error = a->error };
     enum err_code rc = lease_state(t, a->id, a->token, &m.from, e);
@@ -164,7 +176,8 @@ static enum err_code finish(struct txn *t, void *arg, struct err *e)
     if (rc == ERR_OK)
         rc = blob_row_add(t, a->weights, e);
     if (rc == ERR_OK)
-        rc = txn_query(t, sql, ARGS(DB_S(a->id), DB_S(a->result), DB_S(a->weights ? a->weights->id : NULL)), store_int_row, a->started_ms, e);
+        rc = txn_query(t, sql, ARGS(DB_S(a->id), DB_S(a->result), DB_S(a->weights ? a->weights->id : NULL),
+                                     metric_of(a->result)), store_int_row, a->started_ms, e);
     if (rc == ERR_OK && a->result)
         rc = job_event(t, a->id, a->now_ms, "result", a->result, e);
     return rc == ERR_OK ? job_move(t, &m, e) : rc;

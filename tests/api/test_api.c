@@ -284,6 +284,17 @@ static const struct { const char *method, *target, *body; int status; const char
     { "POST", "/v1/jobs/{done}/retry", NULL, 409, NULL },
     { "POST", "/v1/jobs/{job}/retry", NULL, 409, NULL },
     { "GET", "/v1/jobs/{job}?wait=61", NULL, 422, "?wait" },
+    { "GET", "/v1/jobs?sort=size", NULL, 422, "?sort" },
+    { "GET", "/v1/jobs?sort=-metric&after={job}", NULL, 422, "?after" },
+    { "GET", "/v1/jobs?sort=-metric&after=nan,{job}", NULL, 422, "?after" },
+    { "GET", "/v1/jobs?format=xml", NULL, 422, "?format" },
+    { "GET", "/v1/iterations", NULL, 422, "?jobs" },
+    { "GET", "/v1/iterations?jobs={job},x", NULL, 422, "?jobs" },
+    { "GET", "/v1/iterations?jobs=job_00000000000000000000", NULL, 404, NULL },
+    { "GET", "/v1/iterations?jobs={job}&format=xml", NULL, 422, "?format" },
+    { "POST", "/v1/jobs?dry_run=maybe", "{\"model\": \"{model}\", \"dataset\": \"{dataset}\"}", 422, "?dry_run" },
+    { "POST", "/v1/jobs?dry_run=true", "{\"model\": \"{model}\", \"dataset\": \"{half}\"}", 409, "/dataset" },
+    { "POST", "/v1/jobs?dry_run=true", "{\"model\": \"{model}\", \"dataset\": \"{dataset}\", \"x\": 1}", 422, "/x" },
     { "GET", NO_JOB "/iterations", NULL, 404, NULL },
     { "GET", "/v1/jobs/{job}/iterations?format=xml", NULL, 422, "?format" },
     { "GET", "/v1/jobs/{job}/iterations?after=-1", NULL, 422, "?after" },
@@ -548,6 +559,98 @@ START_TEST(iterations_and_events)
 }
 END_TEST
 
+/* The ids of a page in their order, blanks between; *next: its cursor. */
+static const char *page_of_jobs(const char *target, char next[80])
+{
+    static char text[2000];
+    const json_t *j = expect(200, "GET", target, NULL), *data = json_object_get(j, "data");
+    size_t k = 0;
+
+    text[0] = '\0';
+    for (size_t i = 0; i < json_array_size(data); i++)
+        k += (size_t)snprintf(text + k, sizeof text - k, "%s ", string(json_array_get(data, i), "id"));
+    snprintf(next, 80, "%s", json_is_null(json_object_get(j, "next")) ? "" : string(j, "next"));
+    return text;
+}
+
+START_TEST(jobs_sorted_and_filtered)
+{
+    static const char *const sorts[] = { "created", "-created", "finished", "-finished", "metric", "-metric" };
+    char next[80], whole[2000], pages[2000], target[200];
+    struct reply r;
+
+    for (int i = 0; i < 3; i++)
+        expect(201, "POST", "/v1/jobs", job_body(w.model, w.dataset, i == 1 ? ", \"name\": \"An_Odd%One\"" : ""));
+    for (size_t s = 0; s < sizeof sorts / sizeof sorts[0]; s++) {
+        snprintf(target, sizeof target, "/v1/jobs?sort=%s&limit=200", sorts[s]);
+        snprintf(whole, sizeof whole, "%s", page_of_jobs(target, next));
+        ck_assert_str_eq(next, "");
+        ck_assert_uint_eq(strlen(whole), 5 * 25);
+        pages[0] = '\0';
+        do { /* two at a time: nothing is left out, nothing comes twice */
+            snprintf(target, sizeof target, "/v1/jobs?sort=%s&limit=2%s%s", sorts[s], *next ? "&after=" : "", next);
+            snprintf(pages + strlen(pages), sizeof pages - strlen(pages), "%s", page_of_jobs(target, next));
+        } while (*next);
+        ck_assert_str_eq(pages, whole);
+        ck_assert_msg(s < 2 || strncmp(whole + (*sorts[s] == '-' ? 0 : 100), w.done, 24) == 0, "%s: the only job that has ended", sorts[s]);
+    }
+    ck_assert_uint_eq(strlen(page_of_jobs("/v1/jobs?name=an_odd%25", next)), 25);
+    ck_assert_uint_eq(strlen(page_of_jobs("/v1/jobs?name=_", next)), 25);
+    ck_assert_uint_eq(strlen(page_of_jobs("/v1/jobs?sort=metric&state=succeeded", next)), 25);
+    ck_assert_uint_eq(strlen(page_of_jobs(at("/v1/jobs?model=%s&limit=1", w.trained), next)), 0);
+    ck_assert_uint_gt(strlen(page_of_jobs(at("/v1/jobs?dataset=%s", w.dataset), next)), 50);
+    r = call("GET", "/v1/jobs?format=csv&limit=1&name=odd", NULL);
+    ck_assert_int_eq(strncmp(r.text, "id,name,state,priority,model,dataset,created_at,started_at,finished_at,attempt,iterations,best_metric,retry_of\n\"job_", 115), 0);
+    ck_assert_ptr_nonnull(strstr(r.text, "\",\"An_Odd%One\",\"queued\",0,"));
+    reply_clear(&r);
+    r = call("GET", "/v1/jobs?format=ndjson&limit=3", NULL);
+    ck_assert_str_eq(r.content_type, "application/x-ndjson");
+    for (const char *line = r.text, *end; *line; line = end + 1) {
+        json_t *j = json_loadb(line, (size_t)((end = strchr(line, '\n')) - line), 0, NULL);
+
+        ck_assert_str_eq(string(j, "object"), "job");
+        json_decref(j);
+    }
+    reply_clear(&r);
+}
+END_TEST
+
+START_TEST(curves_of_several_jobs)
+{
+    char target[300];
+    const json_t *j;
+    struct reply r;
+
+    snprintf(target, sizeof target, "/v1/iterations?jobs=%s,%s", w.job, w.done);
+    j = json_object_get(expect(200, "GET", target, NULL), "data");
+    ck_assert_uint_eq(json_array_size(j), 2);
+    ck_assert_uint_eq(json_array_size(json_object_get(json_array_get(j, 0), "data")), 0);
+    ck_assert_str_eq(string(json_array_get(j, 1), "job"), w.done);
+    ck_assert_uint_eq(json_array_size(json_object_get(json_array_get(j, 1), "data")), 3);
+    snprintf(target, sizeof target, "/v1/iterations?jobs=%s&format=csv", w.done);
+    r = call("GET", target, NULL);
+    ck_assert_int_eq(strncmp(r.text, "job,iteration,sparsity,", 23), 0);
+    reply_clear(&r);
+}
+END_TEST
+
+START_TEST(a_dry_run_tells_and_stores_nothing)
+{
+    char next[80];
+    const json_t *j = expect(200, "POST", "/v1/jobs?dry_run=true", job_body(w.model, w.dataset, ", \"prune\": {\"iterations\": 2, \"scope\": \"layer\","
+                                                                            " \"schedule\": \"linear\", \"target_sparsity\": 0.5}"));
+    const json_t *layer = json_array_get(json_object_get(j, "layers"), 0), *last = json_array_get(json_object_get(j, "iterations"), 1);
+
+    ck_assert_str_eq(string(layer, "name"), "dense");
+    ck_assert_int_eq(json_integer_value(json_object_get(layer, "weights")), 6);
+    ck_assert_int_eq(json_integer_value(json_object_get(last, "nonzero")), 3);
+    ck_assert_int_eq(json_integer_value(json_object_get(json_array_get(json_object_get(last, "layers"), 0), "nonzero")), 3);
+    ck_assert_int_eq(json_integer_value(json_object_get(json_object_get(json_object_get(j, "config"), "prune"), "iterations")), 2);
+    ck_assert_int_gt(json_integer_value(json_object_get(json_object_get(j, "memory"), "needed_bytes")), 0);
+    ck_assert_uint_eq(strlen(page_of_jobs("/v1/jobs", next)), 50);
+}
+END_TEST
+
 START_TEST(pause_resume_retry)
 {
     const json_t *j = expect(200, "POST", at("/v1/jobs/%s/pause", w.job), NULL);
@@ -603,6 +706,7 @@ static const struct { const char *method, *target, *body; int status; } walked[]
     { "GET", "/v1/models/{trained}/file", NULL, 200 },
     { "GET", "/v1/datasets", NULL, 200 },
     { "GET", "/v1/jobs", NULL, 200 },
+    { "GET", "/v1/jobs?sort=metric&name=a&format=csv", NULL, 200 },
     { "GET", "/v1/jobs/{done}", NULL, 200 },
     { "GET", "/v1/jobs/{done}/iterations", NULL, 200 },
     { "GET", "/v1/jobs/{done}/iterations?format=csv", NULL, 200 },
@@ -684,6 +788,9 @@ static void cases(Suite *s)
     tcase_add_test(tc, a_job_must_fit_into_memory);
     tcase_add_test(tc, iterations_and_events);
     tcase_add_test(tc, pause_resume_retry);
+    tcase_add_test(tc, jobs_sorted_and_filtered);
+    tcase_add_test(tc, curves_of_several_jobs);
+    tcase_add_test(tc, a_dry_run_tells_and_stores_nothing);
     tcase_add_test(tc, the_server_itself);
     tcase_add_loop_test(tc, memory_failures, 0, sizeof walked / sizeof walked[0]);
     tcase_add_test(tc, disk_failures);

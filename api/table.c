@@ -1,0 +1,114 @@
+/* api/table.c: records as CSV and NDJSON. A line of NDJSON is the record. A line of CSV has its numbers, objects within it as prefix_name, in the order of
+ * the first record; lists are left out. */
+#include <string.h>
+
+#include "api/api.h"
+#include "core/mem.h"
+
+enum err_code api_format(const struct req *rq, enum api_format *out, struct err *e)
+{
+    static const struct { const char *name, *accept; } formats[] = { { "json", "application/json" }, { "csv", "text/csv" },
+                                                                     { "ndjson", "application/x-ndjson" } };
+    const char *format = rq->query(rq, "format"), *accept = rq->header(rq, "Accept");
+
+    *out = API_JSON;
+    for (int i = 0; i < 3; i++)
+        if (format ? strcmp(format, formats[i].name) == 0 : accept && strstr(accept, formats[i].accept)) {
+            *out = (enum api_format)i;
+            return ERR_OK;
+        }
+    return format ? err_field(e, ERR_INVALID, "?format", "format must be json, csv or ndjson") : ERR_OK;
+}
+
+enum err_code api_table_begin(struct api_table *t, enum api_format format, struct err *e)
+{
+    *t = (struct api_table){ .format = format, .columns = json_array() };
+    api_text_add(&t->text, "%s", "");
+    return t->columns ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+}
+
+static void csv_value(struct api_text *t, const json_t *v)
+{
+    if (json_is_integer(v))
+        api_text_add(t, "%lld", (long long)json_integer_value(v));
+    else if (json_is_real(v))
+        api_text_add(t, "%.15g", json_real_value(v));
+    else if (json_is_boolean(v))
+        api_text_add(t, "%s", json_is_true(v) ? "true" : "false");
+    else if (json_is_string(v)) {
+        api_text_add(t, "\"");
+        for (const char *s = json_string_value(v); *s; s++)
+            api_text_add(t, *s == '"' ? "\"%c" : "%c", *s);
+        api_text_add(t, "\"");
+    }
+}
+
+/* columns gets [key, inner key or ""] of every column. */
+static enum err_code csv_columns(json_t *columns, const json_t *record, struct err *e)
+{
+    const char *key, *inner;
+    json_t *v, *w;
+    enum err_code rc = ERR_OK;
+
+    json_object_foreach((json_t *)(uintptr_t)record, key, v)
+    {
+        if (json_is_object(v)) {
+            json_object_foreach(v, inner, w)
+            {
+                if (rc == ERR_OK && !json_is_object(w) && !json_is_array(w))
+                    rc = api_append(columns, json_pack("[ss]", key, inner), e);
+            }
+        } else if (rc == ERR_OK && !json_is_array(v)) {
+            rc = api_append(columns, json_pack("[ss]", key, ""), e);
+        }
+    }
+    return rc;
+}
+
+/* record NULL: the names. */
+static void csv_line(struct api_table *t, const json_t *record)
+{
+    for (size_t i = 0; i < json_array_size(t->columns); i++) {
+        const json_t *name = json_array_get(t->columns, i);
+        const char *key = json_string_value(json_array_get(name, 0)), *inner = json_string_value(json_array_get(name, 1));
+
+        if (i > 0)
+            api_text_add(&t->text, ",");
+        if (!record)
+            api_text_add(&t->text, *inner ? "%s_%s" : "%s%s", key, inner);
+        else
+            csv_value(&t->text, *inner ? json_object_get(json_object_get(record, key), inner) : json_object_get(record, key));
+    }
+    api_text_add(&t->text, "\n");
+}
+
+enum err_code api_table_add(struct api_table *t, json_t *record, struct err *e)
+{
+    enum err_code rc = record ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+
+    if (rc == ERR_OK && t->format == API_NDJSON) {
+        char *line = NULL;
+
+        rc = api_dump(&line, record, e);
+        if (rc == ERR_OK)
+            api_text_add(&t->text, "%s\n", line);
+        mem_free(line);
+    } else if (rc == ERR_OK) {
+        if (t->n++ == 0) {
+            rc = csv_columns(t->columns, record, e);
+            csv_line(t, NULL);
+        }
+        csv_line(t, record);
+    }
+    json_decref(record);
+    return rc;
+}
+
+enum err_code api_table_end(struct api_table *t, enum err_code rc, struct reply *rp, struct err *e)
+{
+    json_decref(t->columns);
+    if (rc == ERR_OK)
+        return api_reply_text(rp, &t->text, t->format == API_CSV ? "text/csv; charset=utf-8" : "application/x-ndjson", e);
+    mem_free(t->text.s);
+    return rc;
+}
