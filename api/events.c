@@ -11,7 +11,7 @@
 #include "core/mem.h"
 #include "server/log.h"
 
-enum { REPLAY_PAGE = 50, HEARTBEAT_MS = 15000, RETRY_MS = 2000 };
+enum { REPLAY_PAGE = 50, HEARTBEAT_MS = 15000, RETRY_MS = 2000, KEPT_ROOM = 8192 };
 
 /* ---- one event ---- */
 
@@ -115,6 +115,10 @@ static void go_on(struct follow *f)
 
 static void fill(struct follow *f, enum source_call why)
 {
+    if (f->out.room > KEPT_ROOM) { /* of a long replay; a stream lasts for hours */
+        mem_free(f->out.s);
+        f->out = (struct api_text){ 0 };
+    }
     f->sent = f->out.n = 0;
     if (!f->begun)
         api_text_add(&f->out, "retry: %d\n\n", RETRY_MS);
