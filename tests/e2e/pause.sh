@@ -30,8 +30,11 @@ expect 200 GET "/v1/jobs/$job"
 [ "$(field .state)" = paused ] || fail "paused, but after a restart $(field .state)"
 expect 200 POST "/v1/jobs/$job/resume"
 wait_state "$job" running 20
-sleep 0.3
-expect 200 GET "/v1/jobs/$job"
+for _ in $(seq 100); do # it says nothing before its first mini-batch
+  expect 200 GET "/v1/jobs/$job"
+  [ "$(field '.progress.fraction == 0')" = true ] || break
+  sleep 0.1
+done
 jq -e --argjson before "$before" '.progress.fraction >= $before' <<<"$reply" >/dev/null || fail "it began before where it was paused ($before): $(field .progress)"
 expect 202 POST "/v1/jobs/$job/pause"
 wait_state "$job" paused 20
