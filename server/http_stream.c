@@ -10,6 +10,8 @@
 
 #include "server/log.h"
 
+enum { MOST_AT_ONCE = 8192 /* of the connection's pool of 128 KiB, whose pages it keeps once they are written to */ };
+
 static struct http_live *live_of(struct waker *w)
 {
     return (struct http_live *)(void *)((char *)w - offsetof(struct http_live, waker));
@@ -106,6 +108,7 @@ ssize_t http_stream_read(void *live, uint64_t pos, char *buf, size_t max)
     struct source *s = l->x->reply.source;
 
     (void)pos;
+    max = max < MOST_AT_ONCE ? max : MOST_AT_ONCE;
     for (;;) {
         int64_t now = clock_mono_ms();
         enum source_call w = why(l, now);
