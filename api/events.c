@@ -11,7 +11,7 @@
 #include "core/mem.h"
 #include "server/log.h"
 
-enum { REPLAY_PAGE = 50, HEARTBEAT_MS = 15000, RETRY_MS = 2000, KEPT_ROOM = 8192 };
+enum { REPLAY_PAGE = 16, HEARTBEAT_MS = 15000, RETRY_MS = 2000, KEPT_ROOM = 8192 };
 
 /* ---- one event ---- */
 
