@@ -169,7 +169,7 @@ START_TEST(the_slow_learn_that_they_missed_something)
     ck_assert(!bytes(begun, SOURCE_GO)); /* had not read yet: the store makes up for the ring */
     ck_assert_ptr_null(strstr(text, "gap"));
     for (int i = 1; i <= HUB_RING + 4; i++) {
-        char want[16];
+        char want[32];
 
         snprintf(want, sizeof want, "id: %d\n", i);
         ck_assert_ptr_nonnull(strstr(text, want));
