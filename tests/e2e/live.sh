@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # Following jobs: event streams with their numbers, replay after kill -9, a client that does not read, the cap, the goodbye; requests that wait.
 . "$(dirname "$0")/daemon.bash"
-wake_ms=100
-[ $slow = 0 ] || wake_ms=3000
 sse=(-sN --max-time 300 -H 'Accept: text/event-stream')
 ids() { sed -n 's/^id: //p' "$1" | tr '\n' ' '; }
 count() { seq -s ' ' 1 "$1" | sed 's/$/ /'; }
@@ -43,7 +41,7 @@ for i in 1 2 3 4; do
   [ $((now - at)) -ge $best ] || best=$((now - at))
 done
 echo "a waiting request is answered $best ms after the iteration, two processes included"
-[ $best -le $wake_ms ] || fail "no waiting request was answered before $best ms after the iteration" # the others: how busy the machine is
+[ $best -le 5000 ] || fail "no waiting request was answered before $best ms after the iteration" # unwoken it waits 60 s
 wait_state "$job" succeeded 60
 etag=$(curl -fsSI "$url/v1/jobs/$job" | tr -d '\r' | sed -n 's/^ETag: //p')
 [ -n "$etag" ] || fail "no ETag"
