@@ -33,27 +33,27 @@ static void grow(void)
     pthread_mutex_unlock(&lock);
 }
 
-static long fan_read(struct source *s, char *buf, size_t max, enum source_call why)
+static long fan_say(struct fan *f, char *buf, size_t max, enum source_call why)
 {
-    struct fan *f = (struct fan *)(void *)s;
-    int now;
-
-    pthread_mutex_lock(&lock);
-    now = number;
-    pthread_mutex_unlock(&lock);
-    if (f->told < now) {
-        pthread_mutex_lock(&lock);
-        now = ++f->told;
-        pthread_mutex_unlock(&lock);
-        return snprintf(buf, max, "<%d>", now);
-    }
+    if (f->told < number)
+        return snprintf(buf, max, "<%d>", ++f->told);
     if (why == SOURCE_STOP && f->told < 1000) {
         f->told = 1000;
         return snprintf(buf, max, "bye");
     }
-    if (why == SOURCE_STOP || now == 99)
+    if (why == SOURCE_STOP || number == 99)
         return SOURCE_END;
     return why == SOURCE_IDLE ? snprintf(buf, max, ".") : 0;
+}
+
+static long fan_read(struct source *s, char *buf, size_t max, enum source_call why)
+{
+    long n;
+
+    pthread_mutex_lock(&lock);
+    n = fan_say((struct fan *)(void *)s, buf, max, why);
+    pthread_mutex_unlock(&lock);
+    return n;
 }
 
 static void fan_free(struct source *s)
