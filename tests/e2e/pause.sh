@@ -6,8 +6,9 @@ small_fashion
 lenet
 inputs='"model": "'$model'", "dataset": "'$dataset'"'
 epochs=40 # long enough that a busy machine does not end it before the pause
-[ $slow = 0 ] || epochs=6
-body="{$inputs, \"train\": {\"epochs\": $epochs}, \"prune\": {\"iterations\": 3}, \"retrain\": {\"epochs\": 3}}"
+iterations=3 retrain=3
+[ $slow = 0 ] || { epochs=4 iterations=2 retrain=1; }
+body="{$inputs, \"train\": {\"epochs\": $epochs}, \"prune\": {\"iterations\": $iterations}, \"retrain\": {\"epochs\": $retrain}}"
 expect 201 POST /v1/jobs -d "$body"
 calm=$(field .id)
 wait_state "$calm" succeeded 300
