@@ -1,7 +1,7 @@
 /* core/crit_magnitude.c: small weights go (Han et al. 2015: p = 1). Needs the weights only. */
 #include <float.h>
 
-#include "core/prune.h"
+#include "core/criterion.h"
 
 struct magnitude_conf { double p; };
 static const struct param magnitude_params[] = {

@@ -1,5 +1,5 @@
 /* core/crit_random.c: the control that every other criterion must beat. */
-#include "core/prune.h"
+#include "core/criterion.h"
 #include "core/rng.h"
 
 static void random_score(const struct crit_in *in, float *score)

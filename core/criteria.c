@@ -1,5 +1,5 @@
 /* core/criteria.c: the table of criteria. To add one: a file core/crit_<name>.c, and its row here. */
-#include "core/prune.h"
+#include "core/criterion.h"
 
 extern const struct criterion crit_magnitude, crit_random;
 

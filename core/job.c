@@ -372,12 +372,13 @@ static enum err_code run_baseline(struct job *j, struct err *e)
 
 static enum err_code run_prune(struct job *j, struct err *e)
 {
+    struct prune_data data = { &j->views.train, &j->loss, j->team, stop, j };
     enum err_code rc;
 
     lap(j); /* what measuring and committing took is in `seconds` alone */
     memset(j->state.spent, 0, sizeof j->state.spent);
     j->state.iteration++;
-    rc = pruner_step(j->pruner, j->net, j->state.iteration, e);
+    rc = pruner_step(j->pruner, j->net, j->state.iteration, &data, e);
     if (rc == ERR_OK)
         rc = pack(j, e);
     lap(j);

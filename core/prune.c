@@ -428,7 +428,9 @@ json_t *pruner_plan(const struct pruner *p, const struct net *net, int64_t i)
 
 struct step {
     uint32_t *key;    /* of all prunable weights */
-    float *score;     /* of one layer */
+    float *score;     /* of all of them, or of one layer where the criterion looks at one at a time */
+    float **of;       /* per weight of the net: its place in score, or NULL */
+    struct crit_net in; /* net: the copy, or NULL */
     struct span *span;
     uint64_t *count;  /* per layer, in layer scope */
 };
@@ -437,53 +439,87 @@ static void step_clear(struct step *s)
 {
     mem_free(s->key);
     mem_free(s->score);
+    mem_free(s->of);
+    net_free(s->in.net);
     mem_free(s->span);
     mem_free(s->count);
 }
 
-static enum err_code step_init(struct step *s, const struct pruner *p, struct net *net, struct err *e)
+static bool make_masks(const struct pruner *p, struct net *net)
 {
-    bool short_of_memory;
-
-    *s = (struct step){ 0 };
-    s->key = mem_zalloc(p->len, sizeof *s->key);
-    s->score = mem_zalloc(p->longest, sizeof *s->score);
-    s->span = mem_zalloc((size_t)p->n_layers, sizeof *s->span);
-    s->count = mem_zalloc((size_t)p->n_layers, sizeof *s->count);
-    short_of_memory = !s->key || !s->score || !s->span || !s->count;
-    for (int l = 0; l < p->n_layers && !short_of_memory; l++) {
+    for (int l = 0; l < p->n_layers; l++) {
         struct weight *w = &net->weight[p->layer[l].w];
 
         if (p->layer[l].group == IGNORED || w->mask)
             continue;
         w->mask = mem_alloc(w->len);
-        if (w->mask)
-            memset(w->mask, 1, w->len);
-        else
-            short_of_memory = true;
+        if (!w->mask)
+            return false;
+        memset(w->mask, 1, w->len);
     }
-    if (!short_of_memory)
-        return ERR_OK;
-    step_clear(s);
-    return err_set(e, ERR_NOMEM, "out of memory");
+    return true;
+}
+
+static enum err_code step_init(struct step *s, const struct pruner *p, struct net *net, int64_t i, const struct prune_data *data, struct err *e)
+{
+    const struct criterion *c = criterion_of(p->conf.criterion.plug);
+    enum err_code rc = ERR_OK;
+
+    *s = (struct step){ .in = { .seed = p->seed, .step = (uint64_t)i, .conf = p->conf.criterion.conf } };
+    if (data)
+        s->in = (struct crit_net){ NULL, data->train, data->loss, data->team, p->seed, (uint64_t)i, p->conf.criterion.conf, data->stop, data->user };
+    s->key = mem_zalloc(p->len, sizeof *s->key);
+    s->score = mem_zalloc(c->score_net ? p->len : p->longest, sizeof *s->score);
+    s->of = mem_zalloc((size_t)net->n_weights, sizeof *s->of);
+    s->span = mem_zalloc((size_t)p->n_layers, sizeof *s->span);
+    s->count = mem_zalloc((size_t)p->n_layers, sizeof *s->count);
+    if (!s->key || !s->score || !s->of || !s->span || !s->count || !make_masks(p, net))
+        rc = err_set(e, ERR_NOMEM, "out of memory");
+    if (rc == ERR_OK && (c->score_net || c->solve))
+        rc = net_clone(&s->in.net, net, e);
+    if (rc != ERR_OK)
+        step_clear(s);
+    return rc;
+}
+
+static enum err_code make_keys(const struct layer *l, const struct weight *w, const float *score, uint32_t *key, struct err *e)
+{
+    for (size_t k = 0; k < w->len; k++) {
+        if (w->x[k] != 0 && !isfinite(score[k]))
+            return err_set(e, ERR_DIVERGED, "score %zu of %s is not finite", k, w->name);
+        key[k] = w->x[k] == 0 ? DEAD : order_key(score[k]);
+    }
+    protect((struct span){ key, w->len }, l->cap);
+    return ERR_OK;
 }
 
 static enum err_code score_layer(const struct pruner *p, const struct layer *l, const struct net *net, int64_t i, const struct step *s,
                                  struct err *e)
 {
-    const struct criterion *c = (const struct criterion *)(const void *)p->conf.criterion.plug;
     const struct weight *w = &net->weight[l->w];
     struct crit_in in = { .w = w, .seed = p->seed, .stream = (uint32_t)l->w, .step = (uint64_t)i, .conf = p->conf.criterion.conf };
-    uint32_t *key = s->key + l->offset;
 
-    c->score(&in, s->score);
-    for (size_t k = 0; k < w->len; k++) {
-        if (!isfinite(s->score[k]))
-            return err_set(e, ERR_DIVERGED, "score %zu of %s is not finite", k, w->name);
-        key[k] = w->x[k] == 0 ? DEAD : order_key(s->score[k]);
+    criterion_of(p->conf.criterion.plug)->score(&in, s->score);
+    return make_keys(l, w, s->score, s->key + l->offset, e);
+}
+
+static enum err_code score_all(const struct pruner *p, const struct net *net, int64_t i, const struct step *s, struct err *e)
+{
+    const struct criterion *c = criterion_of(p->conf.criterion.plug);
+    enum err_code rc = ERR_OK;
+
+    for (int l = 0; l < p->n_layers && c->score_net; l++)
+        if (p->layer[l].group != IGNORED)
+            s->of[p->layer[l].w] = s->score + p->layer[l].offset;
+    if (c->score_net)
+        rc = c->score_net(&s->in, s->of, e);
+    for (int l = 0; l < p->n_layers && rc == ERR_OK; l++) {
+        const struct layer *at = &p->layer[l];
+
+        if (at->group != IGNORED)
+            rc = c->score_net ? make_keys(at, &net->weight[at->w], s->of[at->w], s->key + at->offset, e) : score_layer(p, at, net, i, s, e);
     }
-    protect((struct span){ key, w->len }, l->cap);
-    return ERR_OK;
+    return rc;
 }
 
 static void select_group(const struct pruner *p, int g, int64_t i, const struct step *s)
@@ -518,20 +554,46 @@ static void mask_layer(const struct layer *l, struct net *net, const uint32_t *k
     }
 }
 
-enum err_code pruner_step(struct pruner *p, struct net *net, int64_t i, struct err *e)
+/* Leaves the choice within each layer to the criterion: it masks as many as the selection would, and repairs the rest. */
+static enum err_code solve_all(const struct pruner *p, struct net *net, const struct step *s, struct err *e)
 {
-    struct step s;
-    enum err_code rc = step_init(&s, p, net, e);
+    enum err_code rc = ERR_OK;
 
-    assert(!net->ahead);
+    for (int l = 0; l < p->n_layers && rc == ERR_OK; l++) {
+        const struct layer *at = &p->layer[l];
+        uint64_t n = 0;
+
+        for (size_t k = 0; k < at->len; k++)
+            n += s->key[at->offset + k] != STAYS;
+        if (at->group != IGNORED)
+            rc = criterion_of(p->conf.criterion.plug)->solve(&s->in, at->w, n, e);
+    }
+    for (int l = 0; l < p->n_layers && rc == ERR_OK; l++) {
+        const struct weight *from = &s->in.net->weight[p->layer[l].w];
+
+        if (p->layer[l].group == IGNORED)
+            continue;
+        memcpy(net->weight[p->layer[l].w].mask, from->mask, from->len);
+        memcpy(net->weight[p->layer[l].w].x, from->x, from->len * sizeof(float));
+    }
+    return rc;
+}
+
+enum err_code pruner_step(struct pruner *p, struct net *net, int64_t i, const struct prune_data *data, struct err *e)
+{
+    const struct criterion *c = criterion_of(p->conf.criterion.plug);
+    struct step s;
+    enum err_code rc = step_init(&s, p, net, i, data, e);
+
+    assert(!net->ahead && (!c->samples || (data && data->train)));
     if (rc != ERR_OK)
         return rc;
-    for (int l = 0; l < p->n_layers && rc == ERR_OK; l++)
-        if (p->layer[l].group != IGNORED)
-            rc = score_layer(p, &p->layer[l], net, i, &s, e);
+    rc = score_all(p, net, i, &s, e);
     for (int g = 0; g < p->n_groups && rc == ERR_OK; g++)
         select_group(p, g, i, &s);
-    for (int l = 0; l < p->n_layers && rc == ERR_OK; l++)
+    if (rc == ERR_OK && c->solve)
+        rc = solve_all(p, net, &s, e);
+    for (int l = 0; l < p->n_layers && rc == ERR_OK && !c->solve; l++)
         if (p->layer[l].group != IGNORED)
             mask_layer(&p->layer[l], net, s.key + p->layer[l].offset);
     step_clear(&s);

@@ -6,21 +6,7 @@
 #ifndef CORE_PRUNE_H
 #define CORE_PRUNE_H
 
-#include "core/net.h"
-
-struct crit_in {
-    const struct weight *w;   /* a prunable weight: shape [out][in] */
-    uint64_t seed;
-    uint32_t stream;          /* of the weight, for random numbers */
-    uint64_t step;            /* iteration */
-    const void *conf;
-};
-struct criterion {
-    struct plug plug;
-    /* Writes w->len finite scores, larger = keep. Pure: no selection, no masks, no allocation, the net unchanged. */
-    void (*score)(const struct crit_in *in, float *score);
-};
-extern const struct plug_table criterion_table; /* magnitude, random */
+#include "core/criterion.h"
 
 /* A schedule: how much of the target when. one_shot, linear, cubic, exponential. */
 struct schedule {
@@ -67,8 +53,16 @@ uint64_t pruner_count(const struct pruner *p, int64_t i);
  * New references; NULL when memory is short. */
 json_t *pruner_describe_layers(const struct pruner *p, const struct net *net);
 json_t *pruner_plan(const struct pruner *p, const struct net *net, int64_t i);
-/* Scores, selects and masks: afterwards exactly pruner_count(i) weights are masked, and zero; net_pack is due. ERR_DIVERGED: a score is not finite. On error
- * no weight has changed. */
-MUST enum err_code pruner_step(struct pruner *p, struct net *net, int64_t i, struct err *e);
+/* What criteria may look at; NULL train: nothing but the weights. */
+struct prune_data {
+    const struct data_view *train;
+    const struct loss_binding *loss;
+    struct team *team;
+    bool (*stop)(void *user);
+    void *user;
+};
+/* Scores, selects and masks: afterwards exactly pruner_count(i) weights are masked, and zero; net_pack is due. data may be NULL where the criterion needs
+ * no samples. ERR_DIVERGED: a score is not finite. ERR_STOPPED. On error no weight has changed. */
+MUST enum err_code pruner_step(struct pruner *p, struct net *net, int64_t i, const struct prune_data *data, struct err *e);
 
 #endif

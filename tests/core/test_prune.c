@@ -213,7 +213,7 @@ START_TEST(ties_go_by_lower_index)
     bench_init(&b, 1, &len);
     memcpy(b.weight[0].x, (float[]){ 1, 1, 1, 2 }, 16);
     ck_assert_int_eq(pruner_new(&p, &c, &b.net, 1, NULL), ERR_OK);
-    ck_assert_int_eq(pruner_step(p, &b.net, 1, NULL), ERR_OK);
+    ck_assert_int_eq(pruner_step(p, &b.net, 1, NULL, NULL), ERR_OK);
     ck_assert_mem_eq(b.weight[0].mask, ((uint8_t[]){ 0, 0, 1, 1 }), 4);
     ck_assert_mem_eq(b.weight[0].x, ((float[]){ 0, 0, 1, 2 }), 16);
     pruner_free(p);
@@ -248,7 +248,7 @@ static void exact_round(int round)
     for (int64_t i = 1; i <= 5; i++) {
         uint64_t want = (uint64_t)floor(pruner_target(p, i) * (double)n + 0.5), room = n - (uint64_t)n_layers;
 
-        ck_assert_int_eq(pruner_step(p, &b.net, i, NULL), ERR_OK);
+        ck_assert_int_eq(pruner_step(p, &b.net, i, NULL, NULL), ERR_OK);
         ck_assert_uint_eq(masked_all(&b), pruner_count(p, i));
         ck_assert_uint_eq(pruner_count(p, i), want < room ? want : room);
         ck_assert_uint_ge(pruner_count(p, i), before);
@@ -296,7 +296,7 @@ START_TEST(largest_of_each_layer_stays)
     for (int k = 0; k < 40; k++)
         b.weight[0].x[k] = 1e-3f * (float)(1 + k % 20); /* all below the other layer's; the largest twice, the later one stays */
     ck_assert_int_eq(pruner_new(&p, &c, &b.net, 1, NULL), ERR_OK);
-    ck_assert_int_eq(pruner_step(p, &b.net, 1, NULL), ERR_OK);
+    ck_assert_int_eq(pruner_step(p, &b.net, 1, NULL, NULL), ERR_OK);
     ck_assert_uint_eq(masked_all(&b), 1030); /* 0.99 * 1040 = 1029.6 */
     ck_assert_uint_eq(masked(&b, 0), 39);
     ck_assert(b.weight[0].mask[39]);
@@ -319,7 +319,7 @@ START_TEST(rules)
         b.weight[2].x[k] *= 1e-3f;
     ck_assert_int_eq(pruner_new(&p, &c, &b.net, 1, NULL), ERR_OK);
     for (int i = 1; i <= 4; i++)
-        ck_assert_int_eq(pruner_step(p, &b.net, i, NULL), ERR_OK);
+        ck_assert_int_eq(pruner_step(p, &b.net, i, NULL, NULL), ERR_OK);
     ck_assert_ptr_null(b.weight[6].mask);
     ck_assert_uint_eq(masked(&b, 2), 100);
     ck_assert_uint_eq(masked(&b, 1), 475); /* the bound; the shortfall comes from the other */
@@ -374,7 +374,7 @@ START_TEST(a_sparse_model_starts_where_it_is)
         b.weight[0].x[k] = 0;
     ck_assert_int_eq(pruner_new(&p, &c, &b.net, 1, NULL), ERR_OK);
     ck_assert_uint_eq(pruner_count(p, 1), 750);
-    ck_assert_int_eq(pruner_step(p, &b.net, 1, NULL), ERR_OK);
+    ck_assert_int_eq(pruner_step(p, &b.net, 1, NULL, NULL), ERR_OK);
     for (int k = 0; k < 1000; k += 2)
         ck_assert(!b.weight[0].mask[k]); /* the zeros went first */
     saved = pruner_save(p);
@@ -404,7 +404,7 @@ START_TEST(a_score_that_is_not_finite)
     fill(&b, 3, 0);
     b.weight[0].x[4] = NAN;
     ck_assert_int_eq(pruner_new(&p, &c, &b.net, 1, NULL), ERR_OK);
-    ck_assert_int_eq(pruner_step(p, &b.net, 1, &e), ERR_DIVERGED);
+    ck_assert_int_eq(pruner_step(p, &b.net, 1, NULL, &e), ERR_DIVERGED);
     ck_assert_ptr_nonnull(strstr(e.msg, "score 4 of dense_0/kernel"));
     ck_assert_uint_eq(masked_all(&b), 0);
     pruner_free(p);
@@ -428,7 +428,7 @@ START_TEST(every_allocation_fails_once)
         mem_fail_in = k;
         rc = pruner_new(&p, &c, &b.net, 1, NULL);
         if (rc == ERR_OK)
-            rc = pruner_step(p, &b.net, 1, NULL);
+            rc = pruner_step(p, &b.net, 1, NULL, NULL);
         fired = mem_fail_in == 0;
         mem_fail_in = 0;
         ck_assert_int_eq(rc, fired ? ERR_NOMEM : ERR_OK);

@@ -1,0 +1,45 @@
+/* core/criterion.h: what scores weights.
+ *
+ * A criterion is one file, core/crit_<name>.c, and one row in criteria.c. It only says what each number is worth, larger = keep; which go, ties,
+ * masks and counting stand once, in prune.c. It works on a copy of the net that runs dense, so it cannot change what it scores. */
+#ifndef CORE_CRITERION_H
+#define CORE_CRITERION_H
+
+#include "core/data.h"
+#include "core/loss.h"
+#include "core/net.h"
+
+/* For criteria that look at one kernel at a time. */
+struct crit_in {
+    const struct weight *w;   /* a prunable weight: shape [out][in] */
+    uint64_t seed;
+    uint32_t stream;          /* of the weight, for random numbers */
+    uint64_t step;            /* iteration */
+    const void *conf;
+};
+/* For criteria that look at the whole net, and at samples. */
+struct crit_net {
+    struct net *net;                   /* a copy, dense, zeros in place of masked numbers; the criterion may write to it */
+    const struct data_view *train;     /* samples to look at: a criterion draws as many as its options say, by seed and step */
+    const struct loss_binding *loss;   /* its node number holds in the copy too */
+    struct team *team;                 /* may be NULL */
+    uint64_t seed, step;               /* step: iteration */
+    const void *conf;
+    bool (*stop)(void *user);          /* NULL: never; asked between batches: ERR_STOPPED */
+    void *user;
+};
+struct criterion {
+    struct plug plug;
+    bool samples; /* needs train and loss */
+    /* One of the two. Writes finite scores, larger = keep; those of numbers that are zero already do not matter. Deterministic, whatever the team. */
+    void (*score)(const struct crit_in *in, float *score);                                            /* w->len of them; allocates nothing */
+    enum err_code (*score_net)(const struct crit_net *in, float *const *score, struct err *e);        /* score[w]: of net->weight[w]; NULL: not wanted */
+    /* May be NULL. Masks exactly n_masked numbers of kernel w, those that are zero already among them, and changes the others so that the outputs of
+     * the layer stay near what they were: writes mask and x of the copy. Called kernel by kernel in the order of the net, so that the later ones
+     * see what the earlier ones have become; score_net says how many go where kernels compete. */
+    enum err_code (*solve)(const struct crit_net *in, int w, uint64_t n_masked, struct err *e);
+};
+extern const struct plug_table criterion_table;
+static inline const struct criterion *criterion_of(const struct plug *p) { return (const struct criterion *)(const void *)p; }
+
+#endif
