@@ -59,18 +59,19 @@ static void scatter(float *all, const float *part, int k, int n_all, int first, 
 static void to_probabilities(float *z, int k, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        double top = z[i], sum = 0;
+        float top = z[i];
+        double sum = 0;
 
         if (k == 1) {
             z[i] = (float)(1 / (1 + exp(-(double)z[i])));
             continue;
         }
         for (int c = 1; c < k; c++)
-            top = fmax(top, z[(size_t)c * n + i]);
+            top = fmaxf(top, z[(size_t)c * n + i]);
         for (int c = 0; c < k; c++)
-            sum += exp(z[(size_t)c * n + i] - top);
+            sum += exp((double)z[(size_t)c * n + i] - (double)top);
         for (int c = 0; c < k; c++)
-            z[(size_t)c * n + i] = (float)(exp(z[(size_t)c * n + i] - top) / sum);
+            z[(size_t)c * n + i] = (float)(exp((double)z[(size_t)c * n + i] - (double)top) / sum);
     }
 }
 
