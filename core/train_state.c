@@ -8,7 +8,7 @@
 
 #include "core/mem.h"
 
-enum { CHUNK_MAX = 1024, EVAL_N = 256, RANGE = 16384 };
+enum { CHUNK_MAX = 1024, EVAL_N = 256, RANGE = 16384, SMALL_STEP = 4000000 };
 
 /* ---- making ---- */
 
@@ -77,6 +77,16 @@ static bool new_scratch(struct trainer *t)
     return t->label && t->target && t->sample && (t->order || t->optimizer->full_batch) && (t->fused || new_ranges(t));
 }
 
+/* A step of so few multiply-adds is over sooner on one core than its activations have gone from one core's cache to the other's: a 95 % sparse
+ * LeNet-300-100 took 0.07 s per epoch on one thread and 0.09 on two. The bytes are the same. */
+static struct team *team_of_step(const struct trainer *t)
+{
+    struct net_size size;
+
+    net_count(t->in.net, &size);
+    return (double)size.macs_nonzero * t->chunk < SMALL_STEP ? NULL : t->in.team;
+}
+
 static enum err_code new_parts(struct trainer *t, struct err *e)
 {
     const struct trainer_in *in = &t->in;
@@ -112,6 +122,7 @@ enum err_code trainer_new(struct trainer **out, const struct trainer_in *in, str
     t->steps_per_epoch = (n + t->batch_size - 1) / t->batch_size;
     t->fused = !t->optimizer->full_batch && isnan(conf->clip_norm);
     t->order_epoch = -1;
+    t->in.team = team_of_step(t);
     rc = new_parts(t, e);
     if (rc == ERR_OK)
         *out = t;
