@@ -55,6 +55,8 @@ struct trainer_in {
     uint32_t phase;
     struct team *team;
 };
+/* Multiply-adds of a step below which it runs on one thread; tests of threads set it to 0. */
+extern double trainer_small_step;
 /* ERR_INVALID: no samples, or early stopping without validation samples. */
 MUST enum err_code trainer_new(struct trainer **out, const struct trainer_in *in, struct err *e);
 void trainer_free(struct trainer *t);

@@ -8,7 +8,8 @@
 
 #include "core/mem.h"
 
-enum { CHUNK_MAX = 1024, EVAL_N = 256, RANGE = 16384, SMALL_STEP = 4000000 };
+enum { CHUNK_MAX = 1024, EVAL_N = 256, RANGE = 16384 };
+double trainer_small_step = 4e6;
 
 /* ---- making ---- */
 
@@ -84,7 +85,7 @@ static struct team *team_of_step(const struct trainer *t)
     struct net_size size;
 
     net_count(t->in.net, &size);
-    return (double)size.macs_nonzero * t->chunk < SMALL_STEP ? NULL : t->in.team;
+    return (double)size.macs_nonzero * t->chunk < trainer_small_step ? NULL : t->in.team;
 }
 
 static enum err_code new_parts(struct trainer *t, struct err *e)

@@ -478,6 +478,7 @@ START_TEST(any_number_of_threads)
     static struct table t;
     struct caller c[3];
 
+    trainer_small_step = 0;
     table_init(&t, 300, 0, 100, false);
     for (int i = 0; i < 3; i++) {
         caller_init(&c[i], &t, plain);

@@ -112,6 +112,7 @@ static inline struct fixture *open_fixture(const char *conf, int samples, int hi
     json_decref(j);
     make_data(f, samples);
     make_net(f, hidden, noisy);
+    trainer_small_step = 0;
     ck_assert_int_eq(team_new(&f->team, threads, NULL), ERR_OK);
     in = inputs(f);
     ck_assert_int_eq(trainer_new(&f->trainer, &in, NULL), ERR_OK);
