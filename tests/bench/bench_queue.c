@@ -1,0 +1,109 @@
+/* How long a claim takes when many jobs are queued: opens a store of its own in a temporary folder, queues N jobs, claims some.
+ *
+ *     cmake --build build --target bench_queue && build/tests/bench_queue [N] */
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "server/store.h"
+
+enum { CLAIMS = 200 };
+
+static void must(enum err_code rc, const struct err *e)
+{
+    if (rc != ERR_OK) {
+        fprintf(stderr, "bench_queue: %s %s\n", e->at, e->msg);
+        exit(1);
+    }
+}
+
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static int remove_one(const char *path, const struct stat *sb, int flag, struct FTW *ftw)
+{
+    (void)sb;
+    (void)flag;
+    (void)ftw;
+    return remove(path);
+}
+
+static struct blob a_blob(struct store *s)
+{
+    struct blob b = { .bytes = 3 };
+    struct err e = { 0 };
+    char path[4096];
+
+    blob_new(s, b.id, path, sizeof path);
+    must(file_write(path, "abc", 3, &e), &e);
+    memset(b.hash, 'a', 64);
+    return b;
+}
+
+/* The model and the data set that all jobs use. */
+static struct job_row a_job(struct store *s)
+{
+    struct model_row m = { .name = "net", .created_ms = 1, .architecture = a_blob(s), .summary = (char *)(uintptr_t)"{}" };
+    struct dataset_row d = { .name = "data", .created_ms = 1, .conf = (char *)(uintptr_t)"{}" };
+    struct job_row j = { .name = "job", .created_ms = 1, .conf = (char *)(uintptr_t)"{}" };
+    struct err e = { 0 };
+
+    id_new(m.id, "mdl");
+    id_new(d.id, "dst");
+    must(store_model_add(s, &m, &e), &e);
+    must(store_dataset_add(s, &d, &e), &e);
+    snprintf(j.model, sizeof j.model, "%s", m.id);
+    snprintf(j.dataset, sizeof j.dataset, "%s", d.id);
+    snprintf(j.architecture, sizeof j.architecture, "%s", m.architecture.id);
+    return j;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+int main(int argc, char **argv)
+{
+    long n = argc > 1 ? strtol(argv[1], NULL, 10) : 100000;
+    char dir[] = "/tmp/bench_queue.XXXXXX";
+    struct err e = { 0 };
+    struct store *s;
+    struct job_row j;
+    double took[CLAIMS];
+
+    if (!mkdtemp(dir))
+        must(err_errno(&e, 0, "temporary folder"), &e);
+    must(store_open(&s, dir, &e), &e);
+    j = a_job(s);
+    for (long i = 0; i < n; i++) {
+        id_new(j.id, "job");
+        must(store_job_add(s, &j, &e), &e);
+    }
+    for (int i = 0; i < CLAIMS; i++) {
+        struct job_row claimed = { 0 };
+        double begun = now();
+        bool found = false;
+
+        must(store_job_claim(s, "bench", 2, 30000, &claimed, &found, &e), &e);
+        took[i] = 1e3 * (now() - begun);
+        job_row_clear(&claimed);
+        if (!found)
+            break;
+    }
+    qsort(took, CLAIMS, sizeof took[0], by_size);
+    printf("%ld jobs queued: a claim takes %.2f ms, p95 %.2f ms, most %.2f ms\n", n, took[CLAIMS / 2], took[CLAIMS * 95 / 100], took[CLAIMS - 1]);
+    store_close(s);
+    nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    return 0;
+}
