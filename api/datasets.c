@@ -150,6 +150,7 @@ static enum err_code create(struct app *app, const struct req *rq, struct reply 
     enum err_code rc = params_parse(&conf, sizeof conf, data_params, rq->body, e);
 
     id_new(row.id, "dst");
+    memcpy(row.tenant, rq->tenant, sizeof row.tenant);
     if (rc == ERR_OK)
         rc = data_conf_check(&conf, e);
     if (rc == ERR_OK) {
@@ -184,7 +185,7 @@ static enum err_code get(struct dataset_row *row, struct app *app, const struct 
 {
     enum err_code rc = api_id(rq, 0, "dst", e);
 
-    return rc == ERR_OK ? store_dataset_get(app->store, rq->arg[0], row, e) : rc;
+    return rc == ERR_OK ? store_dataset_get(app->store, rq->tenant, rq->arg[0], row, e) : rc;
 }
 
 struct listing { struct store *store; json_t *data; };
@@ -230,7 +231,7 @@ enum err_code api_dataset_delete(struct app *app, const struct req *rq, struct r
     enum err_code rc = api_id(rq, 0, "dst", e);
 
     rp->status = 204;
-    return rc == ERR_OK ? store_dataset_delete(app->store, rq->arg[0], e) : rc;
+    return rc == ERR_OK ? store_dataset_delete(app->store, rq->tenant, rq->arg[0], e) : rc;
 }
 
 /* ---- parts ---- */
@@ -319,7 +320,7 @@ enum err_code api_dataset_part(struct app *app, const struct req *rq, struct rep
     if (rc == ERR_OK)
         rc = convert(made, app, &row, part, rq, e);
     if (rc == ERR_OK)
-        rc = store_dataset_set_part(app->store, row.id, split, *made[0].blob.id ? &made[0] : NULL, *made[1].blob.id ? &made[1] : NULL, e);
+        rc = store_dataset_set_part(app->store, rq->tenant, row.id, split, *made[0].blob.id ? &made[0] : NULL, *made[1].blob.id ? &made[1] : NULL, e);
     for (int i = 0; i < PARTS; i++) {
         if (rc != ERR_OK && *made[i].blob.id)
             blob_discard(app->store, made[i].blob.id);

@@ -58,7 +58,7 @@ struct follow {
     struct source source; /* first */
     struct store *store;
     struct hub_sub *sub;
-    char job[ID_LEN];     /* "" : all */
+    char tenant[TENANT_LEN], job[ID_LEN]; /* job "" : all */
     int64_t last;         /* number of the last event that was sent */
     bool begun, replaying, ended;
     struct api_text out;
@@ -89,7 +89,7 @@ static void replay(struct follow *f)
     bool more = false;
     struct err e = { 0 };
     enum err_code rc = *f->job ? store_events(f->store, f->job, f->last, REPLAY_PAGE, replay_row, f, &more, &e)
-                               : store_events_all(f->store, f->last, REPLAY_PAGE, replay_row, f, &more, &e);
+                               : store_events_all(f->store, f->tenant, f->last, REPLAY_PAGE, replay_row, f, &more, &e);
 
     if (rc != ERR_OK) { /* the client comes back and says where it was */
         log_event(LOG_WARN, "event stream ended", LOG_S("error", e.msg));
@@ -171,10 +171,11 @@ static enum err_code follow(struct app *app, const struct req *rq, const char *j
         return err_set(e, ERR_NOMEM, "out of memory");
     f->source = (struct source){ follow_read, follow_free, HEARTBEAT_MS };
     f->store = app->store;
+    memcpy(f->tenant, rq->tenant, sizeof f->tenant);
     snprintf(f->job, sizeof f->job, "%s", job);
     f->last = last;
     f->replaying = from_store;
-    rc = hub_subscribe(&f->sub, app->hub, job, HUB_EVENTS, rq->waker, e);
+    rc = hub_subscribe(&f->sub, app->hub, rq->tenant, job, HUB_EVENTS, rq->waker, e);
     if (rc != ERR_OK) {
         mem_free(f);
         return rc;
@@ -270,7 +271,7 @@ static enum err_code list(struct app *app, const struct req *rq, const char *job
         return rc;
     data = json_array();
     rc = *job ? store_events(app->store, job, after, (int)limit, event_row, data, &more, e)
-              : store_events_all(app->store, after, (int)limit, event_row, data, &more, e);
+              : store_events_all(app->store, rq->tenant, after, (int)limit, event_row, data, &more, e);
     if (rc == ERR_OK)
         return api_reply(rp, 0, api_list(data, more), e);
     json_decref(data);
@@ -283,7 +284,7 @@ enum err_code api_job_events(struct app *app, const struct req *rq, struct reply
     enum err_code rc = api_id(rq, 0, "job", e);
 
     if (rc == ERR_OK)
-        rc = store_job_get(app->store, rq->arg[0], &job, e);
+        rc = store_job_get(app->store, rq->tenant, rq->arg[0], &job, e);
     if (rc == ERR_OK)
         rc = wants_stream(app, rq) ? stream_of_job(app, rq, &job, rp, e) : list(app, rq, job.id, rp, e);
     job_row_clear(&job);

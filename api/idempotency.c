@@ -53,7 +53,7 @@ enum err_code api_once(handler *make, struct app *app, const struct req *rq, str
     if (rc == ERR_OK)
         rc = fingerprint(hash, rq, e);
     if (rc == ERR_OK)
-        rc = store_answer_begin(app->store, key, hash, clock_ms(), rp->location, sizeof rp->location, &body, e);
+        rc = store_answer_begin(app->store, rq->tenant, key, hash, clock_ms(), rp->location, sizeof rp->location, &body, e);
     if (rc != ERR_OK)
         return rc;
     if (body) {
@@ -62,7 +62,7 @@ enum err_code api_once(handler *make, struct app *app, const struct req *rq, str
         return rc;
     }
     rc = make(app, rq, rp, e);
-    store_answer_end(app->store, key);
+    store_answer_end(app->store, rq->tenant, key);
     return rc;
 }
 

@@ -9,7 +9,7 @@ static enum err_code check_job(struct job_row *row, struct app *app, const struc
 {
     enum err_code rc = api_id(rq, 0, "job", e);
 
-    return rc == ERR_OK ? store_job_get(app->store, rq->arg[0], row, e) : rc;
+    return rc == ERR_OK ? store_job_get(app->store, rq->tenant, rq->arg[0], row, e) : rc;
 }
 
 /* ---- as a table ---- */
@@ -200,7 +200,7 @@ enum err_code api_curves(struct app *app, const struct req *rq, struct reply *rp
 
         rc = n < API_MAX_CURVES ? next_id(&list, id, e) : err_field(e, ERR_INVALID, "?jobs", "more than %d jobs", API_MAX_CURVES);
         if (rc == ERR_OK)
-            rc = store_job_get(app->store, id, &job, e);
+            rc = store_job_get(app->store, rq->tenant, id, &job, e);
         if (rc == ERR_OK)
             rc = format == API_JSON ? add_curve(data, app->store, &job, e) : add_rows(&rows, app->store, &job, e);
         job_row_clear(&job);

@@ -93,13 +93,13 @@ static enum err_code missing(enum err_code rc, const char *at, const char *what,
 }
 
 /* Whether the model came trained decides defaults, so it is looked up before the job is parsed. */
-static enum err_code parse(struct posting *p, struct store *s, const json_t *body, struct err *e)
+static enum err_code parse(struct posting *p, struct store *s, const char *tenant, const json_t *body, struct err *e)
 {
     const char *id = json_string_value(json_object_get(body, "model"));
     enum err_code rc = ERR_OK;
 
     if (id)
-        rc = missing(id_valid(id, "mdl") ? store_model_get(s, id, &p->model_row, e) : ERR_NOT_FOUND, "/model", "model", id, e);
+        rc = missing(id_valid(id, "mdl") ? store_model_get(s, tenant, id, &p->model_row, e) : ERR_NOT_FOUND, "/model", "model", id, e);
     if (rc == ERR_OK)
         rc = job_conf_parse(&p->conf, body, *p->model_row.weights.id != '\0', e);
     if (rc == ERR_OK && !id)
@@ -107,7 +107,7 @@ static enum err_code parse(struct posting *p, struct store *s, const json_t *bod
     if (rc != ERR_OK)
         return rc;
     id = p->conf.dataset;
-    return missing(id_valid(id, "dst") ? store_dataset_get(s, id, &p->dataset_row, e) : ERR_NOT_FOUND, "/dataset", "data set", id, e);
+    return missing(id_valid(id, "dst") ? store_dataset_get(s, tenant, id, &p->dataset_row, e) : ERR_NOT_FOUND, "/dataset", "data set", id, e);
 }
 
 /* A data set that is not ready is the job's conflict, not its client's typing error. */
@@ -141,6 +141,7 @@ static enum err_code fill_row(struct job_row *row, const struct posting *p, stru
     json_decref(resolved);
     id_new(row->id, "job");
     snprintf(row->name, sizeof row->name, "%s", p->conf.name);
+    memcpy(row->tenant, p->model_row.tenant, sizeof row->tenant);
     memcpy(row->model, p->model_row.id, sizeof row->model);
     memcpy(row->dataset, p->dataset_row.id, sizeof row->dataset);
     memcpy(row->architecture, p->model_row.architecture.id, sizeof row->architecture);
@@ -153,7 +154,7 @@ static enum err_code fill_row(struct job_row *row, const struct posting *p, stru
 
 static enum err_code check(struct posting *p, struct app *app, const struct req *rq, struct err *e)
 {
-    enum err_code rc = parse(p, app->store, rq->body, e);
+    enum err_code rc = parse(p, app->store, rq->tenant, rq->body, e);
 
     if (rc == ERR_OK)
         rc = open_dataset(p, app->store, e);
@@ -254,7 +255,7 @@ static enum err_code get(struct job_row *row, struct app *app, const struct req 
 {
     enum err_code rc = api_id(rq, 0, "job", e);
 
-    return rc == ERR_OK ? store_job_get(app->store, rq->arg[0], row, e) : rc;
+    return rc == ERR_OK ? store_job_get(app->store, rq->tenant, rq->arg[0], row, e) : rc;
 }
 
 /* ---- lists ---- */
@@ -342,7 +343,7 @@ static enum err_code parse_query(struct listing *l, const struct req *rq, struct
 
     if (rc != ERR_OK)
         return rc;
-    *q = (struct job_query){ .state = rq->query(rq, "state"), .name = rq->query(rq, "name"), .model = rq->query(rq, "model"),
+    *q = (struct job_query){ .tenant = rq->tenant, .state = rq->query(rq, "state"), .name = rq->query(rq, "name"), .model = rq->query(rq, "model"),
                              .dataset = rq->query(rq, "dataset"), .limit = (int)limit };
     if (q->state && !job_state_parse(q->state, &state))
         return err_field(e, ERR_INVALID, "?state", "state must be one of queued, running, paused, cancelling, succeeded, failed, cancelled");
@@ -356,7 +357,7 @@ static enum err_code parse_query(struct listing *l, const struct req *rq, struct
 static enum err_code run_query(struct store *s, struct listing *l, bool *more, struct err *e)
 {
     const struct job_query *q = &l->query;
-    struct page page = { .limit = q->limit, .state = q->state };
+    struct page page = { .tenant = q->tenant, .limit = q->limit, .state = q->state };
 
     memcpy(page.after, q->after, sizeof page.after);
     if (q->sort == JOB_BY_CREATED && !q->up && !q->name && !q->model && !q->dataset)
@@ -428,7 +429,7 @@ static enum err_code wait_begin(struct app *app, const struct req *rq, int64_t s
 {
     struct waiting *w = mem_zalloc(1, sizeof *w);
     const char *seen = rq->header(rq, "If-None-Match");
-    enum err_code rc = w ? hub_subscribe(&w->sub, app->hub, rq->arg[0], HUB_STORED, rq->waker, e) : err_set(e, ERR_NOMEM, "out of memory");
+    enum err_code rc = w ? hub_subscribe(&w->sub, app->hub, rq->tenant, rq->arg[0], HUB_STORED, rq->waker, e) : err_set(e, ERR_NOMEM, "out of memory");
 
     if (rc != ERR_OK) {
         mem_free(w);
@@ -489,10 +490,10 @@ enum err_code api_job_get(struct app *app, const struct req *rq, struct reply *r
     return rc;
 }
 
-static enum err_code reply_job(struct app *app, const char *id, int status, struct reply *rp, struct err *e)
+static enum err_code reply_job(struct app *app, const struct req *rq, const char *id, int status, struct reply *rp, struct err *e)
 {
     struct job_row row = { .conf = NULL };
-    enum err_code rc = store_job_get(app->store, id, &row, e);
+    enum err_code rc = store_job_get(app->store, rq->tenant, id, &row, e);
 
     if (rc == ERR_OK)
         rc = api_reply(rp, status, job_json(&row), e);
@@ -507,12 +508,12 @@ enum err_code api_job_cancel(struct app *app, const struct req *rq, struct reply
     enum err_code rc = api_id(rq, 0, "job", e);
 
     if (rc == ERR_OK)
-        rc = store_job_cancel(app->store, rq->arg[0], clock_ms(), &now, e);
+        rc = store_job_cancel(app->store, rq->tenant, rq->arg[0], clock_ms(), &now, e);
     if (rc != ERR_OK)
         return rc;
     if (app->workers)
         workers_cancel(app->workers, rq->arg[0]);
-    return reply_job(app, rq->arg[0], job_state_final(now) ? 200 : 202, rp, e);
+    return reply_job(app, rq, rq->arg[0], job_state_final(now) ? 200 : 202, rp, e);
 }
 
 /* 200: it is paused; 202: it will be, as soon as its worker has written a checkpoint. */
@@ -522,10 +523,10 @@ enum err_code api_job_pause(struct app *app, const struct req *rq, struct reply 
     enum err_code rc = api_id(rq, 0, "job", e);
 
     if (rc == ERR_OK)
-        rc = store_job_pause(app->store, rq->arg[0], clock_ms(), &now, e);
+        rc = store_job_pause(app->store, rq->tenant, rq->arg[0], clock_ms(), &now, e);
     if (rc == ERR_OK && app->workers)
         workers_pause(app->workers, rq->arg[0]);
-    return rc == ERR_OK ? reply_job(app, rq->arg[0], now == JOB_RUNNING ? 202 : 200, rp, e) : rc;
+    return rc == ERR_OK ? reply_job(app, rq, rq->arg[0], now == JOB_RUNNING ? 202 : 200, rp, e) : rc;
 }
 
 enum err_code api_job_resume(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
@@ -534,10 +535,10 @@ enum err_code api_job_resume(struct app *app, const struct req *rq, struct reply
     enum err_code rc = api_id(rq, 0, "job", e);
 
     if (rc == ERR_OK)
-        rc = store_job_resume(app->store, rq->arg[0], clock_ms(), &now, e);
+        rc = store_job_resume(app->store, rq->tenant, rq->arg[0], clock_ms(), &now, e);
     if (rc == ERR_OK && app->workers)
         workers_wake(app->workers);
-    return rc == ERR_OK ? reply_job(app, rq->arg[0], 200, rp, e) : rc;
+    return rc == ERR_OK ? reply_job(app, rq, rq->arg[0], 200, rp, e) : rc;
 }
 
 enum err_code api_job_delete(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
@@ -545,7 +546,7 @@ enum err_code api_job_delete(struct app *app, const struct req *rq, struct reply
     enum err_code rc = api_id(rq, 0, "job", e);
 
     rp->status = 204;
-    return rc == ERR_OK ? store_job_delete(app->store, rq->arg[0], e) : rc;
+    return rc == ERR_OK ? store_job_delete(app->store, rq->tenant, rq->arg[0], e) : rc;
 }
 
 /* The same job once more: configuration, model and data set as they were; another attempt at what failed, or at what was cancelled after all. */
@@ -566,7 +567,7 @@ enum err_code api_job_retry(struct app *app, const struct req *rq, struct reply 
         if (app->workers)
             workers_wake(app->workers);
         snprintf(rp->location, sizeof rp->location, "/v1/jobs/%s", row.id);
-        rc = reply_job(app, row.id, 201, rp, e);
+        rc = reply_job(app, rq, row.id, 201, rp, e);
     }
     job_row_clear(&row);
     return rc;

@@ -98,6 +98,7 @@ static enum err_code create(struct app *app, const struct req *rq, struct reply 
     enum err_code rc = read_upload(&m, rq, e);
 
     id_new(row.id, "mdl");
+    memcpy(row.tenant, rq->tenant, sizeof row.tenant);
     if (rc == ERR_OK)
         rc = model_name(&row, rq, &m, e);
     if (rc == ERR_OK)
@@ -125,7 +126,7 @@ static enum err_code get(struct model_row *row, struct app *app, const struct re
 {
     enum err_code rc = api_id(rq, 0, "mdl", e);
 
-    return rc == ERR_OK ? store_model_get(app->store, rq->arg[0], row, e) : rc;
+    return rc == ERR_OK ? store_model_get(app->store, rq->tenant, rq->arg[0], row, e) : rc;
 }
 
 static enum err_code list_row(void *user, const void *row, struct err *e)
@@ -164,7 +165,7 @@ enum err_code api_model_delete(struct app *app, const struct req *rq, struct rep
     enum err_code rc = api_id(rq, 0, "mdl", e);
 
     rp->status = 204;
-    return rc == ERR_OK ? store_model_delete(app->store, rq->arg[0], e) : rc;
+    return rc == ERR_OK ? store_model_delete(app->store, rq->tenant, rq->arg[0], e) : rc;
 }
 
 enum err_code api_model_file(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
@@ -209,7 +210,7 @@ enum err_code api_model_weights(struct app *app, const struct req *rq, struct re
     if (rc == ERR_OK)
         rc = api_model_publish(&weights, app->store, &m, "safetensors", e);
     if (rc == ERR_OK)
-        rc = store_model_set_weights(app->store, row.id, &weights, summary, e);
+        rc = store_model_set_weights(app->store, rq->tenant, row.id, &weights, summary, e);
     if (rc != ERR_OK && *weights.id)
         blob_discard(app->store, weights.id);
     if (rc == ERR_OK) {

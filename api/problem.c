@@ -22,6 +22,7 @@ static int status_of(enum err_code code)
     case ERR_RANGE: return 416;
     case ERR_BUSY: return 503;
     case ERR_TIMEOUT: return 408;
+    case ERR_TOO_MANY: return 429;
     case ERR_NO_SPACE: return 507;
     case ERR_STOPPED: return 503;
     case ERR_DIVERGED: return 500;

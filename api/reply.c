@@ -61,7 +61,7 @@ enum err_code api_page(struct page *p, const struct req *rq, const char *prefix,
 
     if (rc != ERR_OK)
         return rc;
-    *p = (struct page){ .limit = (int)limit };
+    *p = (struct page){ .tenant = rq->tenant, .limit = (int)limit };
     if (after && !id_valid(after, prefix))
         return err_field(e, ERR_INVALID, "?after", "after must be the id of the last item of the page before, %s_...", prefix);
     if (after)

@@ -27,6 +27,7 @@
     X(RANGE, "range_not_satisfiable") \
     X(BUSY, "busy")                 /* transient: may be tried again */ \
     X(TIMEOUT, "timeout") \
+    X(TOO_MANY, "too_many")         /* a quota or a rate: may be tried again later */ \
     X(NO_SPACE, "no_space")         /* disk or quota full */ \
     X(STOPPED, "stopped")           /* the stop flag was set */ \
     X(DIVERGED, "diverged")         /* loss is NaN or infinite */ \

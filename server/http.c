@@ -8,6 +8,7 @@
  * slow threads are ended, which resumes every suspended connection; then libmicrohttpd is stopped, which closes the rest. */
 #include "server/http_daemon.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
@@ -59,6 +60,17 @@ static const char *live_header(void *user, const char *name)
     return MHD_lookup_connection_value(user, MHD_HEADER_KIND, name);
 }
 
+static void client_address(char *text, size_t n, struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *a = info ? info->client_addr : NULL;
+
+    if (a && a->sa_family == AF_INET)
+        inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)a)->sin_addr, text, (socklen_t)n);
+    else if (a && a->sa_family == AF_INET6)
+        inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)a)->sin6_addr, text, (socklen_t)n);
+}
+
 static void *on_uri(void *user, const char *uri, struct MHD_Connection *connection)
 {
     struct http *h = user;
@@ -76,6 +88,7 @@ static void *on_uri(void *user, const char *uri, struct MHD_Connection *connecti
     l->x->rq.waker = &l->waker;
     l->x->header = live_header;
     l->x->header_user = connection;
+    client_address(l->x->rq.client, sizeof l->x->rq.client, connection);
     l->x->stream_room = http_stream_open;
     l->x->stream_user = l;
     return l;
@@ -111,6 +124,7 @@ static void add_headers(struct MHD_Response *r, const struct http_live *l)
     add(r, "Location", rp->location);
     add(r, "Content-Disposition", rp->disposition);
     add(r, "Allow", rp->allow);
+    add(r, "WWW-Authenticate", rp->authenticate);
     add(r, "Content-Range", rp->content_range);
     if (rp->etag[0]) {
         snprintf(text, sizeof text, "\"%s\"", rp->etag);
@@ -249,7 +263,7 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **c
     http_stream_close(l);
     if (l->begun) {
         http_conn_phase(l->h, l->conn, CONN_WAITS);
-        log_event(LOG_INFO, "request", LOG_S("method", x->method), LOG_S("route", exchange_route(x)),
+        log_event(LOG_INFO, "request", LOG_S("method", x->method), LOG_S("route", exchange_route(x)), LOG_S("tenant", x->rq.tenant),
                   LOG_I("status", l->answered ? x->reply.status : 499), LOG_I("ms", clock_mono_ms() - x->begun_ms),
                   LOG_I("bytes_in", (int64_t)x->rq.body_bytes), LOG_I("bytes", (int64_t)l->sent), LOG_S("request_id", x->rq.request_id),
                   LOG_S("detail", x->err.code != ERR_OK ? x->err.msg : how == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : "client went away"));

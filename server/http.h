@@ -1,6 +1,6 @@
 /* server/http.h: the HTTP transport. Only http*.c know libmicrohttpd; handlers (api/) see requests and replies, and are tested without sockets.
  *
- * The dispatcher does, in this order: header guard (request smuggling), path (404), method (405 with Allow), query (422), size (413), content encoding
+ * The dispatcher does, in this order: header guard (request smuggling), path (404), method (405 with Allow), who asks (401, 403, 429), query (422), size (413), content encoding
  * and type (415), body (streamed to a buffer or, hashed, to a file), JSON syntax and limits (400), handler, error code -> problem document. All that can
  * be refused without the body is refused before it is read. Routes marked SLOW, and all that take a file, run on their own few threads while the
  * connection is suspended, so that they hold up nobody. */
@@ -11,6 +11,7 @@
 
 #include "core/file.h"
 #include "server/histogram.h"
+#include "server/tenant.h"
 
 struct app; /* what handlers work on: api/api.h */
 
@@ -41,6 +42,9 @@ struct req {
     const char *body_hash;         /* sha256, hex */
     const char *content_type;      /* lower case, without parameters; "" when absent */
     char request_id[40];
+    char client[48];           /* its address, numeric; "" : not known */
+    char tenant[TENANT_LEN];   /* whose things it sees, and what it may do with them: by conf.admit, */
+    enum scope scope;          /* else TENANT_DEFAULT and SCOPE_ADMIN */
     /* Query parameter by name, decoded; NULL: absent. Only names that the route lists get as far as the handler, each once. */
     const char *(*query)(const struct req *rq, const char *name);
     /* Request header by name; NULL: absent. */
@@ -62,7 +66,8 @@ struct reply {
     char disposition[200]; /* Content-Disposition, "" : none */
     char etag[80];         /* without quotes, "" : none; If-None-Match then gets 304 */
     char allow[64];        /* of a 405 */
-    int retry_after;       /* seconds, of a 503; 0: none */
+    int retry_after;       /* seconds, of a 429 or 503; 0: none */
+    const char *authenticate; /* WWW-Authenticate of a 401, NULL: none */
     int64_t ask_again_ms;  /* with a source and nothing else: call the handler again, with this reply, when the waker rings or at this time (monotonic) */
 };
 typedef enum err_code handler(struct app *app, const struct req *rq, struct reply *rp, struct err *e);
@@ -70,6 +75,7 @@ typedef enum err_code handler(struct app *app, const struct req *rq, struct repl
 enum route_flags { BODY_JSON = 1, BODY_FILE = 2, BODY_OPTIONAL = 4, SLOW = 8 };
 struct route {
     const char *method, *path; /* "/v1/jobs/{id}/cancel"; HEAD is served where GET is */
+    enum scope scope;          /* that the request needs */
     unsigned flags;
     uint64_t max_body;         /* bytes; 0: none is taken. HTTP_MAX_UPLOAD: the configured limit */
     const char *query;         /* names of the query parameters it takes, "limit after"; NULL: none */
@@ -85,8 +91,10 @@ struct http_conf {
     uint64_t max_upload;
     int max_connections, threads;  /* 0: 512; of the transport, 0: 4 */
     int max_streams;               /* replies with a source at a time, others get 503; 0: half of max_connections */
-    /* Where an upload goes while it arrives; may refuse (disk floor). declared: 0 when the client does not say. */
-    enum err_code (*temp_path)(void *user, char *path, size_t n, uint64_t declared_bytes, struct err *e);
+    /* Before anything else is looked at: who asks, and may they? Fills tenant and scope. NULL: everybody may. */
+    enum err_code (*admit)(struct app *app, struct req *rq, const struct route *r, struct reply *rp, struct err *e);
+    /* Where an upload goes while it arrives; may refuse (disk floor, quota). declared: 0 when the client does not say. */
+    enum err_code (*temp_path)(void *user, const struct req *rq, char *path, size_t n, uint64_t declared_bytes, struct err *e);
     /* Makes the problem document of an error: api/problem.c. New reference; sets *status. */
     json_t *(*problem)(const struct err *e, const struct req *rq, int *status);
     void *user;
@@ -107,6 +115,9 @@ void http_stop(struct http *h, int grace_ms);
  * see it, problems included; free with reply_clear. */
 void http_call(const struct http_conf *c, const char *method, const char *target, const char *content_type, const void *body, size_t n,
                struct reply *out);
+/* The same with headers: pairs of name and value, ends with NULL. */
+void http_call_with(const struct http_conf *c, const char *method, const char *target, const char *const *headers, const void *body, size_t n,
+                    struct reply *out);
 void reply_clear(struct reply *r);
 
 /* What this process has answered, on all its listeners, for /metrics: once per route (template; "unmatched") and status; times once per route. */

@@ -72,7 +72,7 @@ struct exchange *exchange_new(const struct http_conf *conf, const char *target)
     }
     x->path[strcspn(x->path, "?#")] = '\0';
     x->rq = (struct req){ .method = x->method, .path = x->path, .content_type = x->content_type, .body_path = "", .body_hash = "",
-                          .query = query_value, .header = header_value, .transport = x };
+                          .query = query_value, .header = header_value, .transport = x, .tenant = TENANT_DEFAULT, .scope = SCOPE_ADMIN };
     return x;
 }
 
@@ -194,8 +194,8 @@ static enum err_code check_type(const struct exchange *x, struct err *e)
 
 static enum err_code open_upload(struct exchange *x, struct err *e)
 {
-    enum err_code rc = x->conf->temp_path(x->conf->user, x->upload_path, sizeof x->upload_path,
-                                         x->declared == HTTP_UNDECLARED ? 0 : x->declared, e);
+    enum err_code rc = x->conf->temp_path(x->conf->user, &x->rq, x->upload_path, sizeof x->upload_path,
+                                          x->declared == HTTP_UNDECLARED ? 0 : x->declared, e);
 
     return rc == ERR_OK ? file_out_new(&x->upload, x->upload_path, e) : rc;
 }
@@ -207,6 +207,8 @@ static enum err_code begin(struct exchange *x, struct err *e)
 
     if (rc == ERR_OK)
         rc = find_route(x, e);
+    if (rc == ERR_OK && x->conf->admit)
+        rc = x->conf->admit(x->conf->app, &x->rq, x->route, &x->reply, e);
     if (rc != ERR_OK)
         return rc;
     x->max_body = x->route->max_body == HTTP_MAX_UPLOAD ? x->conf->max_upload : x->route->max_body;
@@ -344,8 +346,8 @@ static void problem_reply(struct exchange *x)
     rp->ask_again_ms = 0;
     rp->json = x->conf->problem(&x->err, &x->rq, &rp->status);
     rp->content_type = "application/problem+json";
-    if (rp->status == 503)
-        rp->retry_after = 2;
+    if ((rp->status == 503 || rp->status == 429) && !rp->retry_after)
+        rp->retry_after = rp->status == 503 ? 2 : 10;
 }
 
 /* Does If-None-Match name the reply's ETag? */
@@ -461,24 +463,26 @@ static void nobody_sleeps(struct waker *w)
     (void)w;
 }
 
-static const char *only_content_type(void *user, const char *name)
+static const char *given_header(void *user, const char *name)
 {
-    return strcmp(name, "Content-Type") == 0 ? user : NULL;
+    for (const char *const *h = user; *h; h += 2)
+        if (strcasecmp(h[0], name) == 0)
+            return h[1];
+    return NULL;
 }
 
-void http_call(const struct http_conf *c, const char *method, const char *target, const char *type, const void *body, size_t n, struct reply *out)
+void http_call_with(const struct http_conf *c, const char *method, const char *target, const char *const *headers, const void *body, size_t n,
+                    struct reply *out)
 {
     struct exchange *x = exchange_new(c, target);
     static struct waker nobody = { nobody_sleeps };
-    char copy[96];
 
     if (!x) {
         *out = (struct reply){ .status = 503, .fd = -1 };
         return;
     }
-    snprintf(copy, sizeof copy, "%s", type ? type : "");
-    x->header = only_content_type;
-    x->header_user = copy;
+    x->header = given_header;
+    x->header_user = (void *)(uintptr_t)headers;
     x->rq.waker = &nobody;
     x->rq.last_call = true;
     exchange_begin(x, method, body ? n : 0);
@@ -488,4 +492,9 @@ void http_call(const struct http_conf *c, const char *method, const char *target
     *out = x->reply;
     x->reply = (struct reply){ .fd = -1 };
     exchange_free(x);
+}
+
+void http_call(const struct http_conf *c, const char *method, const char *target, const char *type, const void *body, size_t n, struct reply *out)
+{
+    http_call_with(c, method, target, (const char *const[]){ "Content-Type", type ? type : "", NULL }, body, n, out);
 }

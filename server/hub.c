@@ -3,6 +3,7 @@
 #include "server/hub.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/mem.h"
@@ -10,7 +11,7 @@
 struct hub_sub {
     struct hub *hub;
     struct hub_sub *prev, *next;
-    char job[ID_LEN];
+    char tenant[TENANT_LEN], job[ID_LEN];
     enum hub_want want;
     struct waker *waker;
     struct hub_message *ring[HUB_RING];
@@ -87,7 +88,7 @@ static void offer(struct hub_sub *s, const struct event_row *ev, struct hub_mess
 {
     bool progress = ev->seq == 0;
 
-    if ((*s->job && strcmp(s->job, ev->job) != 0) || (progress && s->want == HUB_STORED))
+    if (strcmp(s->tenant, ev->tenant) != 0 || (*s->job && strcmp(s->job, ev->job) != 0) || (progress && s->want == HUB_STORED))
         return;
     if (s->want == HUB_EVENTS)
         push(s, m, progress);
@@ -106,14 +107,16 @@ void hub_publish(struct hub *h, const struct event_row *ev)
     pthread_mutex_unlock(&h->lock);
 }
 
-enum err_code hub_subscribe(struct hub_sub **out, struct hub *h, const char *job, enum hub_want want, struct waker *waker, struct err *e)
+enum err_code hub_subscribe(struct hub_sub **out, struct hub *h, const char *tenant, const char *job, enum hub_want want, struct waker *waker,
+                            struct err *e)
 {
     struct hub_sub *s = mem_zalloc(1, sizeof *s);
 
     if (!s)
         return err_set(e, ERR_NOMEM, "out of memory");
     s->hub = h;
-    memcpy(s->job, job, strlen(job) < sizeof s->job ? strlen(job) : sizeof s->job - 1);
+    snprintf(s->tenant, sizeof s->tenant, "%s", tenant);
+    snprintf(s->job, sizeof s->job, "%s", job);
     s->want = want;
     s->waker = waker;
     pthread_mutex_lock(&h->lock);

@@ -16,8 +16,9 @@ void hub_free(struct hub *h); /* NULL is legal; nobody is subscribed any more */
 void hub_publish(struct hub *h, const struct event_row *ev);
 
 enum hub_want { HUB_EVENTS, HUB_STORED /* only woken, and not by progress: nothing to take */ };
-/* job "": of all jobs. waker: until hub_unsubscribe. */
-MUST enum err_code hub_subscribe(struct hub_sub **out, struct hub *h, const char *job, enum hub_want want, struct waker *waker, struct err *e);
+/* Of one tenant. job "": of all its jobs. waker: until hub_unsubscribe. */
+MUST enum err_code hub_subscribe(struct hub_sub **out, struct hub *h, const char *tenant, const char *job, enum hub_want want, struct waker *waker,
+                                 struct err *e);
 void hub_unsubscribe(struct hub_sub *s); /* NULL is legal */
 struct hub_message { int refs; struct event_row event; }; /* refs: under the hub's lock */
 /* HUB_GAP: the ring ran over since the last call; what is in it now came later. HUB_MESSAGE: give *out back by hub_give. */

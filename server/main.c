@@ -96,11 +96,13 @@ struct parts {
     struct app app;
 };
 
-static enum err_code upload_path(void *user, char *path, size_t n, uint64_t declared_bytes, struct err *e)
+static enum err_code upload_path(void *user, const struct req *rq, char *path, size_t n, uint64_t declared_bytes, struct err *e)
 {
     struct store *s = user;
     enum err_code rc = store_room(s, declared_bytes, e);
 
+    if (rc == ERR_OK)
+        rc = store_tenant_room(s, rq->tenant, declared_bytes, e);
     if (rc == ERR_OK)
         store_temp_path(s, path, n);
     return rc;

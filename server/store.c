@@ -194,7 +194,7 @@ void store_listen(struct store *s, void (*fn)(void *user, const struct event_row
 
 enum err_code store_write(struct store *s, txn_fn *fn, void *arg, struct err *e)
 {
-    struct txn t = { .db = s->writer };
+    struct txn t = { .db = s->writer, .limits = s->limits };
     char path[STORE_PATH_LEN];
     int64_t begun = clock_mono_ms();
     enum err_code rc = ERR_BUSY;
@@ -288,8 +288,7 @@ const char *store_fs_refused(uint64_t f_type)
     return NULL;
 }
 
-/* mkdir -p, 0700 */
-static enum err_code make_dirs(const char *path, struct err *e)
+enum err_code store_make_dirs(const char *path, struct err *e)
 {
     char part[STORE_PATH_LEN], what[256];
 
@@ -346,10 +345,10 @@ static enum err_code open_steps(struct store *s, const char *dir, struct err *e)
     if (!*dir || (size_t)snprintf(s->dir, sizeof s->dir, "%s", dir) >= sizeof s->dir)
         return err_set(e, ERR_INVALID, "the path of the data directory is empty or too long");
     snprintf(path, sizeof path, "%s/blobs", s->dir);
-    rc = make_dirs(path, e);
+    rc = store_make_dirs(path, e);
     snprintf(path, sizeof path, "%s/tmp", s->dir);
     if (rc == ERR_OK)
-        rc = make_dirs(path, e);
+        rc = store_make_dirs(path, e);
     if (rc == ERR_OK)
         rc = take_lock(s, e);
     if (rc == ERR_OK)

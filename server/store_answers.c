@@ -1,32 +1,34 @@
 /* server/store_answers.c: answers to repeated requests. What was made and the answer under its key are one transaction, so a crash leaves both or
  * neither. Which keys are under way stands in memory alone: after a crash none is. */
+#include <stdio.h>
 #include <string.h>
 
 #include "core/mem.h"
 #include "server/store_impl.h"
 
-struct under_way { struct under_way *next; char key[]; };
+struct under_way { struct under_way *next; char tenant[TENANT_LEN], key[]; };
 
-enum err_code answer_row_add(struct txn *t, const struct answer *a, struct err *e)
+enum err_code answer_row_add(struct txn *t, const struct answer *a, const char *tenant, struct err *e)
 {
-    static const char sql[] = "INSERT INTO answers (key, fingerprint, created_ms, location, body) VALUES ($1, $2, $3, $4, $5)"
-                              " ON CONFLICT (key) DO UPDATE SET fingerprint = $2, created_ms = $3, location = $4, body = $5";
+    static const char sql[] = "INSERT INTO answers (key, fingerprint, created_ms, location, body, tenant) VALUES ($1, $2, $3, $4, $5, $6)"
+                              " ON CONFLICT (tenant, key) DO UPDATE SET fingerprint = $2, created_ms = $3, location = $4, body = $5";
 
     if (!a)
         return ERR_OK;
-    return txn_query(t, sql, ARGS(DB_S(a->key), DB_S(a->fingerprint), DB_I(a->created_ms), DB_S(a->location), DB_S(a->body)), NULL, NULL, e);
+    return txn_query(t, sql, ARGS(DB_S(a->key), DB_S(a->fingerprint), DB_I(a->created_ms), DB_S(a->location), DB_S(a->body), DB_S(tenant)),
+                     NULL, NULL, e);
 }
 
-static struct under_way **find(struct store *s, const char *key)
+static struct under_way **find(struct store *s, const char *tenant, const char *key)
 {
     struct under_way **at = &s->under_way;
 
-    while (*at && strcmp((*at)->key, key) != 0)
+    while (*at && (strcmp((*at)->tenant, tenant) != 0 || strcmp((*at)->key, key) != 0))
         at = &(*at)->next;
     return at;
 }
 
-static enum err_code mark(struct store *s, const char *key, struct err *e)
+static enum err_code mark(struct store *s, const char *tenant, const char *key, struct err *e)
 {
     size_t n = strlen(key) + 1;
     struct under_way *u = mem_alloc(sizeof *u + n);
@@ -34,9 +36,10 @@ static enum err_code mark(struct store *s, const char *key, struct err *e)
 
     if (!u)
         return err_set(e, ERR_NOMEM, "out of memory");
+    snprintf(u->tenant, sizeof u->tenant, "%s", tenant);
     memcpy(u->key, key, n);
     pthread_mutex_lock(&s->pool_lock);
-    taken = *find(s, key) != NULL;
+    taken = *find(s, tenant, key) != NULL;
     if (!taken) {
         u->next = s->under_way;
         s->under_way = u;
@@ -48,12 +51,12 @@ static enum err_code mark(struct store *s, const char *key, struct err *e)
     return err_set(e, ERR_CONFLICT, "a request with this Idempotency-Key is under way");
 }
 
-void store_answer_end(struct store *s, const char *key)
+void store_answer_end(struct store *s, const char *tenant, const char *key)
 {
     struct under_way **at, *u;
 
     pthread_mutex_lock(&s->pool_lock);
-    at = find(s, key);
+    at = find(s, tenant, key);
     u = *at;
     if (u)
         *at = u->next;
@@ -76,22 +79,22 @@ static enum err_code answer_row(void *user, const struct db_val *col, int n_col,
     return own_text(f->body, e);
 }
 
-enum err_code store_answer_begin(struct store *s, const char *key, const char *fingerprint, int64_t now_ms, char *location, size_t n, char **body,
-                                 struct err *e)
+enum err_code store_answer_begin(struct store *s, const char *tenant, const char *key, const char *fingerprint, int64_t now_ms, char *location,
+                                 size_t n, char **body, struct err *e)
 {
-    static const char sql[] = "SELECT fingerprint, location, body FROM answers WHERE key = $1 AND created_ms > $2";
+    static const char sql[] = "SELECT fingerprint, location, body FROM answers WHERE tenant = $1 AND key = $2 AND created_ms > $3";
     struct found f = { fingerprint, location, n, body, false };
     enum err_code rc;
 
     *body = NULL;
-    rc = mark(s, key, e);
+    rc = mark(s, tenant, key, e);
     if (rc != ERR_OK)
         return rc;
-    rc = store_read(s, sql, ARGS(DB_S(key), DB_I(now_ms - ANSWER_KEEP_MS)), answer_row, &f, e);
+    rc = store_read(s, sql, ARGS(DB_S(tenant), DB_S(key), DB_I(now_ms - ANSWER_KEEP_MS)), answer_row, &f, e);
     if (rc == ERR_OK && f.other)
         rc = err_set(e, ERR_INVALID, "this Idempotency-Key was used for another request");
     if (rc != ERR_OK || *body)
-        store_answer_end(s, key);
+        store_answer_end(s, tenant, key);
     return rc;
 }
 

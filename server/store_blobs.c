@@ -30,13 +30,13 @@ const char *text_or_null(const char *s)
     return s && *s ? s : NULL;
 }
 
-enum err_code blob_row_add(struct txn *t, const struct blob *b, struct err *e)
+enum err_code blob_row_add(struct txn *t, const struct blob *b, const char *tenant, struct err *e)
 {
-    static const char sql[] = "INSERT INTO blobs (id, hash, bytes) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING";
+    static const char sql[] = "INSERT INTO blobs (id, hash, bytes, tenant) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING";
 
     if (!b || !*b->id)
         return ERR_OK;
-    return txn_query(t, sql, ARGS(DB_S(b->id), DB_S(b->hash), DB_I((int64_t)b->bytes)), NULL, NULL, e);
+    return txn_query(t, sql, ARGS(DB_S(b->id), DB_S(b->hash), DB_I((int64_t)b->bytes), DB_S(tenant)), NULL, NULL, e);
 }
 
 enum err_code blob_rows_drop(struct txn *t, struct err *e)

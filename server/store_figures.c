@@ -20,8 +20,10 @@ void figures_write(struct store *s, const struct txn *t, int tries, int64_t ms, 
 
     pthread_mutex_lock(&s->figures_lock);
     f->writes++;
-    f->write_errors += rc != ERR_OK && rc != ERR_CONFLICT && rc != ERR_NOT_FOUND && rc != ERR_INVALID;
+    f->write_errors += rc != ERR_OK && rc != ERR_CONFLICT && rc != ERR_NOT_FOUND && rc != ERR_INVALID && !t->over_bytes && !t->over_jobs;
     f->busy += (uint64_t)(tries - 1);
+    f->over_bytes += t->over_bytes;
+    f->over_jobs += t->over_jobs;
     histogram_add(&f->write_seconds, (double)ms / 1000);
     for (int i = 0; i < JOB_STATES && rc == ERR_OK; i++)
         f->moved[i] += (uint64_t)t->moved[i];

@@ -24,6 +24,7 @@ struct store {
     int n_idle, n_readers; /* readers are opened when first needed */
     struct under_way *under_way; /* keys of store_answer_begin */
     atomic_uint_least64_t disk_floor, n_temp;
+    struct store_limits limits;
     pthread_mutex_t figures_lock; /* innermost */
     struct store_figures figures;
     void (*listener)(void *user, const struct event_row *ev); /* NULL: none */
@@ -41,6 +42,8 @@ db_row_fn id_list_row; /* user: struct id_list; every column of a row is an id o
 struct txn_event { struct event_row row; struct txn_event *next; };
 struct txn {
     struct db *db;
+    struct store_limits limits;
+    bool over_bytes, over_jobs; /* refused by one of them */
     struct txn_event *events, **last_event; /* for the listener, after the commit; the newest is last */
     struct id_list gone; /* blobs that lost a reference: before the commit, those without any other lose their row; after it, their file */
     int moved[JOB_STATES]; /* jobs that came into this state */
@@ -48,6 +51,8 @@ struct txn {
 typedef enum err_code txn_fn(struct txn *t, void *arg, struct err *e);
 /* BEGIN, fn, COMMIT; all of it again on ERR_BUSY, so fn must not change *arg in a way that a second run would mind. */
 MUST enum err_code store_write(struct store *s, txn_fn *fn, void *arg, struct err *e);
+
+struct named { const char *tenant, *id; }; /* the argument of a transaction about one thing */
 
 /* Arguments of a statement: ARGS(DB_S(id), DB_I(now)) gives array and length. */
 #define ARGS(...) (const struct db_val[]){ __VA_ARGS__ }, (int)(sizeof((const struct db_val[]){ __VA_ARGS__ }) / sizeof(struct db_val))
@@ -81,14 +86,14 @@ db_row_fn lister_row;
 #define PAGE_LAST "zzzz" /* greater than every id: the cursor of the first page */
 
 /* ---- blobs (store_blobs.c) ---- */
-MUST enum err_code blob_row_add(struct txn *t, const struct blob *b, struct err *e);
+MUST enum err_code blob_row_add(struct txn *t, const struct blob *b, const char *tenant, struct err *e);
 /* Before the commit: deletes the rows of those t->gone that nothing refers to, and leaves only them in the list. */
 MUST enum err_code blob_rows_drop(struct txn *t, struct err *e);
 MUST enum err_code blobs_sweep(struct store *s, struct err *e);
 const char *text_or_null(const char *s); /* "" -> NULL */
 
 /* ---- answers (store_answers.c) ---- */
-MUST enum err_code answer_row_add(struct txn *t, const struct answer *a, struct err *e); /* NULL is legal */
+MUST enum err_code answer_row_add(struct txn *t, const struct answer *a, const char *tenant, struct err *e); /* NULL is legal */
 
 /* ---- jobs ---- */
 void txn_events_clear(struct txn *t);
@@ -99,11 +104,16 @@ MUST enum err_code job_move(struct txn *t, const struct job_move *m, struct err 
 extern const char job_select[]; /* one job by id, $1 */
 db_row_fn job_row_read;         /* user: struct job_row, whose strings become its own */
 
+/* ---- limits of a tenant (store_limits.c), within a transaction ---- */
+MUST enum err_code limit_bytes(struct txn *t, const char *tenant, struct err *e); /* after the rows of its blobs were added */
+MUST enum err_code limit_jobs(struct txn *t, const char *tenant, struct err *e);  /* before one more is */
+
 /* ---- figures (store_figures.c) ---- */
 void figures_init(struct store_figures *f);
 void figures_write(struct store *s, const struct txn *t, int tries, int64_t ms, enum err_code rc);
 void figures_job(struct store *s, struct histogram *h, int64_t from_ms, int64_t to_ms); /* h: one of s->figures */
 
+MUST enum err_code store_make_dirs(const char *path, struct err *e); /* mkdir -p, 0700 */
 /* Why a file system cannot carry the database ("NFS"), by statfs' f_type; NULL: it can. */
 const char *store_fs_refused(uint64_t f_type);
 #define STORE_DATABASE "espalier.db" /* in the data directory */

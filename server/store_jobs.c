@@ -34,17 +34,29 @@ static enum err_code remember_event(struct txn *t, const struct event_row *ev, s
     return ERR_OK;
 }
 
+static enum err_code new_event_row(void *user, const struct db_val *col, int n_col, struct err *e)
+{
+    struct event_row *ev = user;
+
+    (void)n_col;
+    (void)e;
+    ev->seq = col_int(&col[0]);
+    col_copy(&col[1], ev->tenant, sizeof ev->tenant);
+    return ERR_OK;
+}
+
 enum err_code job_event(struct txn *t, const char *job, int64_t now_ms, const char *type, const char *data, struct err *e)
 {
     static const char next[] = "UPDATE counters SET value = value + 1 WHERE name = 'events' RETURNING value";
-    static const char sql[] = "INSERT INTO events (job, seq, created_ms, type, data, position)"
-                              " SELECT $1, COALESCE(MAX(seq), 0) + 1, $2, $3, $4, $5 FROM events WHERE job = $1 RETURNING seq";
+    static const char sql[] = "INSERT INTO events (job, seq, created_ms, type, data, position, tenant)"
+                              " SELECT $1, COALESCE(MAX(seq), 0) + 1, $2, $3, $4, $5, (SELECT tenant FROM jobs WHERE id = $1)"
+                              " FROM events WHERE job = $1 RETURNING seq, tenant";
     struct event_row ev = { .created_ms = now_ms, .type = type, .data = data };
     enum err_code rc = txn_query(t, next, NULL, 0, store_int_row, &ev.position, e);
 
     snprintf(ev.job, sizeof ev.job, "%s", job);
     if (rc == ERR_OK)
-        rc = txn_query(t, sql, ARGS(DB_S(job), DB_I(now_ms), DB_S(type), DB_S(data), DB_I(ev.position)), store_int_row, &ev.seq, e);
+        rc = txn_query(t, sql, ARGS(DB_S(job), DB_I(now_ms), DB_S(type), DB_S(data), DB_I(ev.position)), new_event_row, &ev, e);
     return rc == ERR_OK ? remember_event(t, &ev, e) : rc;
 }
 
@@ -94,12 +106,12 @@ static enum err_code state_row(void *user, const struct db_val *col, int n_col, 
     return job_state_parse(col[0].u.s, user) ? ERR_OK : err_set(e, ERR_INTERNAL, "unknown job state %.20s", col[0].u.s);
 }
 
-static enum err_code state_of(struct txn *t, const char *id, enum job_state *out, struct err *e)
+static enum err_code state_of(struct txn *t, const char *tenant, const char *id, enum job_state *out, struct err *e)
 {
     enum err_code rc;
 
     *out = JOB_STATES;
-    rc = txn_query(t, "SELECT state FROM jobs WHERE id = $1", ARGS(DB_S(id)), state_row, out, e);
+    rc = txn_query(t, "SELECT state FROM jobs WHERE id = $1 AND tenant = $2", ARGS(DB_S(id), DB_S(tenant)), state_row, out, e);
     return rc == ERR_OK && *out == JOB_STATES ? err_set(e, ERR_NOT_FOUND, "no job %.40s", id) : rc;
 }
 
@@ -107,25 +119,30 @@ static enum err_code state_of(struct txn *t, const char *id, enum job_state *out
 
 static enum err_code add(struct txn *t, void *arg, struct err *e)
 {
-    static const char model[] = "UPDATE models SET name = name WHERE id = $1 AND architecture = $2";
-    static const char dataset[] = "UPDATE datasets SET name = name WHERE id = $1";
+    static const char model[] = "UPDATE models SET name = name WHERE id = $1 AND architecture = $2 AND tenant = $3";
+    static const char dataset[] = "UPDATE datasets SET name = name WHERE id = $1 AND tenant = $2";
     static const char insert[] =
         "INSERT INTO jobs (id, name, model, dataset, state, priority, created_ms, attempt, crashes, lease_token, n_iterations,"
-        " architecture, weights, conf, retry_of) VALUES ($1, $2, $3, $4, 'queued', $5, $6, 0, 0, 0, 0, $7, $8, $9, $10)";
+        " architecture, weights, conf, retry_of, tenant) VALUES ($1, $2, $3, $4, 'queued', $5, $6, 0, 0, 0, 0, $7, $8, $9, $10, $11)";
     const struct job_row *j = arg;
-    enum err_code rc = txn_change(t, model, ARGS(DB_S(j->model), DB_S(j->architecture)), ERR_INVALID, "no such model", e);
+    enum err_code rc = txn_change(t, model, ARGS(DB_S(j->model), DB_S(j->architecture), DB_S(j->tenant)), ERR_INVALID, "no such model", e);
 
     if (rc == ERR_INVALID)
         return err_at(e, rc, "/model");
     if (rc == ERR_OK)
-        rc = txn_change(t, dataset, ARGS(DB_S(j->dataset)), ERR_INVALID, "no such data set", e);
+        rc = txn_change(t, dataset, ARGS(DB_S(j->dataset), DB_S(j->tenant)), ERR_INVALID, "no such data set", e);
     if (rc == ERR_INVALID)
         return err_at(e, rc, "/dataset");
     if (rc == ERR_OK)
-        rc = txn_query(t, insert, ARGS(DB_S(j->id), DB_S(j->name), DB_S(j->model), DB_S(j->dataset), DB_I(j->priority), DB_I(j->created_ms),
-                                       DB_S(j->architecture), DB_S(text_or_null(j->weights)), DB_S(j->conf), DB_S(text_or_null(j->retry_of))), NULL, NULL, e);
+        rc = limit_bytes(t, j->tenant, e);
     if (rc == ERR_OK)
-        rc = answer_row_add(t, j->answer, e);
+        rc = limit_jobs(t, j->tenant, e);
+    if (rc == ERR_OK)
+        rc = txn_query(t, insert, ARGS(DB_S(j->id), DB_S(j->name), DB_S(j->model), DB_S(j->dataset), DB_I(j->priority), DB_I(j->created_ms),
+                                       DB_S(j->architecture), DB_S(text_or_null(j->weights)), DB_S(j->conf), DB_S(text_or_null(j->retry_of)),
+                                       DB_S(j->tenant)), NULL, NULL, e);
+    if (rc == ERR_OK)
+        rc = answer_row_add(t, j->answer, j->tenant, e);
     t->moved[JOB_QUEUED]++;
     return rc == ERR_OK ? job_event(t, j->id, j->created_ms, "state", "{\"state\":\"queued\"}", e) : rc;
 }
@@ -140,7 +157,7 @@ enum err_code store_job_add(struct store *s, const struct job_row *j, struct err
 #define JOB_COLUMNS \
     "SELECT id, name, model, dataset, state, priority, created_ms, started_ms, finished_ms, attempt, lease_token, n_iterations," \
     " architecture, weights, checkpoint, result_weights, conf, progress," \
-    " (SELECT record FROM iterations WHERE job = jobs.id AND iteration = 0), result, error, pause_requested, retry_of, best_metric FROM jobs"
+    " (SELECT record FROM iterations WHERE job = jobs.id AND iteration = 0), result, error, pause_requested, retry_of, best_metric, tenant FROM jobs"
 
 static void read_job(void *row, const struct db_val *col)
 {
@@ -166,6 +183,7 @@ static void read_job(void *row, const struct db_val *col)
     col_copy(&col[15], j->result_weights, sizeof j->result_weights);
     j->pause_requested = col_int(&col[21]) != 0;
     col_copy(&col[22], j->retry_of, sizeof j->retry_of);
+    col_copy(&col[24], j->tenant, sizeof j->tenant);
     j->best_metric = col[23].type == DB_REAL ? col[23].u.r : (double)NAN;
     for (int i = 0; i < 5; i++)
         *text[i] = (char *)(uintptr_t)col_text(&col[16 + i]);
@@ -189,10 +207,10 @@ enum err_code job_row_read(void *user, const struct db_val *col, int n_col, stru
 
 const char job_select[] = JOB_COLUMNS " WHERE id = $1";
 
-enum err_code store_job_get(struct store *s, const char *id, struct job_row *out, struct err *e)
+enum err_code store_job_get(struct store *s, const char *tenant, const char *id, struct job_row *out, struct err *e)
 {
     struct job_row j = { 0 };
-    enum err_code rc = store_read(s, job_select, ARGS(DB_S(id)), job_row_read, &j, e);
+    enum err_code rc = store_read(s, JOB_COLUMNS " WHERE id = $1 AND tenant = $2", ARGS(DB_S(id), DB_S(tenant)), job_row_read, &j, e);
 
     if (rc == ERR_OK && !*j.id)
         rc = err_set(e, ERR_NOT_FOUND, "no job %.40s", id);
@@ -214,14 +232,14 @@ void job_row_clear(struct job_row *j)
 
 enum err_code store_job_list(struct store *s, const struct page *p, store_row_fn *fn, void *user, bool *more, struct err *e)
 {
-    static const char all[] = JOB_COLUMNS " WHERE id < $1 ORDER BY id DESC LIMIT $2";
-    static const char some[] = JOB_COLUMNS " WHERE id < $1 AND state = $3 ORDER BY id DESC LIMIT $2";
-    const struct db_val arg[] = { DB_S(*p->after ? p->after : PAGE_LAST), DB_I(p->limit + 1), DB_S(p->state) };
+    static const char all[] = JOB_COLUMNS " WHERE tenant = $3 AND id < $1 ORDER BY id DESC LIMIT $2";
+    static const char some[] = JOB_COLUMNS " WHERE tenant = $3 AND state = $4 AND id < $1 ORDER BY id DESC LIMIT $2";
+    const struct db_val arg[] = { DB_S(*p->after ? p->after : PAGE_LAST), DB_I(p->limit + 1), DB_S(p->tenant), DB_S(p->state) };
     struct job_row j = { 0 };
     struct lister l = { read_job, &j, fn, user, p->limit, more };
 
     *more = false;
-    return store_read(s, p->state ? some : all, arg, p->state ? 3 : 2, lister_row, &l, e);
+    return store_read(s, p->state ? some : all, arg, p->state ? 4 : 3, lister_row, &l, e);
 }
 
 /* "%text%" for LIKE, in lower case, what it would take for a wildcard escaped. ERR_NOMEM */
@@ -245,7 +263,7 @@ static enum err_code pattern(char **out, const char *text, struct err *e)
 
 /* The ids of the page are found first, so that only short keys are sorted, not whole jobs. */
 #define JOB_PAGE(key, behind, order) \
-    JOB_COLUMNS " WHERE id IN (SELECT id FROM jobs WHERE ($1 IS NULL OR state = $1) AND ($2 IS NULL OR model = $2)" \
+    JOB_COLUMNS " WHERE id IN (SELECT id FROM jobs WHERE tenant = $8 AND ($1 IS NULL OR state = $1) AND ($2 IS NULL OR model = $2)" \
     " AND ($3 IS NULL OR dataset = $3) AND ($4 IS NULL OR lower(name) LIKE $4 ESCAPE '\\')" \
     " AND ($5 IS NULL OR (" behind ")) ORDER BY " key " " order ", id " order " LIMIT $7) ORDER BY " key " " order ", id " order
 #define JOB_PAGE_BY(key) { JOB_PAGE(key, "(" key ", id) < ($6, $5)", "DESC"), JOB_PAGE(key, "(" key ", id) > ($6, $5)", "ASC") }
@@ -265,17 +283,9 @@ enum err_code store_job_query(struct store *s, const struct job_query *q, store_
     *more = false;
     if (rc == ERR_OK)
         rc = store_read(s, sql[q->sort][q->up], ARGS(DB_S(q->state), DB_S(q->model), DB_S(q->dataset), DB_S(name), DB_S(text_or_null(q->after)),
-                                                     DB_R(q->after_value), DB_I(q->limit + 1)), lister_row, &l, e);
+                                                     DB_R(q->after_value), DB_I(q->limit + 1), DB_S(q->tenant)), lister_row, &l, e);
     mem_free(name);
     return rc;
-}
-
-enum err_code store_job_position(struct store *s, const struct job_row *j, int64_t *position, struct err *e)
-{
-    static const char sql[] = "SELECT count(*) + 1 FROM jobs WHERE state = 'queued' AND (priority > $1 OR (priority = $1 AND id < $2))";
-
-    *position = 0;
-    return j->state == JOB_QUEUED ? store_read(s, sql, ARGS(DB_I(j->priority), DB_S(j->id)), store_int_row, position, e) : ERR_OK;
 }
 
 static enum err_code count_row(void *user, const struct db_val *col, int n_col, struct err *e)
@@ -297,13 +307,13 @@ enum err_code store_job_counts(struct store *s, int64_t count[JOB_STATES], struc
 
 /* ---- cancel and delete ---- */
 
-struct cancel { const char *id; int64_t now_ms; enum job_state *now; };
+struct cancel { const char *tenant, *id; int64_t now_ms; enum job_state *now; };
 
 static enum err_code cancel(struct txn *t, void *arg, struct err *e)
 {
     const struct cancel *a = arg;
     struct job_move m = { .id = a->id, .to = JOB_CANCELLED, .now_ms = a->now_ms };
-    enum err_code rc = state_of(t, a->id, &m.from, e);
+    enum err_code rc = state_of(t, a->tenant, a->id, &m.from, e);
 
     if (rc != ERR_OK)
         return rc;
@@ -315,21 +325,21 @@ static enum err_code cancel(struct txn *t, void *arg, struct err *e)
     return m.from == m.to ? ERR_OK : job_move(t, &m, e);
 }
 
-enum err_code store_job_cancel(struct store *s, const char *id, int64_t now_ms, enum job_state *now, struct err *e)
+enum err_code store_job_cancel(struct store *s, const char *tenant, const char *id, int64_t now_ms, enum job_state *now, struct err *e)
 {
-    return store_write(s, cancel, &(struct cancel){ id, now_ms, now }, e);
+    return store_write(s, cancel, &(struct cancel){ tenant, id, now_ms, now }, e);
 }
 
 /* ---- pause and resume ---- */
 
-struct hold { const char *id; bool pause; int64_t now_ms; enum job_state *now; };
+struct hold { const char *tenant, *id; bool pause; int64_t now_ms; enum job_state *now; };
 
 static enum err_code hold(struct txn *t, void *arg, struct err *e)
 {
     static const char ask[] = "UPDATE jobs SET pause_requested = $2 WHERE id = $1";
     const struct hold *a = arg;
     struct job_move m = { .id = a->id, .now_ms = a->now_ms };
-    enum err_code rc = state_of(t, a->id, &m.from, e);
+    enum err_code rc = state_of(t, a->tenant, a->id, &m.from, e);
 
     if (rc != ERR_OK)
         return rc;
@@ -342,35 +352,35 @@ static enum err_code hold(struct txn *t, void *arg, struct err *e)
     return m.from == m.to ? ERR_OK : job_move(t, &m, e);
 }
 
-enum err_code store_job_pause(struct store *s, const char *id, int64_t now_ms, enum job_state *now, struct err *e)
+enum err_code store_job_pause(struct store *s, const char *tenant, const char *id, int64_t now_ms, enum job_state *now, struct err *e)
 {
-    return store_write(s, hold, &(struct hold){ id, true, now_ms, now }, e);
+    return store_write(s, hold, &(struct hold){ tenant, id, true, now_ms, now }, e);
 }
 
-enum err_code store_job_resume(struct store *s, const char *id, int64_t now_ms, enum job_state *now, struct err *e)
+enum err_code store_job_resume(struct store *s, const char *tenant, const char *id, int64_t now_ms, enum job_state *now, struct err *e)
 {
-    return store_write(s, hold, &(struct hold){ id, false, now_ms, now }, e);
+    return store_write(s, hold, &(struct hold){ tenant, id, false, now_ms, now }, e);
 }
 
 static enum err_code delete_job(struct txn *t, void *arg, struct err *e)
 {
     static const char own[] = "SELECT architecture, weights, checkpoint, result_weights FROM jobs WHERE id = $1";
-    const char *id = arg;
+    const struct named *a = arg;
     enum job_state state;
-    enum err_code rc = state_of(t, id, &state, e);
+    enum err_code rc = state_of(t, a->tenant, a->id, &state, e);
 
     if (rc == ERR_OK && !job_state_final(state))
         return err_set(e, ERR_CONFLICT, "the job is %s; cancel it first", job_state_name(state));
     if (rc == ERR_OK)
-        rc = txn_query(t, own, ARGS(DB_S(id)), id_list_row, &t->gone, e);
+        rc = txn_query(t, own, ARGS(DB_S(a->id)), id_list_row, &t->gone, e);
     if (rc == ERR_OK)
-        rc = txn_query(t, "SELECT weights FROM iterations WHERE job = $1", ARGS(DB_S(id)), id_list_row, &t->gone, e);
-    return rc == ERR_OK ? txn_query(t, "DELETE FROM jobs WHERE id = $1", ARGS(DB_S(id)), NULL, NULL, e) : rc;
+        rc = txn_query(t, "SELECT weights FROM iterations WHERE job = $1", ARGS(DB_S(a->id)), id_list_row, &t->gone, e);
+    return rc == ERR_OK ? txn_query(t, "DELETE FROM jobs WHERE id = $1", ARGS(DB_S(a->id)), NULL, NULL, e) : rc;
 }
 
-enum err_code store_job_delete(struct store *s, const char *id, struct err *e)
+enum err_code store_job_delete(struct store *s, const char *tenant, const char *id, struct err *e)
 {
-    return store_write(s, delete_job, (void *)(uintptr_t)id, e);
+    return store_write(s, delete_job, &(struct named){ tenant, id }, e);
 }
 
 /* ---- iterations and events ---- */
@@ -422,7 +432,7 @@ enum err_code store_iteration_get(struct store *s, const char *job, int64_t n, c
     return rc;
 }
 
-#define EVENT_COLUMNS "SELECT job, seq, position, created_ms, type, data FROM events"
+#define EVENT_COLUMNS "SELECT job, seq, position, created_ms, type, data, tenant FROM events"
 
 static void read_event(void *row, const struct db_val *col)
 {
@@ -431,6 +441,7 @@ static void read_event(void *row, const struct db_val *col)
     *ev = (struct event_row){ .seq = col_int(&col[1]), .position = col_int(&col[2]), .created_ms = col_int(&col[3]), .type = col_text(&col[4]),
                               .data = col_text(&col[5]) };
     col_copy(&col[0], ev->job, sizeof ev->job);
+    col_copy(&col[6], ev->tenant, sizeof ev->tenant);
 }
 
 enum err_code store_events(struct store *s, const char *job, int64_t after, int limit, store_row_fn *fn, void *user, bool *more, struct err *e)
@@ -443,14 +454,15 @@ enum err_code store_events(struct store *s, const char *job, int64_t after, int 
     return store_read(s, sql, ARGS(DB_S(job), DB_I(after), DB_I(limit + 1)), lister_row, &l, e);
 }
 
-enum err_code store_events_all(struct store *s, int64_t after, int limit, store_row_fn *fn, void *user, bool *more, struct err *e)
+enum err_code store_events_all(struct store *s, const char *tenant, int64_t after, int limit, store_row_fn *fn, void *user, bool *more,
+                               struct err *e)
 {
-    static const char sql[] = EVENT_COLUMNS " WHERE position > $1 ORDER BY position LIMIT $2";
+    static const char sql[] = EVENT_COLUMNS " WHERE tenant = $3 AND position > $1 ORDER BY position LIMIT $2";
     struct event_row row = { .seq = 0 };
     struct lister l = { read_event, &row, fn, user, limit, more };
 
     *more = false;
-    return store_read(s, sql, ARGS(DB_I(after), DB_I(limit + 1)), lister_row, &l, e);
+    return store_read(s, sql, ARGS(DB_I(after), DB_I(limit + 1), DB_S(tenant)), lister_row, &l, e);
 }
 
 enum err_code store_events_last(struct store *s, int64_t *position, struct err *e)

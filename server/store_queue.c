@@ -5,21 +5,94 @@
 
 #include "server/store_impl.h"
 
+struct lease { enum job_state state; char tenant[TENANT_LEN]; };
+
 static enum err_code lease_row(void *user, const struct db_val *col, int n_col, struct err *e)
 {
+    struct lease *l = user;
+
     (void)n_col;
-    return job_state_parse(col[0].u.s, user) ? ERR_OK : err_set(e, ERR_INTERNAL, "unknown job state %.20s", col[0].u.s);
+    col_copy(&col[1], l->tenant, sizeof l->tenant);
+    return job_state_parse(col[0].u.s, &l->state) ? ERR_OK : err_set(e, ERR_INTERNAL, "unknown job state %.20s", col[0].u.s);
 }
 
-/* The job's state, JOB_RUNNING or JOB_CANCELLING, if the lease is still held. */
-static enum err_code lease_state(struct txn *t, const char *id, int64_t token, enum job_state *out, struct err *e)
+/* Whose job it is and its state, JOB_RUNNING or JOB_CANCELLING, if the lease is still held. */
+static enum err_code lease_state(struct txn *t, const char *id, int64_t token, struct lease *out, struct err *e)
 {
-    static const char sql[] = "SELECT state FROM jobs WHERE id = $1 AND lease_token = $2 AND state IN ('running', 'cancelling')";
+    static const char sql[] = "SELECT state, tenant FROM jobs WHERE id = $1 AND lease_token = $2 AND state IN ('running', 'cancelling')";
     enum err_code rc;
 
-    *out = JOB_STATES;
+    *out = (struct lease){ .state = JOB_STATES };
     rc = txn_query(t, sql, ARGS(DB_S(id), DB_I(token)), lease_row, out, e);
-    return rc == ERR_OK && *out == JOB_STATES ? err_set(e, ERR_CONFLICT, "the lease of the job is lost") : rc;
+    return rc == ERR_OK && out->state == JOB_STATES ? err_set(e, ERR_CONFLICT, "the lease of the job is lost") : rc;
+}
+
+/* ---- whose turn it is ---- */
+
+/* line: one row per tenant with queued jobs: how many of its jobs run, when it had its last turn (0: never), which of its jobs is the next. Tenants are
+ * found by stepping through an index, so what this costs grows with their number, not with that of the jobs. */
+#define LINE \
+    "WITH RECURSIVE waiting (tenant) AS (" \
+    " SELECT (SELECT tenant FROM jobs WHERE state = 'queued' ORDER BY tenant LIMIT 1)" \
+    " UNION ALL SELECT (SELECT tenant FROM jobs WHERE state = 'queued' AND tenant > waiting.tenant ORDER BY tenant LIMIT 1)" \
+    " FROM waiting WHERE waiting.tenant IS NOT NULL)," \
+    " line (tenant, running, served, id) AS (SELECT tenant," \
+    " (SELECT count(*) FROM jobs WHERE tenant = waiting.tenant AND state IN ('running', 'cancelling'))," \
+    " COALESCE((SELECT served FROM turns WHERE tenant = waiting.tenant), 0)," \
+    " (SELECT id FROM jobs WHERE state = 'queued' AND tenant = waiting.tenant ORDER BY priority DESC, id LIMIT 1)" \
+    " FROM waiting WHERE tenant IS NOT NULL) "
+
+/* A queued job: how many of its tenant's come before it, and its tenant's place in the line. */
+struct place { const char *tenant; int64_t before, running, served; char head[ID_LEN]; int64_t position; };
+
+static enum err_code own_place(void *user, const struct db_val *col, int n_col, struct err *e)
+{
+    struct place *p = user;
+
+    (void)n_col;
+    (void)e;
+    p->before = col_int(&col[0]);
+    p->running = col_int(&col[1]);
+    p->served = col_int(&col[2]);
+    col_copy(&col[3], p->head, sizeof p->head);
+    return ERR_OK;
+}
+
+/* Another tenant, with n jobs: at each turn a tenant gets one more running job, so of these jobs as many come before ours as it takes to have no fewer
+ * running than our tenant then has; and one more if it is then in front of our tenant. Who came to that number last is behind; of those who were
+ * there from the start, whose last turn is the longer ago is in front. */
+static enum err_code other_place(void *user, const struct db_val *col, int n_col, struct err *e)
+{
+    struct place *p = user;
+    int64_t running = col_int(&col[1]), served = col_int(&col[2]), n = col_int(&col[4]), behind = p->running + p->before - running;
+    bool front = running != p->running ? running > p->running : served != p->served ? served < p->served : strcmp(col[3].u.s, p->head) < 0;
+
+    (void)n_col;
+    (void)e;
+    if (behind >= 0 && strcmp(col[0].u.s, p->tenant) != 0)
+        p->position += n <= behind ? n : behind + front;
+    return ERR_OK;
+}
+
+enum err_code store_job_position(struct store *s, const struct job_row *j, int64_t *position, struct err *e)
+{
+    static const char own[] = LINE "SELECT (SELECT count(*) FROM jobs WHERE state = 'queued' AND tenant = $1"
+                                   " AND (priority > $2 OR (priority = $2 AND id < $3))), running, served, id FROM line WHERE tenant = $1";
+    static const char others[] = LINE "SELECT tenant, running, served, id, (SELECT count(*) FROM"
+                                      " (SELECT 1 FROM jobs WHERE state = 'queued' AND tenant = line.tenant LIMIT $1)) FROM line";
+    struct place p = { .tenant = j->tenant, .before = -1 };
+    enum err_code rc = ERR_OK;
+
+    *position = 0;
+    if (j->state != JOB_QUEUED)
+        return ERR_OK;
+    rc = store_read(s, own, ARGS(DB_S(j->tenant), DB_I(j->priority), DB_S(j->id)), own_place, &p, e);
+    if (rc != ERR_OK || p.before < 0) /* it has left the queue meanwhile */
+        return rc;
+    p.position = p.before + 1;
+    rc = store_read(s, others, ARGS(DB_I(p.running + p.position)), other_place, &p, e);
+    *position = p.position;
+    return rc;
 }
 
 /* ---- claim ---- */
@@ -31,15 +104,19 @@ static enum err_code claim(struct txn *t, void *arg, struct err *e)
     static const char sql[] =
         "UPDATE jobs SET state = 'running', attempt = attempt + 1, lease_token = lease_token + 1, lease_owner = $1, lease_until_ms = $2,"
         " started_ms = COALESCE(started_ms, $3)"
-        " WHERE id = (SELECT id FROM jobs WHERE state = 'queued' ORDER BY priority DESC, id LIMIT 1) RETURNING id";
+        " WHERE id = (" LINE "SELECT id FROM line WHERE $4 = 0 OR running < $4 ORDER BY running, served, id LIMIT 1) RETURNING id";
+    static const char turn[] = "INSERT INTO turns (tenant, served) SELECT tenant, (SELECT value FROM counters WHERE name = 'events') FROM jobs"
+                               " WHERE id = $1 ON CONFLICT (tenant) DO UPDATE SET served = excluded.served";
     const struct claim *a = arg;
     struct id_list id = { 0 };
     enum err_code rc;
 
     job_row_clear(a->out);
-    rc = txn_query(t, sql, ARGS(DB_S(a->owner), DB_I(a->now_ms + a->lease_ms), DB_I(a->now_ms)), id_list_row, &id, e);
+    rc = txn_query(t, sql, ARGS(DB_S(a->owner), DB_I(a->now_ms + a->lease_ms), DB_I(a->now_ms), DB_I(t->limits.running)), id_list_row, &id, e);
     if (rc == ERR_OK && id.n > 0)
         rc = job_event(t, id.id[0], a->now_ms, "state", "{\"state\":\"running\"}", e);
+    if (rc == ERR_OK && id.n > 0)
+        rc = txn_query(t, turn, ARGS(DB_S(id.id[0])), NULL, NULL, e);
     t->moved[JOB_RUNNING] = id.n > 0;
     if (rc == ERR_OK && id.n > 0)
         rc = txn_query(t, job_select, ARGS(DB_S(id.id[0])), job_row_read, a->out, e);
@@ -65,19 +142,18 @@ enum err_code store_job_claim(struct store *s, const char *owner, int64_t now_ms
 
 /* ---- heartbeat ---- */
 
-struct heartbeat { const char *id; int64_t token, until_ms; const char *progress; struct job_asked *asked; };
+struct heartbeat { const char *id; int64_t token, until_ms; const char *progress; struct job_asked *asked; struct lease *lease; };
 
 static enum err_code heartbeat(struct txn *t, void *arg, struct err *e)
 {
     static const char sql[] = "UPDATE jobs SET lease_until_ms = $2, progress = COALESCE($3, progress) WHERE id = $1 RETURNING pause_requested";
     const struct heartbeat *a = arg;
-    enum job_state state;
     int64_t pause = 0;
-    enum err_code rc = lease_state(t, a->id, a->token, &state, e);
+    enum err_code rc = lease_state(t, a->id, a->token, a->lease, e);
 
     if (rc == ERR_OK)
         rc = txn_query(t, sql, ARGS(DB_S(a->id), DB_I(a->until_ms), DB_S(a->progress)), store_int_row, &pause, e);
-    *a->asked = (struct job_asked){ rc == ERR_OK && state == JOB_CANCELLING, pause != 0 };
+    *a->asked = (struct job_asked){ rc == ERR_OK && a->lease->state == JOB_CANCELLING, pause != 0 };
     return rc;
 }
 
@@ -85,9 +161,11 @@ enum err_code store_job_heartbeat(struct store *s, const char *id, int64_t token
                                   struct job_asked *asked, struct err *e)
 {
     struct event_row ev = { .created_ms = now_ms, .type = "progress", .data = progress };
-    enum err_code rc = store_write(s, heartbeat, &(struct heartbeat){ id, token, now_ms + lease_ms, progress, asked }, e);
+    struct lease lease = { .state = JOB_STATES };
+    enum err_code rc = store_write(s, heartbeat, &(struct heartbeat){ id, token, now_ms + lease_ms, progress, asked, &lease }, e);
 
     snprintf(ev.job, sizeof ev.job, "%s", id);
+    memcpy(ev.tenant, lease.tenant, sizeof ev.tenant);
     if (rc == ERR_OK && progress && s->listener)
         s->listener(s->listener_user, &ev);
     return rc;
@@ -97,17 +175,17 @@ enum err_code store_job_heartbeat(struct store *s, const char *id, int64_t token
 
 struct publish { const char *id; int64_t token; const struct job_publish *p; };
 
-static enum err_code put_checkpoint(struct txn *t, const char *id, const struct blob *b, struct err *e)
+static enum err_code put_checkpoint(struct txn *t, const char *tenant, const char *id, const struct blob *b, struct err *e)
 {
     enum err_code rc = txn_query(t, "SELECT checkpoint FROM jobs WHERE id = $1", ARGS(DB_S(id)), id_list_row, &t->gone, e);
 
     if (rc == ERR_OK)
-        rc = blob_row_add(t, b, e);
+        rc = blob_row_add(t, b, tenant, e);
     return rc == ERR_OK ? txn_query(t, "UPDATE jobs SET checkpoint = $2, crashes = 0 WHERE id = $1", ARGS(DB_S(id), DB_S(b->id)), NULL,
                                     NULL, e) : rc;
 }
 
-static enum err_code put_iteration(struct txn *t, const char *id, int64_t n, const struct job_publish *p, struct err *e)
+static enum err_code put_iteration(struct txn *t, const char *tenant, const char *id, int64_t n, const struct job_publish *p, struct err *e)
 {
     static const char count[] = "UPDATE jobs SET n_iterations = $2 WHERE id = $1 AND n_iterations = $2 - 1";
     static const char insert[] = "INSERT INTO iterations (job, iteration, weights, record) VALUES ($1, $2, $3, $4)";
@@ -116,7 +194,7 @@ static enum err_code put_iteration(struct txn *t, const char *id, int64_t n, con
     if (n > 0)
         rc = txn_change(t, count, ARGS(DB_S(id), DB_I(n)), ERR_INTERNAL, "an iteration was published out of order", e);
     if (rc == ERR_OK)
-        rc = blob_row_add(t, p->weights, e);
+        rc = blob_row_add(t, p->weights, tenant, e);
     if (rc == ERR_OK)
         rc = txn_query(t, insert, ARGS(DB_S(id), DB_I(n), DB_S(p->weights ? p->weights->id : NULL), DB_S(p->record)), NULL, NULL, e);
     return rc == ERR_OK ? job_event(t, id, p->now_ms, p->type, p->record, e) : rc;
@@ -126,13 +204,13 @@ static enum err_code publish(struct txn *t, void *arg, struct err *e)
 {
     const struct publish *a = arg;
     bool baseline = strcmp(a->p->type, "baseline") == 0, iteration = strcmp(a->p->type, "iteration") == 0;
-    enum job_state state;
-    enum err_code rc = lease_state(t, a->id, a->token, &state, e);
+    struct lease lease;
+    enum err_code rc = lease_state(t, a->id, a->token, &lease, e);
 
     if (rc == ERR_OK && a->p->checkpoint)
-        rc = put_checkpoint(t, a->id, a->p->checkpoint, e);
+        rc = put_checkpoint(t, lease.tenant, a->id, a->p->checkpoint, e);
     if (rc == ERR_OK && (baseline || iteration))
-        rc = put_iteration(t, a->id, baseline ? 0 : a->p->iteration, a->p, e);
+        rc = put_iteration(t, lease.tenant, a->id, baseline ? 0 : a->p->iteration, a->p, e);
     return rc;
 }
 
@@ -169,12 +247,14 @@ static enum err_code finish(struct txn *t, void *arg, struct err *e)
     static const char sql[] = "UPDATE jobs SET result = $2, result_weights = $3, best_metric = $4 WHERE id = $1 RETURNING started_ms";
     const struct finish *a = arg;
     struct job_move m = { .id = a->id, .to = a->state, .now_ms = a->now_ms, .error = a->error };
-    enum err_code rc = lease_state(t, a->id, a->token, &m.from, e);
+    struct lease lease;
+    enum err_code rc = lease_state(t, a->id, a->token, &lease, e);
 
+    m.from = lease.state;
     m.key = "error";
     m.json = a->error;
     if (rc == ERR_OK)
-        rc = blob_row_add(t, a->weights, e);
+        rc = blob_row_add(t, a->weights, lease.tenant, e);
     if (rc == ERR_OK)
         rc = txn_query(t, sql, ARGS(DB_S(a->id), DB_S(a->result), DB_S(a->weights ? a->weights->id : NULL),
                                      metric_of(a->result)), store_int_row, a->started_ms, e);
@@ -207,8 +287,10 @@ static enum err_code release(struct txn *t, void *arg, struct err *e)
     const struct release *a = arg;
     struct job_move m = { .id = a->id, .to = JOB_QUEUED, .now_ms = a->now_ms, .key = "reason", .json = "\"released\"" };
     int64_t held = 0;
-    enum err_code rc = lease_state(t, a->id, a->token, &m.from, e);
+    struct lease lease;
+    enum err_code rc = lease_state(t, a->id, a->token, &lease, e);
 
+    m.from = lease.state;
     if (rc == ERR_OK)
         rc = is_held(t, a->id, &held, e);
     if (held)

@@ -3,8 +3,9 @@
 #include "server/store_impl.h"
 
 enum { BATCH = 100 };
-typedef enum err_code delete_fn(struct store *s, const char *id, struct err *e);
+typedef enum err_code delete_fn(struct store *s, const char *tenant, const char *id, struct err *e);
 
+/* select: tenants and ids. */
 static enum err_code remove_all(struct store *s, const char *select, delete_fn *del, int64_t before_ms, int64_t *n, struct err *e)
 {
     struct id_list list = { 0 };
@@ -15,8 +16,8 @@ static enum err_code remove_all(struct store *s, const char *select, delete_fn *
         list.n = 0;
         more = false;
         rc = store_read(s, select, ARGS(DB_I(before_ms), DB_I(BATCH)), id_list_row, &list, e);
-        for (size_t i = 0; i < list.n && rc == ERR_OK; i++) {
-            rc = del(s, list.id[i], e);
+        for (size_t i = 0; i < list.n && rc == ERR_OK; i += 2) {
+            rc = del(s, list.id[i], list.id[i + 1], e);
             *n += rc == ERR_OK;
             more = more || rc == ERR_OK;
             if (rc == ERR_NOT_FOUND || rc == ERR_CONFLICT)
@@ -30,13 +31,13 @@ static enum err_code remove_all(struct store *s, const char *select, delete_fn *
 enum err_code store_jobs_expire(struct store *s, int64_t before_ms, int64_t *n, struct err *e)
 {
     *n = 0;
-    return remove_all(s, "SELECT id FROM jobs WHERE finished_ms < $1 ORDER BY finished_ms LIMIT $2", store_job_delete, before_ms, n, e);
+    return remove_all(s, "SELECT tenant, id FROM jobs WHERE finished_ms < $1 ORDER BY finished_ms LIMIT $2", store_job_delete, before_ms, n, e);
 }
 
 enum err_code store_uploads_expire(struct store *s, int64_t before_ms, int64_t *n, struct err *e)
 {
-    static const char models[] = "SELECT id FROM models WHERE created_ms < $1 AND id NOT IN (SELECT model FROM jobs) ORDER BY id LIMIT $2";
-    static const char datasets[] = "SELECT id FROM datasets WHERE created_ms < $1 AND id NOT IN (SELECT dataset FROM jobs) ORDER BY id LIMIT $2";
+    static const char models[] = "SELECT tenant, id FROM models WHERE created_ms < $1 AND id NOT IN (SELECT model FROM jobs) ORDER BY id LIMIT $2";
+    static const char datasets[] = "SELECT tenant, id FROM datasets WHERE created_ms < $1 AND id NOT IN (SELECT dataset FROM jobs) ORDER BY id LIMIT $2";
     enum err_code rc;
 
     *n = 0;

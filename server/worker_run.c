@@ -108,7 +108,7 @@ static enum err_code open_files(struct run *r, const struct dataset_row *d, stru
 static enum err_code open_data(struct run *r, struct err *e)
 {
     struct dataset_row d = { 0 };
-    enum err_code rc = store_dataset_get(r->lease->store, r->job->dataset, &d, e);
+    enum err_code rc = store_dataset_get(r->lease->store, r->job->tenant, r->job->dataset, &d, e);
 
     if (rc == ERR_OK)
         rc = open_files(r, &d, e);

@@ -27,9 +27,10 @@ struct world {
 };
 static struct world w;
 
-static enum err_code temp_path(void *user, char *path, size_t n, uint64_t declared, struct err *e)
+static enum err_code temp_path(void *user, const struct req *rq, char *path, size_t n, uint64_t declared, struct err *e)
 {
     (void)declared;
+    (void)rq;
     (void)e;
     store_temp_path(user, path, n);
     return ERR_OK;
@@ -143,7 +144,7 @@ static struct blob weights_blob(void)
     struct model m = { 0 };
     struct blob b;
 
-    ck_assert_int_eq(store_model_get(w.app.store, w.trained, &row, NULL), ERR_OK);
+    ck_assert_int_eq(store_model_get(w.app.store, TENANT_DEFAULT, w.trained, &row, NULL), ERR_OK);
     ck_assert_int_eq(api_model_open(&m, w.app.store, row.architecture.id, row.weights.id, NULL), ERR_OK);
     ck_assert_int_eq(api_model_publish(&b, w.app.store, &m, "safetensors", NULL), ERR_OK);
     model_clear(&m);

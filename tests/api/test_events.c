@@ -208,8 +208,8 @@ START_TEST(all_jobs_in_one_order)
     ck_assert_int_eq(json_integer_value(json_object_get(json_array_get(json_object_get(x->reply.json, "data"), 0), "position")), 2);
     ck_assert(json_is_true(json_object_get(x->reply.json, "has_more")));
     exchange_free(x);
-    OK(store_job_cancel(st, first.id, 9, &(enum job_state){ 0 }, &err));
-    OK(store_job_delete(st, first.id, &err));
+    OK(store_job_cancel(st, TENANT_DEFAULT, first.id, 9, &(enum job_state){ 0 }, &err));
+    OK(store_job_delete(st, TENANT_DEFAULT, first.id, &err));
     job_row_clear(&j);
     j = make_job(0); /* numbers are not used again */
     x = begin("/v1/events?after=3", &list);

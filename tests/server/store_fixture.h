@@ -74,7 +74,7 @@ static inline bool blob_exists(const char *id)
 
 static struct model_row make_model(bool trained)
 {
-    struct model_row m = { .name = "net", .created_ms = 5, .architecture = make_blob(), .summary = (char *)(uintptr_t)"{\"n\":1}" };
+    struct model_row m = { .tenant = TENANT_DEFAULT, .name = "net", .created_ms = 5, .architecture = make_blob(), .summary = (char *)(uintptr_t)"{\"n\":1}" };
 
     id_new(m.id, "mdl");
     if (trained)
@@ -85,7 +85,7 @@ static struct model_row make_model(bool trained)
 
 static struct dataset_row make_dataset(void)
 {
-    struct dataset_row d = { .name = "data", .created_ms = 6, .conf = (char *)(uintptr_t)"{}" };
+    struct dataset_row d = { .tenant = TENANT_DEFAULT, .name = "data", .created_ms = 6, .conf = (char *)(uintptr_t)"{}" };
 
     id_new(d.id, "dst");
     OK(store_dataset_add(st, &d, &err));
@@ -94,7 +94,7 @@ static struct dataset_row make_dataset(void)
 
 static struct job_row job_for(const struct model_row *m, const struct dataset_row *d, int64_t priority)
 {
-    struct job_row j = { .name = "job", .priority = priority, .created_ms = 7, .conf = (char *)(uintptr_t)"{\"a\":1}" };
+    struct job_row j = { .tenant = TENANT_DEFAULT, .name = "job", .priority = priority, .created_ms = 7, .conf = (char *)(uintptr_t)"{\"a\":1}" };
 
     id_new(j.id, "job");
     snprintf(j.model, sizeof j.model, "%s", m->id);
@@ -129,7 +129,7 @@ static inline enum job_state state_now(const char *id)
     struct job_row j = { 0 };
     enum job_state s;
 
-    OK(store_job_get(st, id, &j, &err));
+    OK(store_job_get(st, TENANT_DEFAULT, id, &j, &err));
     s = j.state;
     job_row_clear(&j);
     return s;

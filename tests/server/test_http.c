@@ -73,23 +73,24 @@ static enum err_code alphabet(struct app *app, const struct req *rq, struct repl
 }
 
 static const struct route routes[] = {
-    { "GET", "/alphabet", 0, 0, NULL, alphabet, NULL },
-    { "GET", "/tagged", 0, 0, NULL, tagged, NULL },
-    { "GET", "/things", 0, 0, "q", echo, NULL },
-    { "POST", "/things", BODY_JSON, JSON_LIMIT, NULL, echo, NULL },
-    { "GET", "/things/{id}", 0, 0, NULL, echo, NULL },
-    { "DELETE", "/things/{id}", 0, 0, NULL, echo, NULL },
-    { "POST", "/things/{id}/go", 0, 0, NULL, echo, NULL },
-    { "PUT", "/things/{id}/file", BODY_FILE, FILE_LIMIT, NULL, echo, no_such },
-    { "GET", "/slow", SLOW, 0, NULL, slow, NULL },
-    { NULL, NULL, 0, 0, NULL, NULL, NULL }
+    { "GET", "/alphabet", SCOPE_OPEN, 0, 0, NULL, alphabet, NULL },
+    { "GET", "/tagged", SCOPE_OPEN, 0, 0, NULL, tagged, NULL },
+    { "GET", "/things", SCOPE_OPEN, 0, 0, "q", echo, NULL },
+    { "POST", "/things", SCOPE_OPEN, BODY_JSON, JSON_LIMIT, NULL, echo, NULL },
+    { "GET", "/things/{id}", SCOPE_OPEN, 0, 0, NULL, echo, NULL },
+    { "DELETE", "/things/{id}", SCOPE_OPEN, 0, 0, NULL, echo, NULL },
+    { "POST", "/things/{id}/go", SCOPE_OPEN, 0, 0, NULL, echo, NULL },
+    { "PUT", "/things/{id}/file", SCOPE_OPEN, BODY_FILE, FILE_LIMIT, NULL, echo, no_such },
+    { "GET", "/slow", SCOPE_OPEN, SLOW, 0, NULL, slow, NULL },
+    { NULL, NULL, SCOPE_MISSING, 0, 0, NULL, NULL, NULL }
 };
 
-static enum err_code temp_path(void *user, char *path, size_t n, uint64_t declared, struct err *e)
+static enum err_code temp_path(void *user, const struct req *rq, char *path, size_t n, uint64_t declared, struct err *e)
 {
     static atomic_int serial;
 
     (void)user;
+    (void)rq;
     if (declared == 77777)
         return err_set(e, ERR_NO_SPACE, "the disk is full");
     snprintf(path, n, "%s/up-%d", temp_dir, atomic_fetch_add(&serial, 1));

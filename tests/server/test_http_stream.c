@@ -123,9 +123,9 @@ static enum err_code waits(struct app *app, const struct req *rq, struct reply *
 }
 
 static const struct route routes[] = {
-    { "GET", "/stream", 0, 0, NULL, stream, NULL },
-    { "GET", "/wait", 0, 0, NULL, waits, NULL },
-    { NULL, NULL, 0, 0, NULL, NULL, NULL }
+    { "GET", "/stream", SCOPE_OPEN, 0, 0, NULL, stream, NULL },
+    { "GET", "/wait", SCOPE_OPEN, 0, 0, NULL, waits, NULL },
+    { NULL, NULL, SCOPE_MISSING, 0, 0, NULL, NULL, NULL }
 };
 
 static json_t *problem(const struct err *e, const struct req *rq, int *status)

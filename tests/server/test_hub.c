@@ -31,14 +31,14 @@ static struct hub_sub *subscribe(const char *job, enum hub_want want)
 {
     struct hub_sub *s = NULL;
 
-    ck_assert_int_eq(hub_subscribe(&s, hub, job, want, &bell.waker, &err), ERR_OK);
+    ck_assert_int_eq(hub_subscribe(&s, hub, TENANT_DEFAULT, job, want, &bell.waker, &err), ERR_OK);
     return s;
 }
 
 /* seq 0: progress */
 static void publish(const char *job, int64_t seq)
 {
-    struct event_row ev = { .seq = seq, .position = seq, .type = "t", .data = "{}" };
+    struct event_row ev = { .tenant = TENANT_DEFAULT, .seq = seq, .position = seq, .type = "t", .data = "{}" };
 
     snprintf(ev.job, sizeof ev.job, "%s", job);
     hub_publish(hub, &ev);
@@ -130,7 +130,7 @@ START_TEST(short_memory_is_a_gap)
     ck_assert_int_eq(next(s), -1);
     hub_unsubscribe(s);
     mem_fail_in = 1;
-    ck_assert_int_eq(hub_subscribe(&s, hub, "", HUB_EVENTS, &bell.waker, &err), ERR_NOMEM);
+    ck_assert_int_eq(hub_subscribe(&s, hub, TENANT_DEFAULT, "", HUB_EVENTS, &bell.waker, &err), ERR_NOMEM);
     mem_fail_in = 0;
 }
 END_TEST

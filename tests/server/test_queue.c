@@ -147,14 +147,14 @@ START_TEST(life_of_a_job)
     OK(store_job_heartbeat(st, j.id, j.lease_token, 300, 1000, "{\"phase\":\"retrain\"}", &asked, &err));
     ck_assert(!asked.cancel);
     OK(store_job_heartbeat(st, j.id, j.lease_token, 400, 1000, NULL, &asked, &err)); /* no news */
-    OK(store_job_get(st, j.id, &got, &err));
+    OK(store_job_get(st, TENANT_DEFAULT, j.id, &got, &err));
     ck_assert_str_eq(got.progress, "{\"phase\":\"retrain\"}");
     ck_assert_str_eq(got.baseline, "{\"accuracy\":1}");
     ck_assert_str_eq(got.checkpoint, c2.id);
     ck_assert_int_eq(got.n_iterations, 1);
     job_row_clear(&got);
     OK(store_job_finish(st, j.id, j.lease_token, 500, JOB_SUCCEEDED, "{\"iteration\":1}", &result, NULL, &err));
-    OK(store_job_get(st, j.id, &got, &err));
+    OK(store_job_get(st, TENANT_DEFAULT, j.id, &got, &err));
     ck_assert(got.state == JOB_SUCCEEDED && got.finished_ms == 500 && !got.error);
     ck_assert_str_eq(got.result, "{\"iteration\":1}");
     ck_assert_str_eq(got.result_weights, result.id);
@@ -172,8 +172,8 @@ START_TEST(life_of_a_job)
     ck_assert_str_eq(last_data, "{\"state\":\"succeeded\"}");
     ck_assert_int_eq(check_invariants(), 5);
     ck_assert_int_eq(files_in_blobs(), 5);
-    OK(store_model_delete(st, posted.model, &err));
-    OK(store_job_delete(st, j.id, &err));
+    OK(store_model_delete(st, TENANT_DEFAULT, posted.model, &err));
+    OK(store_job_delete(st, TENANT_DEFAULT, j.id, &err));
     ck_assert_int_eq(files_in_blobs(), 0);
     job_row_clear(&j);
 }
@@ -188,7 +188,7 @@ START_TEST(failed_and_released)
     j = claim_job();
     ck_assert(j.attempt == 1 && j.lease_token == 2); /* a release does not count as an attempt; the token grows nevertheless */
     OK(store_job_finish(st, j.id, j.lease_token, 300, JOB_FAILED, NULL, NULL, "{\"code\":\"diverged\"}", &err));
-    OK(store_job_get(st, j.id, &got, &err));
+    OK(store_job_get(st, TENANT_DEFAULT, j.id, &got, &err));
     ck_assert(got.state == JOB_FAILED && !got.result);
     ck_assert_str_eq(got.error, "{\"code\":\"diverged\"}");
     job_row_clear(&got);
@@ -293,9 +293,9 @@ START_TEST(cancel_of_a_running_job)
     enum job_state now;
     struct job_asked asked = { false, false };
 
-    OK(store_job_cancel(st, posted.id, 300, &now, &err));
+    OK(store_job_cancel(st, TENANT_DEFAULT, posted.id, 300, &now, &err));
     ck_assert_int_eq(now, JOB_CANCELLING);
-    OK(store_job_cancel(st, posted.id, 301, &now, &err)); /* again: as it is */
+    OK(store_job_cancel(st, TENANT_DEFAULT, posted.id, 301, &now, &err)); /* again: as it is */
     ck_assert_int_eq(now, JOB_CANCELLING);
     OK(store_job_heartbeat(st, j.id, j.lease_token, 310, 1000, NULL, &asked, &err));
     ck_assert(asked.cancel);
@@ -315,7 +315,7 @@ static void *cancel_thread(void *arg)
     enum job_state now;
     struct err e = { 0 };
 
-    return (void *)(intptr_t)store_job_cancel(st, arg, 300, &now, &e);
+    return (void *)(intptr_t)store_job_cancel(st, TENANT_DEFAULT, arg, 300, &now, &e);
 }
 
 START_TEST(cancel_races_finish)
@@ -355,41 +355,41 @@ START_TEST(pause_and_resume)
     int requeued = -1;
     bool found;
 
-    OK(store_job_pause(st, a.id, 10, &now, &err));
+    OK(store_job_pause(st, TENANT_DEFAULT, a.id, 10, &now, &err));
     ck_assert(now == JOB_PAUSED && state_now(a.id) == JOB_PAUSED);
     OK(store_job_claim(st, "me", 100, 30000, &got, &found, &err));
     ck_assert(!found);
-    OK(store_job_pause(st, a.id, 10, &now, &err)); /* as it is */
-    OK(store_job_resume(st, a.id, 11, &now, &err));
-    OK(store_job_resume(st, a.id, 11, &now, &err));
+    OK(store_job_pause(st, TENANT_DEFAULT, a.id, 10, &now, &err)); /* as it is */
+    OK(store_job_resume(st, TENANT_DEFAULT, a.id, 11, &now, &err));
+    OK(store_job_resume(st, TENANT_DEFAULT, a.id, 11, &now, &err));
     ck_assert_int_eq(now, JOB_QUEUED);
     j = claim_job();
-    OK(store_job_pause(st, a.id, 12, &now, &err));
+    OK(store_job_pause(st, TENANT_DEFAULT, a.id, 12, &now, &err));
     ck_assert_int_eq(now, JOB_RUNNING);
     OK(store_job_heartbeat(st, a.id, j.lease_token, 13, 1000, NULL, &asked, &err));
     ck_assert(asked.pause && !asked.cancel);
-    OK(store_job_get(st, a.id, &got, &err));
+    OK(store_job_get(st, TENANT_DEFAULT, a.id, &got, &err));
     ck_assert(got.pause_requested);
     job_row_clear(&got);
     OK(store_job_release(st, a.id, j.lease_token, 14, &err));
-    OK(store_job_get(st, a.id, &got, &err));
+    OK(store_job_get(st, TENANT_DEFAULT, a.id, &got, &err));
     ck_assert(got.state == JOB_PAUSED && !got.pause_requested && got.attempt == 0);
     job_row_clear(&got);
-    OK(store_job_resume(st, a.id, 15, &now, &err));
+    OK(store_job_resume(st, TENANT_DEFAULT, a.id, 15, &now, &err));
     job_row_clear(&j);
     j = claim_job();
-    OK(store_job_pause(st, a.id, 16, &now, &err));
-    OK(store_job_resume(st, a.id, 16, &now, &err)); /* thought better of it */
+    OK(store_job_pause(st, TENANT_DEFAULT, a.id, 16, &now, &err));
+    OK(store_job_resume(st, TENANT_DEFAULT, a.id, 16, &now, &err)); /* thought better of it */
     OK(store_job_heartbeat(st, a.id, j.lease_token, 17, 1000, NULL, &asked, &err));
     ck_assert(!asked.pause);
-    OK(store_job_pause(st, a.id, 18, &now, &err));
+    OK(store_job_pause(st, TENANT_DEFAULT, a.id, 18, &now, &err));
     OK(store_jobs_recover(st, 19, 3, &requeued, &err)); /* the process died before it was saved */
     ck_assert(requeued == 0 && state_now(a.id) == JOB_PAUSED);
-    OK(store_job_cancel(st, a.id, 20, &now, &err));
+    OK(store_job_cancel(st, TENANT_DEFAULT, a.id, 20, &now, &err));
     ck_assert_int_eq(now, JOB_CANCELLED);
-    ck_assert_int_eq(store_job_pause(st, a.id, 21, &now, &err), ERR_CONFLICT);
-    ck_assert_int_eq(store_job_resume(st, a.id, 21, &now, &err), ERR_CONFLICT);
-    ck_assert_int_eq(store_job_pause(st, "job_00000000000000000000", 21, &now, &err), ERR_NOT_FOUND);
+    ck_assert_int_eq(store_job_pause(st, TENANT_DEFAULT, a.id, 21, &now, &err), ERR_CONFLICT);
+    ck_assert_int_eq(store_job_resume(st, TENANT_DEFAULT, a.id, 21, &now, &err), ERR_CONFLICT);
+    ck_assert_int_eq(store_job_pause(st, TENANT_DEFAULT, "job_00000000000000000000", 21, &now, &err), ERR_NOT_FOUND);
     check_invariants();
     job_row_clear(&j);
 }
@@ -426,7 +426,7 @@ START_TEST(recovery_after_a_crash)
     job_id = j.id;
     extra[0] = c;
     ck_assert_int_eq(do_checkpoint(j.lease_token), ERR_OK);
-    OK(store_job_cancel(st, cancelling.id, 200, &now, &err));
+    OK(store_job_cancel(st, TENANT_DEFAULT, cancelling.id, 200, &now, &err));
     store_reopen();
     OK(store_jobs_recover(st, 300, 3, &requeued, &err));
     ck_assert_int_eq(requeued, 1);
@@ -451,7 +451,7 @@ START_TEST(recovery_after_a_crash)
         if (death < 3)
             j = claim_job();
     }
-    OK(store_job_get(st, running.id, &j, &err));
+    OK(store_job_get(st, TENANT_DEFAULT, running.id, &j, &err));
     ck_assert_int_eq(j.state, JOB_FAILED);
     ck_assert_ptr_nonnull(strstr(j.error, "\"worker_crashed\""));
     OK(store_jobs_recover(st, 400, 3, &requeued, &err));
@@ -466,7 +466,7 @@ END_TEST
 
 static enum err_code do_add_model(int64_t token)
 {
-    struct model_row m = { .name = "x", .architecture = extra[0], .weights = extra[1], .summary = (char *)(uintptr_t)"{}" };
+    struct model_row m = { .tenant = TENANT_DEFAULT, .name = "x", .architecture = extra[0], .weights = extra[1], .summary = (char *)(uintptr_t)"{}" };
 
     (void)token;
     id_new(m.id, "mdl");
@@ -476,36 +476,36 @@ static char free_model[ID_LEN], free_dataset[ID_LEN], final_job[ID_LEN];
 static enum err_code do_set_weights(int64_t token)
 {
     (void)token;
-    return store_model_set_weights(st, free_model, &extra[0], "{}", &err);
+    return store_model_set_weights(st, TENANT_DEFAULT, free_model, &extra[0], "{}", &err);
 }
 static enum err_code do_delete_model(int64_t token)
 {
     (void)token;
-    return store_model_delete(st, free_model, &err);
+    return store_model_delete(st, TENANT_DEFAULT, free_model, &err);
 }
 static enum err_code do_set_part(int64_t token)
 {
     struct dataset_part p[2] = { { extra[0], (char *)(uintptr_t)"{}" }, { extra[1], (char *)(uintptr_t)"{}" } };
 
     (void)token;
-    return store_dataset_set_part(st, free_dataset, 0, &p[0], &p[1], &err);
+    return store_dataset_set_part(st, TENANT_DEFAULT, free_dataset, 0, &p[0], &p[1], &err);
 }
 static enum err_code do_delete_dataset(int64_t token)
 {
     (void)token;
-    return store_dataset_delete(st, free_dataset, &err);
+    return store_dataset_delete(st, TENANT_DEFAULT, free_dataset, &err);
 }
 static enum err_code do_cancel(int64_t token)
 {
     enum job_state now;
 
     (void)token;
-    return store_job_cancel(st, job_id, 900, &now, &err);
+    return store_job_cancel(st, TENANT_DEFAULT, job_id, 900, &now, &err);
 }
 static enum err_code do_delete_job(int64_t token)
 {
     (void)token;
-    return store_job_delete(st, final_job, &err);
+    return store_job_delete(st, TENANT_DEFAULT, final_job, &err);
 }
 static enum err_code do_recover(int64_t token)
 {
@@ -517,7 +517,7 @@ static enum err_code do_recover(int64_t token)
 static enum err_code do_get(int64_t token)
 {
     struct job_row j = { 0 };
-    enum err_code rc = store_job_get(st, job_id, &j, &err);
+    enum err_code rc = store_job_get(st, TENANT_DEFAULT, job_id, &j, &err);
 
     (void)token;
     job_row_clear(&j);
@@ -526,7 +526,7 @@ static enum err_code do_get(int64_t token)
 static enum err_code do_get_dataset(int64_t token)
 {
     struct dataset_row d = { 0 };
-    enum err_code rc = store_dataset_get(st, free_dataset, &d, &err);
+    enum err_code rc = store_dataset_get(st, TENANT_DEFAULT, free_dataset, &d, &err);
 
     (void)token;
     dataset_row_clear(&d);

@@ -44,25 +44,25 @@ START_TEST(models_work)
     struct model_row m = make_model(false), got = { 0 };
     struct blob w = make_blob(), second = make_blob();
 
-    OK(store_model_get(st, m.id, &got, &err));
+    OK(store_model_get(st, TENANT_DEFAULT, m.id, &got, &err));
     ck_assert_str_eq(got.name, "net");
     ck_assert_str_eq(got.summary, "{\"n\":1}");
     ck_assert_str_eq(got.architecture.id, m.architecture.id);
     ck_assert_uint_eq(got.architecture.bytes, 3);
     ck_assert_str_eq(got.weights.id, "");
     model_row_clear(&got);
-    OK(store_model_set_weights(st, m.id, &w, "{\"n\":2}", &err));
-    ck_assert_int_eq(store_model_set_weights(st, m.id, &second, "{}", &err), ERR_CONFLICT);
-    ck_assert_int_eq(store_model_set_weights(st, "mdl_none", &second, "{}", &err), ERR_NOT_FOUND);
+    OK(store_model_set_weights(st, TENANT_DEFAULT, m.id, &w, "{\"n\":2}", &err));
+    ck_assert_int_eq(store_model_set_weights(st, TENANT_DEFAULT, m.id, &second, "{}", &err), ERR_CONFLICT);
+    ck_assert_int_eq(store_model_set_weights(st, TENANT_DEFAULT, "mdl_none", &second, "{}", &err), ERR_NOT_FOUND);
     blob_discard(st, second.id);
-    OK(store_model_get(st, m.id, &got, &err));
+    OK(store_model_get(st, TENANT_DEFAULT, m.id, &got, &err));
     ck_assert_str_eq(got.weights.id, w.id);
     ck_assert_str_eq(got.summary, "{\"n\":2}");
     model_row_clear(&got);
     ck_assert_int_eq(check_invariants(), 2);
-    OK(store_model_delete(st, m.id, &err));
-    ck_assert_int_eq(store_model_delete(st, m.id, &err), ERR_NOT_FOUND);
-    ck_assert_int_eq(store_model_get(st, m.id, &got, &err), ERR_NOT_FOUND);
+    OK(store_model_delete(st, TENANT_DEFAULT, m.id, &err));
+    ck_assert_int_eq(store_model_delete(st, TENANT_DEFAULT, m.id, &err), ERR_NOT_FOUND);
+    ck_assert_int_eq(store_model_get(st, TENANT_DEFAULT, m.id, &got, &err), ERR_NOT_FOUND);
     ck_assert_int_eq(check_invariants(), 0);
     ck_assert_int_eq(files_in_blobs(), 0);
 }
@@ -75,12 +75,12 @@ START_TEST(datasets_work)
     struct dataset_part l = { make_blob(), (char *)(uintptr_t)"{\"kind\":\"classes\"}" };
     struct dataset_part other = { make_blob(), (char *)(uintptr_t)"{}" };
 
-    OK(store_dataset_set_part(st, d.id, 0, &f, NULL, &err));
-    OK(store_dataset_set_part(st, d.id, 2, NULL, &l, &err));
-    ck_assert_int_eq(store_dataset_set_part(st, d.id, 2, &other, &other, &err), ERR_CONFLICT); /* features are new, labels are not: neither is taken */
-    ck_assert_int_eq(store_dataset_set_part(st, "dst_none", 0, &other, NULL, &err), ERR_NOT_FOUND);
+    OK(store_dataset_set_part(st, TENANT_DEFAULT, d.id, 0, &f, NULL, &err));
+    OK(store_dataset_set_part(st, TENANT_DEFAULT, d.id, 2, NULL, &l, &err));
+    ck_assert_int_eq(store_dataset_set_part(st, TENANT_DEFAULT, d.id, 2, &other, &other, &err), ERR_CONFLICT); /* features are new, labels are not: neither is taken */
+    ck_assert_int_eq(store_dataset_set_part(st, TENANT_DEFAULT, "dst_none", 0, &other, NULL, &err), ERR_NOT_FOUND);
     blob_discard(st, other.blob.id);
-    OK(store_dataset_get(st, d.id, &got, &err));
+    OK(store_dataset_get(st, TENANT_DEFAULT, d.id, &got, &err));
     ck_assert_str_eq(got.part[0][0].blob.id, f.blob.id);
     ck_assert_str_eq(got.part[0][0].info, f.info);
     ck_assert_str_eq(got.part[2][1].blob.id, l.blob.id);
@@ -88,8 +88,8 @@ START_TEST(datasets_work)
         ck_assert((i == 0 || i == 5) == (*got.part[i / 2][i % 2].blob.id != '\0'));
     dataset_row_clear(&got);
     ck_assert_int_eq(check_invariants(), 2);
-    OK(store_dataset_delete(st, d.id, &err));
-    ck_assert_int_eq(store_dataset_delete(st, d.id, &err), ERR_NOT_FOUND);
+    OK(store_dataset_delete(st, TENANT_DEFAULT, d.id, &err));
+    ck_assert_int_eq(store_dataset_delete(st, TENANT_DEFAULT, d.id, &err), ERR_NOT_FOUND);
     ck_assert_int_eq(check_invariants(), 0);
     ck_assert_int_eq(files_in_blobs(), 0);
 }
@@ -120,7 +120,7 @@ typedef enum err_code list_fn(struct store *s, const struct page *p, store_row_f
 static void check_pages(list_fn *list, char (*ids)[ID_LEN], int n, const char *state)
 {
     for (int limit = 1; limit <= n + 1; limit++) {
-        struct page p = { .limit = limit, .state = state };
+        struct page p = { .tenant = TENANT_DEFAULT, .limit = limit, .state = state };
         struct seen all = { .n = 0 };
         bool more = true;
 
@@ -137,54 +137,54 @@ static void check_pages(list_fn *list, char (*ids)[ID_LEN], int n, const char *s
         for (int i = 0; i < n; i++)
             ck_assert_str_eq(all.id[i], ids[n - 1 - i]);
     }
-    ck_assert_int_eq(list(st, &(struct page){ .limit = 5 }, refuse, NULL, &(bool){ false }, &err), n ? ERR_TOO_LARGE : ERR_OK);
+    ck_assert_int_eq(list(st, &(struct page){ .tenant = TENANT_DEFAULT, .limit = 5 }, refuse, NULL, &(bool){ false }, &err), n ? ERR_TOO_LARGE : ERR_OK);
 }
 
 /* The answer stands when what was made stands; a key is under way once at a time; a day later it is free. */
 START_TEST(answers_work)
 {
     const struct answer a = { "key", "print", "/v1/datasets/x", "{\"id\":1}", 1000 };
-    struct dataset_row d = { .name = "d", .conf = (char *)(uintptr_t)"{}", .answer = &a };
+    struct dataset_row d = { .tenant = TENANT_DEFAULT, .name = "d", .conf = (char *)(uintptr_t)"{}", .answer = &a };
     char location[160] = "", *body = NULL;
     const int64_t day = ANSWER_KEEP_MS;
 
-    OK(store_answer_begin(st, "key", "print", 1000, location, sizeof location, &body, &err));
+    OK(store_answer_begin(st, TENANT_DEFAULT, "key", "print", 1000, location, sizeof location, &body, &err));
     ck_assert_ptr_null(body);
-    ck_assert_int_eq(store_answer_begin(st, "key", "print", 1000, location, sizeof location, &body, &err), ERR_CONFLICT);
-    OK(store_answer_begin(st, "another", "print", 1000, location, sizeof location, &body, &err));
+    ck_assert_int_eq(store_answer_begin(st, TENANT_DEFAULT, "key", "print", 1000, location, sizeof location, &body, &err), ERR_CONFLICT);
+    OK(store_answer_begin(st, TENANT_DEFAULT, "another", "print", 1000, location, sizeof location, &body, &err));
     id_new(d.id, "dst");
     for (long k = 1; k <= 2; k++) { /* the data set's row, the answer's */
         db_fail_in = 1 + k;
         ck_assert_int_eq(store_dataset_add(st, &d, &err), ERR_NO_SPACE);
     }
     db_fail_in = 0;
-    store_answer_end(st, "another");
-    store_answer_end(st, "key");
-    OK(store_answer_begin(st, "key", "print", 1000, location, sizeof location, &body, &err)); /* nothing was made: not remembered */
+    store_answer_end(st, TENANT_DEFAULT, "another");
+    store_answer_end(st, TENANT_DEFAULT, "key");
+    OK(store_answer_begin(st, TENANT_DEFAULT, "key", "print", 1000, location, sizeof location, &body, &err)); /* nothing was made: not remembered */
     ck_assert_ptr_null(body);
     OK(store_dataset_add(st, &d, &err));
-    store_answer_end(st, "key");
+    store_answer_end(st, TENANT_DEFAULT, "key");
     for (int i = 0; i < 2; i++) {
-        OK(store_answer_begin(st, "key", "print", 1000 + day - 1, location, sizeof location, &body, &err));
+        OK(store_answer_begin(st, TENANT_DEFAULT, "key", "print", 1000 + day - 1, location, sizeof location, &body, &err));
         ck_assert_str_eq(body, "{\"id\":1}");
         ck_assert_str_eq(location, "/v1/datasets/x");
         mem_free(body);
-        ck_assert_int_eq(store_answer_begin(st, "key", "other", 2000, location, sizeof location, &body, &err), ERR_INVALID);
+        ck_assert_int_eq(store_answer_begin(st, TENANT_DEFAULT, "key", "other", 2000, location, sizeof location, &body, &err), ERR_INVALID);
         store_reopen();
     }
     OK(store_answers_expire(st, 1000 + day - 1, &err));
-    OK(store_answer_begin(st, "key", "print", 1000 + day - 1, location, sizeof location, &body, &err));
+    OK(store_answer_begin(st, TENANT_DEFAULT, "key", "print", 1000 + day - 1, location, sizeof location, &body, &err));
     ck_assert_ptr_nonnull(body);
     mem_free(body);
-    OK(store_answer_begin(st, "key", "other", 1000 + day, location, sizeof location, &body, &err)); /* too old, though it is still there */
+    OK(store_answer_begin(st, TENANT_DEFAULT, "key", "other", 1000 + day, location, sizeof location, &body, &err)); /* too old, though it is still there */
     ck_assert_ptr_null(body);
     id_new(d.id, "dst");
     OK(store_dataset_add(st, &d, &err)); /* takes its place */
-    store_answer_end(st, "key");
+    store_answer_end(st, TENANT_DEFAULT, "key");
     OK(store_answers_expire(st, 1000 + day, &err));
-    OK(store_answer_begin(st, "key", "other", 1001, location, sizeof location, &body, &err));
+    OK(store_answer_begin(st, TENANT_DEFAULT, "key", "other", 1001, location, sizeof location, &body, &err));
     ck_assert_ptr_null(body);
-    store_answer_end(st, "key");
+    store_answer_end(st, TENANT_DEFAULT, "key");
     ck_assert_int_eq(check_invariants(), 0);
 }
 END_TEST
@@ -195,7 +195,7 @@ static void post(struct job_row *j, int64_t finished) /* 0: not */
 
     *j = make_job(0);
     if (finished)
-        OK(store_job_cancel(st, j->id, finished, &now, &err));
+        OK(store_job_cancel(st, TENANT_DEFAULT, j->id, finished, &now, &err));
 }
 
 START_TEST(retention_works)
@@ -212,7 +212,7 @@ START_TEST(retention_works)
     ck_assert_int_eq(n, 0);
     OK(store_jobs_expire(st, 1000, &n, &err));
     ck_assert_int_eq(n, 1);
-    ck_assert_int_eq(store_job_get(st, old.id, &old, &err), ERR_NOT_FOUND);
+    ck_assert_int_eq(store_job_get(st, TENANT_DEFAULT, old.id, &old, &err), ERR_NOT_FOUND);
     OK(store_uploads_expire(st, INT64_MAX, &n, &err));
     ck_assert_int_eq(n, 2); /* the old job's model and data set */
     OK(store_jobs_expire(st, INT64_MAX, &n, &err));
@@ -250,7 +250,7 @@ START_TEST(backups_work)
     OK(store_check(copy, what, sizeof what, &err));
     ck_assert_ptr_nonnull(strstr(what, "in use by nobody"));
     OK(store_open(&other, copy, &err));
-    OK(store_model_get(other, m.id, &got, &err));
+    OK(store_model_get(other, TENANT_DEFAULT, m.id, &got, &err));
     ck_assert_str_eq(got.weights.id, m.weights.id);
     model_row_clear(&got);
     OK(store_check(copy, what, sizeof what, &err));
@@ -279,7 +279,7 @@ START_TEST(pages_work)
     char models[5][ID_LEN], sets[5][ID_LEN], jobs[5][ID_LEN], queued[5][ID_LEN];
     enum job_state now;
     struct seen after_gap = { .n = 0 };
-    struct page p = { .limit = 9 };
+    struct page p = { .tenant = TENANT_DEFAULT, .limit = 9 };
     bool more;
 
     check_pages(store_model_list, models, 0, NULL);
@@ -294,11 +294,11 @@ START_TEST(pages_work)
     check_pages(store_model_list, models, 5, NULL);
     check_pages(store_dataset_list, sets, 5, NULL);
     check_pages(store_job_list, jobs, 5, NULL);
-    OK(store_job_cancel(st, jobs[1], 9, &now, &err));
+    OK(store_job_cancel(st, TENANT_DEFAULT, jobs[1], 9, &now, &err));
     memmove(queued[1], queued[2], 3 * sizeof queued[0]);
     check_pages(store_job_list, queued, 4, "queued");
     check_pages(store_job_list, jobs + 1, 1, "cancelled");
-    OK(store_job_delete(st, jobs[1], &err)); /* a cursor whose row has gone */
+    OK(store_job_delete(st, TENANT_DEFAULT, jobs[1], &err)); /* a cursor whose row has gone */
     memcpy(p.after, jobs[1], ID_LEN);
     OK(store_job_list(st, &p, see, &after_gap, &more, &err));
     ck_assert_int_eq(after_gap.n, 1);
@@ -314,32 +314,32 @@ START_TEST(jobs_work)
     int64_t count[JOB_STATES];
     enum job_state now;
 
-    OK(store_job_get(st, j.id, &got, &err));
+    OK(store_job_get(st, TENANT_DEFAULT, j.id, &got, &err));
     ck_assert_int_eq(got.state, JOB_QUEUED);
     ck_assert_int_eq(got.priority, 3);
     ck_assert_str_eq(got.conf, "{\"a\":1}");
     ck_assert_str_eq(got.weights, j.weights);
     ck_assert(!got.progress && !got.baseline && !got.result && !got.error && !got.started_ms && !got.finished_ms);
     job_row_clear(&got);
-    ck_assert_int_eq(store_job_delete(st, j.id, &err), ERR_CONFLICT);
-    ck_assert_int_eq(store_model_delete(st, j.model, &err), ERR_CONFLICT);
-    ck_assert_int_eq(store_dataset_delete(st, j.dataset, &err), ERR_CONFLICT);
-    ck_assert_int_eq(store_dataset_set_part(st, j.dataset, 0, NULL, NULL, &err), ERR_CONFLICT);
+    ck_assert_int_eq(store_job_delete(st, TENANT_DEFAULT, j.id, &err), ERR_CONFLICT);
+    ck_assert_int_eq(store_model_delete(st, TENANT_DEFAULT, j.model, &err), ERR_CONFLICT);
+    ck_assert_int_eq(store_dataset_delete(st, TENANT_DEFAULT, j.dataset, &err), ERR_CONFLICT);
+    ck_assert_int_eq(store_dataset_set_part(st, TENANT_DEFAULT, j.dataset, 0, NULL, NULL, &err), ERR_CONFLICT);
     OK(store_job_counts(st, count, &err));
     ck_assert(count[JOB_QUEUED] == 1 && count[JOB_CANCELLED] == 0);
-    OK(store_job_cancel(st, j.id, 50, &now, &err));
+    OK(store_job_cancel(st, TENANT_DEFAULT, j.id, 50, &now, &err));
     ck_assert_int_eq(now, JOB_CANCELLED);
-    ck_assert_int_eq(store_job_cancel(st, j.id, 60, &now, &err), ERR_CONFLICT);
-    ck_assert_int_eq(store_job_cancel(st, "job_none", 60, &now, &err), ERR_NOT_FOUND);
-    OK(store_job_get(st, j.id, &got, &err));
+    ck_assert_int_eq(store_job_cancel(st, TENANT_DEFAULT, j.id, 60, &now, &err), ERR_CONFLICT);
+    ck_assert_int_eq(store_job_cancel(st, TENANT_DEFAULT, "job_none", 60, &now, &err), ERR_NOT_FOUND);
+    OK(store_job_get(st, TENANT_DEFAULT, j.id, &got, &err));
     ck_assert(got.state == JOB_CANCELLED && got.finished_ms == 50);
     job_row_clear(&got);
-    OK(store_dataset_delete(st, j.dataset, &err));
-    OK(store_model_delete(st, j.model, &err));
+    OK(store_dataset_delete(st, TENANT_DEFAULT, j.dataset, &err));
+    OK(store_model_delete(st, TENANT_DEFAULT, j.model, &err));
     ck_assert_int_eq(check_invariants(), 2); /* the job keeps the model's files */
     ck_assert(blob_exists(j.architecture) && blob_exists(j.weights));
-    OK(store_job_delete(st, j.id, &err));
-    ck_assert_int_eq(store_job_delete(st, j.id, &err), ERR_NOT_FOUND);
+    OK(store_job_delete(st, TENANT_DEFAULT, j.id, &err));
+    ck_assert_int_eq(store_job_delete(st, TENANT_DEFAULT, j.id, &err), ERR_NOT_FOUND);
     ck_assert_int_eq(files_in_blobs(), 0);
     ck_assert_int_eq(check_invariants(), 0);
 }
@@ -351,10 +351,10 @@ START_TEST(job_needs_its_inputs)
     struct dataset_row d = make_dataset();
     struct job_row j = job_for(&m, &d, 0);
 
-    OK(store_dataset_delete(st, d.id, &err));
+    OK(store_dataset_delete(st, TENANT_DEFAULT, d.id, &err));
     ck_assert_int_eq(store_job_add(st, &j, &err), ERR_INVALID);
     ck_assert_str_eq(err.at, "/dataset");
-    OK(store_model_delete(st, m.id, &err));
+    OK(store_model_delete(st, TENANT_DEFAULT, m.id, &err));
     ck_assert_int_eq(store_job_add(st, &j, &err), ERR_INVALID);
     ck_assert_str_eq(err.at, "/model");
     ck_assert_int_eq(check_invariants(), 0);

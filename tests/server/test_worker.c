@@ -130,7 +130,7 @@ START_TEST(an_error_ends_the_job_or_puts_it_back)
     while (atomic_load(&n_runs) == 0)
         sleep_ms(1);
     wait_state(j.id, ends[_i].state);
-    OK(store_job_get(st, j.id, &got, &err));
+    OK(store_job_get(st, TENANT_DEFAULT, j.id, &got, &err));
     ck_assert_int_eq(got.attempt, ends[_i].state == JOB_FAILED);
     if (ends[_i].state == JOB_FAILED) {
         json_t *error = json_loads(got.error, 0, NULL);
@@ -156,7 +156,7 @@ START_TEST(cancel_stops_within_a_second)
     start(2, run_until_stopped);
     wait_state(j.id, JOB_RUNNING);
     begun = clock_mono_ms();
-    OK(store_job_cancel(st, j.id, 5, &now, &err));
+    OK(store_job_cancel(st, TENANT_DEFAULT, j.id, 5, &now, &err));
     if (_i == 0)
         workers_cancel(pool, j.id); /* else the heartbeat sees it */
     wait_state(j.id, JOB_CANCELLED);
@@ -175,13 +175,13 @@ START_TEST(stop_puts_running_jobs_back)
     wait_state(a.id, JOB_RUNNING);
     wait_state(b.id, JOB_RUNNING);
     begun = clock_mono_ms();
-    OK(store_job_cancel(st, b.id, 5, &now, &err)); /* nobody told the worker: the table of states does */
+    OK(store_job_cancel(st, TENANT_DEFAULT, b.id, 5, &now, &err)); /* nobody told the worker: the table of states does */
     workers_free(pool);
     pool = NULL;
     ck_assert_int_lt(clock_mono_ms() - begun, 2000);
     ck_assert_int_eq(state_now(b.id), JOB_CANCELLED);
     ck_assert_int_eq(state_now(waiting.id), JOB_QUEUED);
-    OK(store_job_get(st, a.id, &got, &err));
+    OK(store_job_get(st, TENANT_DEFAULT, a.id, &got, &err));
     ck_assert(got.state == JOB_QUEUED && got.attempt == 0);
     job_row_clear(&got);
     check_invariants();
@@ -235,7 +235,7 @@ START_TEST(renewals_record_progress)
     l.progress = (struct job_progress){ .iteration = 2, .iterations = 10, .epoch = 1, .epochs = 3, .fraction = 0.5, .loss = NAN };
     snprintf(l.phase, sizeof l.phase, "retrain");
     OK(lease_renew(&l, &err));
-    OK(store_job_get(st, j.id, &got, &err));
+    OK(store_job_get(st, TENANT_DEFAULT, j.id, &got, &err));
     p = json_loads(got.progress, 0, NULL);
     ck_assert_str_eq(json_string_value(json_object_get(p, "phase")), "retrain");
     ck_assert_int_eq(json_integer_value(json_object_get(p, "iteration")), 2);

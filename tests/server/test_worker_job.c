@@ -97,7 +97,7 @@ static void make_table(char *path, size_t n)
 
 static struct dataset_row real_dataset(void)
 {
-    struct dataset_row d = { .name = "data", .conf = (char *)(uintptr_t)"{}" };
+    struct dataset_row d = { .tenant = TENANT_DEFAULT, .name = "data", .conf = (char *)(uintptr_t)"{}" };
     struct data_conf conf;
     struct data_file_info info[2] = { { .bytes = 0 } };
     struct dataset_part part[2];
@@ -114,13 +114,13 @@ static struct dataset_row real_dataset(void)
         part[i] = part_of(id[i], &info[i]);
         json_decref(info[i].json);
     }
-    OK(store_dataset_set_part(st, d.id, DATA_TRAIN, &part[0], &part[1], &err));
+    OK(store_dataset_set_part(st, TENANT_DEFAULT, d.id, DATA_TRAIN, &part[0], &part[1], &err));
     return d;
 }
 
 static struct job_row real_job(const char *conf_text)
 {
-    struct model_row m = { .name = "small", .architecture = text_blob(net_json), .summary = (char *)(uintptr_t)"{}" };
+    struct model_row m = { .tenant = TENANT_DEFAULT, .name = "small", .architecture = text_blob(net_json), .summary = (char *)(uintptr_t)"{}" };
     struct dataset_row d = real_dataset();
     struct job_row j;
     struct job_conf *conf = mem_zalloc(1, sizeof *conf);
@@ -164,7 +164,7 @@ START_TEST(from_files_to_result)
 
     start(UINT64_MAX, 1);
     ck_assert_int_eq(wait_end(j.id), JOB_SUCCEEDED);
-    OK(store_job_get(st, j.id, &got, &err));
+    OK(store_job_get(st, TENANT_DEFAULT, j.id, &got, &err));
     ck_assert_int_eq(got.n_iterations, 4);
     ck_assert(got.baseline && got.result && got.progress && blob_exists(got.result_weights));
     ck_assert_ptr_nonnull(strstr(got.progress, "\"eta_seconds\":0"));
@@ -181,7 +181,7 @@ START_TEST(stopped_and_run_to_the_same_bytes)
     char want[4096], have[4096];
     int stops = 0;
 
-    OK(store_job_get(st, a.id, &got, &err));
+    OK(store_job_get(st, TENANT_DEFAULT, a.id, &got, &err));
     id_new(b.id, "job");
     b.conf = got.conf;
     start(UINT64_MAX, 1);
@@ -215,7 +215,7 @@ START_TEST(paused_and_resumed_to_the_same_bytes)
     enum job_state now;
     int pauses = 0;
 
-    OK(store_job_get(st, a.id, &got, &err));
+    OK(store_job_get(st, TENANT_DEFAULT, a.id, &got, &err));
     id_new(b.id, "job");
     b.conf = got.conf;
     start(UINT64_MAX, 1);
@@ -228,7 +228,7 @@ START_TEST(paused_and_resumed_to_the_same_bytes)
         while (state_now(b.id) == JOB_QUEUED)
             sleep_ms(1);
         sleep_ms(20 + 10 * pauses);
-        if (store_job_pause(st, b.id, 1, &now, &err) != ERR_OK)
+        if (store_job_pause(st, TENANT_DEFAULT, b.id, 1, &now, &err) != ERR_OK)
             break; /* it is over */
         workers_pause(pool, b.id);
         begun = clock_mono_ms();
@@ -240,7 +240,7 @@ START_TEST(paused_and_resumed_to_the_same_bytes)
             start(UINT64_MAX, 1);
             ck_assert_int_eq(state_now(b.id), JOB_PAUSED);
         }
-        if (store_job_resume(st, b.id, 1, &now, &err) == ERR_OK)
+        if (store_job_resume(st, TENANT_DEFAULT, b.id, 1, &now, &err) == ERR_OK)
             workers_wake(pool);
     }
     ck_assert_int_gt(pauses, 0);
@@ -258,7 +258,7 @@ START_TEST(needs_more_memory)
 
     start(1000, 1);
     ck_assert_int_eq(wait_end(j.id), JOB_FAILED);
-    OK(store_job_get(st, j.id, &got, &err));
+    OK(store_job_get(st, TENANT_DEFAULT, j.id, &got, &err));
     ck_assert_ptr_nonnull(strstr(got.error, "needs more memory"));
     job_row_clear(&got);
     ck_assert_int_eq(files_in_blobs(), check_invariants());
@@ -274,7 +274,7 @@ START_TEST(a_damaged_file_fails_the_job)
     OK(file_write(path, "{", 1, &err));
     start(UINT64_MAX, 1);
     ck_assert_int_eq(wait_end(j.id), JOB_FAILED);
-    OK(store_job_get(st, j.id, &got, &err));
+    OK(store_job_get(st, TENANT_DEFAULT, j.id, &got, &err));
     ck_assert_ptr_nonnull(strstr(got.error, "\"malformed\""));
     job_row_clear(&got);
 }
