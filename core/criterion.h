@@ -1,4 +1,4 @@
-/* core/criterion.h: what scores weights.
+/* core/criterion.h: what scores weights and neurons.
  *
  * A criterion is one file, core/crit_<name>.c, and one row in criteria.c. It only says what each number is worth, larger = keep; which go, ties,
  * masks and counting stand once, in prune.c. It works on a copy of the net that runs dense, so it cannot change what it scores. */
@@ -6,8 +6,8 @@
 #define CORE_CRITERION_H
 
 #include "core/data.h"
+#include "core/group.h"
 #include "core/loss.h"
-#include "core/net.h"
 
 /* For criteria that look at one kernel at a time. */
 struct crit_in {
@@ -31,9 +31,12 @@ struct crit_net {
 struct criterion {
     struct plug plug;
     bool samples; /* needs train and loss */
-    /* One of the two. Writes finite scores, larger = keep; those of numbers that are zero already do not matter. Deterministic, whatever the team. */
+    /* For units of weights, at most one of the two; neither: the row is for neurons only. Writes finite scores, larger = keep; those of numbers that are zero already do not matter. Deterministic, whatever the team. */
     void (*score)(const struct crit_in *in, float *score);                                            /* w->len of them; allocates nothing */
     enum err_code (*score_net)(const struct crit_net *in, float *const *score, struct err *e);        /* score[w]: of net->weight[w]; NULL: not wanted */
+    /* For unit neuron; NULL: the row is not for neurons. score[b]: one finite number per neuron of bundle b, larger = keep; NULL: not wanted, as it should be for
+     * fixed bundles. Also of neurons whose numbers are all zero: the caller knows them. Deterministic, whatever the team. */
+    enum err_code (*score_neurons)(const struct crit_net *in, const struct groups *g, float *const *score, struct err *e);
     /* May be NULL. Masks exactly n_masked numbers of kernel w, those that are zero already among them, and changes the others so that the outputs of
      * the layer stay near what they were: writes mask and x of the copy. Called kernel by kernel in the order of the net, so that the later ones
      * see what the earlier ones have become; score_net says how many go where kernels compete. */
@@ -41,5 +44,7 @@ struct criterion {
 };
 extern const struct plug_table criterion_table;
 static inline const struct criterion *criterion_of(const struct plug *p) { return (const struct criterion *)(const void *)p; }
+static inline bool criterion_scores_weights(const struct criterion *c) { return c->score || c->score_net; }
+static inline bool criterion_scores_neurons(const struct criterion *c) { return c->score_neurons; }
 
 #endif

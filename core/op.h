@@ -33,9 +33,19 @@ struct op_weight {
     int fan_in, fan_out;
     struct init init;
 };
+/* How the op carries neurons from its inputs to its output: what core/group.c and core/shrink.c need to know of it. A neuron lies along the first axis
+ * of a value, as a run of numbers (a channel's is height times width). */
+enum op_neurons {
+    NEURONS_MIX,   /* each output depends on all inputs, or may: what it reads and what it makes cannot be removed */
+    NEURONS_MAKE,  /* a kernel (weight 0) reads the input along axis 1 and makes neurons along axis 0, weights of one axis shift each */
+    NEURONS_PASS,  /* one input, neuron by neuron; weights, if any, lie along axis 0. Another number of numbers: each neuron's run is scaled */
+    NEURONS_MERGE, /* inputs of one shape, number by number: neurons at the same place are from here on one */
+    NEURONS_JOIN   /* the inputs one after the other along the first axis */
+};
 /* What shape() finds out. */
 struct op_plan {
     struct shape out;
+    enum op_neurons neurons;
     int n_weights;
     struct op_weight weight[OP_MAX_WEIGHTS];
     size_t state_len;            /* floats that forward leaves for backward, whatever the batch */

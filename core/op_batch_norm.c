@@ -54,6 +54,7 @@ static enum err_code batch_norm_shape(const void *conf, const struct shape *cons
     if (c->axis == 0)
         return err_field(e, ERR_UNSUPPORTED, "/axis", "must be -1 or 1: axis 0 is the batch");
     p->out = *in[0];
+    p->neurons = NEURONS_PASS;
     p->n_weights = at.variance + 1;
     for (int i = 0; i < p->n_weights; i++)
         p->weight[i] = (struct op_weight){ .shape = *in[0], .trainable = i < at.mean, .fan_in = in[0]->d[0], .fan_out = in[0]->d[0] };

@@ -40,6 +40,7 @@ static enum err_code dense_shape(const void *conf, const struct shape *const *in
     if (shape_check(&kernel, NULL) != ERR_OK)
         return err_field(e, ERR_INVALID, "/units", "a kernel of %d by %d is too large", units, inputs);
     p->out = (struct shape){ 1, { units } };
+    p->neurons = NEURONS_MAKE;
     p->n_weights = c->use_bias ? 2 : 1;
     p->weight[KERNEL] = (struct op_weight){ .name = "kernel", .shape = kernel, .prunable = true, .trainable = true, .decayed = true,
                                             .fan_in = inputs, .fan_out = units, .init = c->kernel_initializer };

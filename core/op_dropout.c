@@ -20,6 +20,7 @@ static enum err_code dropout_shape(const void *conf, const struct shape *const *
 {
     (void)conf, (void)n_in, (void)e;
     p->out = *in[0];
+    p->neurons = NEURONS_PASS;
     p->state_len_per_sample = shape_len(in[0]);
     return ERR_OK;
 }

@@ -37,6 +37,7 @@ static enum err_code reshape_shape(const void *conf, const struct shape *const *
         p->out.d[open] = (int)(len / known);
     if (shape_len(&p->out) != len)
         return err_set(e, ERR_INVALID, "cannot give %zu numbers the shape %s", len, shape_text(want, text, sizeof text));
+    p->neurons = p->out.n_d == 1 ? NEURONS_PASS : NEURONS_MIX; /* a grid of neurons stays whole */
     return ERR_OK;
 }
 

@@ -18,6 +18,7 @@ static enum err_code add_shape(const void *conf, const struct shape *const *in, 
         if (!shape_equal(in[0], in[i]))
             return err_set(e, ERR_INVALID, "cannot add shapes %s and %s", shape_text(in[0], a, sizeof a), shape_text(in[i], b, sizeof b));
     p->out = *in[0];
+    p->neurons = NEURONS_MERGE;
     return ERR_OK;
 }
 
@@ -93,6 +94,7 @@ static enum err_code concatenate_shape(const void *conf, const struct shape *con
         sum += in[i]->d[dim];
     }
     p->out = *in[0];
+    p->neurons = dim == 0 ? NEURONS_JOIN : NEURONS_MIX;
     p->out.d[dim] = sum > 2147483647 ? 0 : (int)sum; /* 0 is refused */
     return shape_check(&p->out, e);
 }
