@@ -1,4 +1,4 @@
-/* core/keras.h: what keras.c (models) and keras_layer.c (one layer) share; others use core/model.h. */
+/* core/keras.h: what keras.c (models), keras_layer.c (one layer) and keras_resize.c (other sizes) share; others use core/model.h. */
 #ifndef CORE_KERAS_H
 #define CORE_KERAS_H
 
@@ -12,6 +12,16 @@ MUST enum err_code keras_layer_add(struct net *net, const json_t *layer, const c
 MUST enum err_code keras_input_check(const json_t *layer, struct err *e);
 /* A weight's initialiser, by name or as an object, into {"kind", "a", "b"}. New reference. */
 MUST enum err_code keras_initializer(json_t **out, const json_t *v, struct err *e);
+/* The key of config that says how many neurons a layer of this class makes; NULL: it makes none. */
+const char *keras_units_key(const char *class_name);
+
+/* core/keras_resize.c: the architecture of a model that was read, changed in place. Gives a layer another number of units, and a bias. */
+MUST enum err_code keras_set_units(json_t *doc, const char *layer, int units, bool bias, struct err *e);
+/* Reshape to one dimension takes what comes. */
+MUST enum err_code keras_free_targets(json_t *doc, struct err *e);
+/* Where it repeats shapes that follow from others (Keras 3's build_config and tensors), they become those of net, read from it. */
+MUST enum err_code keras_set_shapes(json_t *doc, const struct net *net, struct err *e);
+
 /* Puts the name of the layer before the message. Returns code. */
 enum err_code keras_name_layer(struct err *e, enum err_code code, const char *name);
 

@@ -21,6 +21,7 @@ enum use {
     USE_INIT,       /* an initialiser */
     USE_AXIS,       /* a number, or (Keras 2) an array of one */
     USE_SHAPE,      /* the target of Reshape */
+    USE_UNITS,      /* an option: how many neurons the layer makes; keras_resize.c changes it */
     USE_ACTIVATION  /* adds a node */
 };
 struct key {
@@ -44,7 +45,7 @@ static const struct key common[] = {
 static const struct class classes[] = {
     { "InputLayer", "input", { { "sparse", USE_NEUTRAL, "false" }, { "ragged", USE_NEUTRAL, "false" }, { "optional", USE_NEUTRAL, "false" } } },
     { "Dense", "dense",
-      { { "units", USE_OPTION, NULL }, { "activation", USE_ACTIVATION, NULL }, { "use_bias", USE_OPTION, NULL },
+      { { "units", USE_UNITS, NULL }, { "activation", USE_ACTIVATION, NULL }, { "use_bias", USE_OPTION, NULL },
         { "kernel_initializer", USE_INIT, NULL }, { "bias_initializer", USE_INIT, NULL }, { "kernel_regularizer", USE_NEUTRAL, "null" },
         { "bias_regularizer", USE_NEUTRAL, "null" }, { "kernel_constraint", USE_NEUTRAL, "null" },
         { "bias_constraint", USE_NEUTRAL, "null" }, { "lora_rank", USE_NEUTRAL, "null" }, { "lora_alpha", USE_NEUTRAL, "null" } } },
@@ -166,7 +167,7 @@ static enum err_code read_shape(struct plug_value *value, const struct key *key,
 /* Reads one key into the op's options, or into its conf where it has no field table. Activations are the caller's. */
 static enum err_code read_key(json_t *options, struct plug_value *value, const struct key *key, const json_t *v, struct err *e)
 {
-    const char *name = key->use == USE_OPTION && key->value ? key->value : key->name;
+    const char *name = (key->use == USE_OPTION || key->use == USE_UNITS) && key->value ? key->value : key->name;
     char what[80];
 
     switch (key->use) {
@@ -174,6 +175,7 @@ static enum err_code read_key(json_t *options, struct plug_value *value, const s
         if (json_array_size(v) == 1)
             v = json_array_get(v, 0);
         /* fallthrough */
+    case USE_UNITS:
     case USE_OPTION:
         return json_object_set(options, name, (json_t *)(uintptr_t)v) == 0 ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
     case USE_NEUTRAL:
@@ -191,7 +193,7 @@ static enum err_code read_key(json_t *options, struct plug_value *value, const s
 static enum err_code rename_option(const struct class *class, const json_t *config, enum err_code rc, struct err *e)
 {
     for (const struct key *k = class->key; e && k->name; k++)
-        if (k->use == USE_OPTION && k->value && e->at[0] == '/' && strcmp(e->at + 1, k->value) == 0 && json_object_get(config, k->name))
+        if ((k->use == USE_OPTION || k->use == USE_UNITS) && k->value && e->at[0] == '/' && strcmp(e->at + 1, k->value) == 0 && json_object_get(config, k->name))
             snprintf(e->at, sizeof e->at, "/%s", k->name);
     return rc;
 }
@@ -368,4 +370,13 @@ enum err_code keras_input_check(const json_t *layer, struct err *e)
     const struct class *row;
 
     return read_class(&value, &row, layer, e);
+}
+
+const char *keras_units_key(const char *class_name)
+{
+    for (const struct class *c = classes; c->name; c++)
+        for (const struct key *k = c->key; k->name; k++)
+            if (k->use == USE_UNITS && strcmp(c->name, class_name) == 0)
+                return k->name;
+    return NULL;
 }

@@ -1,0 +1,278 @@
+/* core/life.c: see life.h. What is known is found forwards, what is needed backwards; how a number passes a node stands in its op's plan. */
+#include "core/life.h"
+
+#include <string.h>
+
+#include "core/mem.h"
+
+static const struct shape *value_shape(const struct net *net, int node) { return &net->node[node].plan.out; }
+static size_t value_len(const struct net *net, int node) { return shape_len(value_shape(net, node)); }
+static size_t first_axis(const struct shape *s) { return s->n_d > 0 ? (size_t)s->d[0] : 1; }
+
+static bool any(const bool *flag, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (flag[i])
+            return true;
+    return false;
+}
+
+static bool all(const bool *flag, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!flag[i])
+            return false;
+    return true;
+}
+
+/* ---- kernels: rows and columns as runs of the values before and behind ---- */
+
+struct run { size_t first, len; };
+
+static struct run row_run(const struct net *net, int w, int row)
+{
+    size_t len = value_len(net, net->weight[w].node) / (size_t)net->weight[w].info.shape.d[0];
+
+    return (struct run){ (size_t)row * len, len };
+}
+
+static struct run column_run(const struct net *net, int w, int column)
+{
+    size_t len = value_len(net, net->node[net->weight[w].node].in[0]) / (size_t)net->weight[w].info.shape.d[1];
+
+    return (struct run){ (size_t)column * len, len };
+}
+
+static bool has_weight(const struct weight *w, int row, int column)
+{
+    size_t each = w->len / (size_t)w->info.shape.d[0] / (size_t)w->info.shape.d[1];
+    const float *x = w->x + ((size_t)row * (size_t)w->info.shape.d[1] + (size_t)column) * each;
+
+    for (size_t i = 0; i < each; i++)
+        if (x[i] != 0)
+            return true;
+    return false;
+}
+
+bool life_row_needed(const struct life *l, int w, int row)
+{
+    struct run r = row_run(l->net, w, row);
+
+    return any(l->needed[l->net->weight[w].node] + r.first, r.len);
+}
+
+bool life_column_constant(const struct life *l, int w, int column, float *x)
+{
+    int node = l->net->node[l->net->weight[w].node].in[0];
+    struct run r = column_run(l->net, w, column);
+    const float *value = exec_value(l->exec, node) + r.first;
+
+    *x = value[0];
+    for (size_t i = 0; i < r.len; i++)
+        if (!l->known[node][r.first + i] || value[i] != value[0])
+            return false;
+    return true;
+}
+
+bool life_can_shift(const struct op *op)
+{
+    for (const struct param *p = op->plug.params; p && p->name; p++)
+        if (strcmp(p->name, "use_bias") == 0)
+            return true;
+    return false;
+}
+
+/* ---- forwards: what is known ---- */
+
+static void know_mix(struct life *l, int i)
+{
+    const struct node *node = &l->net->node[i];
+    bool known = node->n_in > 0; /* the input is not */
+
+    for (int k = 0; k < node->n_in; k++)
+        known = known && all(l->known[node->in[k]], value_len(l->net, node->in[k]));
+    memset(l->known[i], known, value_len(l->net, i));
+}
+
+static void know_make(struct life *l, int i)
+{
+    const struct node *node = &l->net->node[i];
+    const struct weight *w = &l->net->weight[node->first_weight];
+
+    for (int o = 0; o < w->info.shape.d[0]; o++) {
+        struct run r = row_run(l->net, node->first_weight, o);
+        bool known = true;
+
+        for (int c = 0; c < w->info.shape.d[1] && known; c++) {
+            struct run in = column_run(l->net, node->first_weight, c);
+
+            known = all(l->known[node->in[0]] + in.first, in.len) || !has_weight(w, o, c);
+        }
+        memset(l->known[i] + r.first, known, r.len);
+    }
+}
+
+static void know_pass(struct life *l, int i)
+{
+    int from = l->net->node[i].in[0];
+    size_t n = first_axis(value_shape(l->net, i)), in = value_len(l->net, from), out = value_len(l->net, i);
+
+    if (in == out)
+        memcpy(l->known[i], l->known[from], out * sizeof(bool));
+    for (size_t j = 0; j < n && in != out; j++)
+        memset(l->known[i] + j * (out / n), all(l->known[from] + j * (in / n), in / n), out / n);
+}
+
+static void know_merge(struct life *l, int i)
+{
+    const struct node *node = &l->net->node[i];
+
+    for (size_t j = 0; j < value_len(l->net, i); j++) {
+        l->known[i][j] = true;
+        for (int k = 0; k < node->n_in; k++)
+            l->known[i][j] = l->known[i][j] && l->known[node->in[k]][j];
+    }
+}
+
+static void know_join(struct life *l, int i)
+{
+    const struct node *node = &l->net->node[i];
+    size_t at = 0;
+
+    for (int k = 0; k < node->n_in; at += value_len(l->net, node->in[k++]))
+        memcpy(l->known[i] + at, l->known[node->in[k]], value_len(l->net, node->in[k]) * sizeof(bool));
+}
+
+/* ---- backwards: what is needed ---- */
+
+static void need_mix(struct life *l, int i)
+{
+    const struct node *node = &l->net->node[i];
+
+    for (int k = 0; k < node->n_in && any(l->needed[i], value_len(l->net, i)); k++)
+        memset(l->needed[node->in[k]], true, value_len(l->net, node->in[k]));
+}
+
+static bool column_is_read(const struct life *l, const struct weight *w, int number, int column)
+{
+    float x;
+
+    if (life_column_constant(l, number, column, &x) && (x == 0 || life_can_shift(l->net->node[w->node].op)))
+        return false;
+    for (int o = 0; o < w->info.shape.d[0]; o++)
+        if (has_weight(w, o, column) && life_row_needed(l, number, o))
+            return true;
+    return false;
+}
+
+static void need_make(struct life *l, int i)
+{
+    const struct node *node = &l->net->node[i];
+    const struct weight *w = &l->net->weight[node->first_weight];
+
+    for (int c = 0; c < w->info.shape.d[1]; c++) {
+        struct run r = column_run(l->net, node->first_weight, c);
+
+        l->reads[node->first_weight][c] = column_is_read(l, w, node->first_weight, c);
+        if (l->reads[node->first_weight][c])
+            memset(l->needed[node->in[0]] + r.first, true, r.len);
+    }
+}
+
+static void need_pass(struct life *l, int i)
+{
+    int from = l->net->node[i].in[0];
+    size_t n = first_axis(value_shape(l->net, i)), in = value_len(l->net, from), out = value_len(l->net, i);
+
+    for (size_t j = 0; j < out && in == out; j++)
+        l->needed[from][j] |= l->needed[i][j];
+    for (size_t j = 0; j < n && in != out; j++)
+        if (any(l->needed[i] + j * (out / n), out / n))
+            memset(l->needed[from] + j * (in / n), true, in / n);
+}
+
+static void need_merge(struct life *l, int i)
+{
+    const struct node *node = &l->net->node[i];
+
+    for (int k = 0; k < node->n_in; k++)
+        for (size_t j = 0; j < value_len(l->net, i); j++)
+            l->needed[node->in[k]][j] |= l->needed[i][j];
+}
+
+static void need_join(struct life *l, int i)
+{
+    const struct node *node = &l->net->node[i];
+    size_t at = 0;
+
+    for (int k = 0; k < node->n_in; at += value_len(l->net, node->in[k++]))
+        for (size_t j = 0; j < value_len(l->net, node->in[k]); j++)
+            l->needed[node->in[k]][j] |= l->needed[i][at + j];
+}
+
+static const struct way { void (*know)(struct life *l, int i), (*need)(struct life *l, int i); } ways[] = {
+    [NEURONS_MIX] = { know_mix, need_mix },       [NEURONS_MAKE] = { know_make, need_make }, [NEURONS_PASS] = { know_pass, need_pass },
+    [NEURONS_MERGE] = { know_merge, need_merge }, [NEURONS_JOIN] = { know_join, need_join }
+};
+
+/* ---- the whole ---- */
+
+static bool flags(bool **out, size_t n)
+{
+    *out = mem_zalloc(n, sizeof **out);
+    return *out != NULL;
+}
+
+static bool allocate(struct life *l)
+{
+    size_t n = (size_t)l->net->n_nodes;
+    bool ok;
+
+    l->known = mem_zalloc(n, sizeof *l->known);
+    l->needed = mem_zalloc(n, sizeof *l->needed);
+    l->reads = mem_zalloc((size_t)l->net->n_weights, sizeof *l->reads);
+    ok = l->known && l->needed && l->reads;
+    for (int i = 0; i < l->net->n_nodes && ok; i++) {
+        const struct node *node = &l->net->node[i];
+
+        ok = flags(&l->known[i], value_len(l->net, i)) && flags(&l->needed[i], value_len(l->net, i));
+        if (ok && node->plan.neurons == NEURONS_MAKE)
+            ok = flags(&l->reads[node->first_weight], (size_t)node->plan.weight[0].shape.d[1]);
+    }
+    return ok;
+}
+
+enum err_code life_new(struct life *out, struct net *net, struct err *e)
+{
+    struct life l = { .net = net };
+    enum err_code rc = allocate(&l) ? exec_new(&l.exec, net, 1, true, 0, NULL, e) : err_set(e, ERR_NOMEM, "out of memory");
+
+    if (rc != ERR_OK) {
+        life_clear(&l);
+        return rc;
+    }
+    memset(exec_input(l.exec), 0, value_len(net, 0) * sizeof(float));
+    exec_forward(l.exec, 1, false, 0);
+    for (int i = 0; i < net->n_nodes; i++)
+        ways[net->node[i].plan.neurons].know(&l, i);
+    memset(l.needed[net->n_nodes - 1], true, value_len(net, net->n_nodes - 1));
+    for (int i = net->n_nodes - 1; i > 0; i--)
+        ways[net->node[i].plan.neurons].need(&l, i);
+    *out = l;
+    return ERR_OK;
+}
+
+void life_clear(struct life *l)
+{
+    for (int i = 0; l->net && i < l->net->n_nodes; i++) {
+        mem_free(l->known ? l->known[i] : NULL);
+        mem_free(l->needed ? l->needed[i] : NULL);
+    }
+    for (int w = 0; l->net && l->reads && w < l->net->n_weights; w++)
+        mem_free(l->reads[w]);
+    mem_free(l->known);
+    mem_free(l->needed);
+    mem_free(l->reads);
+    exec_free(l->exec);
+    *l = (struct life){ 0 };
+}
