@@ -256,6 +256,7 @@ static void bind_weights(struct exec *x)
         for (int k = 0; k < node->plan.n_weights; k++)
             x->call[i].w[k] = weight_values(&w[k]);
         x->call[i].sparse = node->plan.n_weights > 0 ? w->sparse : NULL;
+        x->call[i].int8 = node->plan.n_weights > 0 ? w->int8 : NULL;
     }
     x->packing = x->net->packing;
 }

@@ -12,6 +12,7 @@ static void weight_clear(struct weight *w)
     mem_free(w->x);
     mem_free(w->mask);
     sparse_free(w->sparse);
+    int8_free(w->int8);
     *w = (struct weight){ 0 };
 }
 
@@ -138,6 +139,7 @@ static bool weight_copy(struct weight *out, const struct weight *w)
 {
     *out = *w;
     out->sparse = NULL;
+    out->int8 = NULL;
     out->x = mem_vector(w->len);
     out->mask = w->mask ? mem_alloc(w->len) : NULL;
     if (!out->x || (w->mask && !out->mask)) {
@@ -274,7 +276,7 @@ enum err_code net_pack(struct net *net, int n, struct err *e)
     for (struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
         int rows = w->info.shape.d[0], cols = w->info.shape.d[1];
 
-        if (!w->mask || !can_be_sparse(net, w) || !sparse_pays(rows, cols, count_kept(w), n))
+        if (!w->mask || w->int8 || !can_be_sparse(net, w) || !sparse_pays(rows, cols, count_kept(w), n))
             continue;
         if (sparse_new(&w->sparse, w->mask, rows, cols, e) != ERR_OK) {
             unpack(net);
@@ -282,6 +284,30 @@ enum err_code net_pack(struct net *net, int n, struct err *e)
         }
         sparse_gather(w->sparse, w->x);
     }
+    return ERR_OK;
+}
+
+bool net_can_int8(const struct net *net, const struct weight *w)
+{
+    return net->node[w->node].op->int8 && w == &net->weight[net->node[w->node].first_weight] && w->info.shape.d[1] <= INT8_MAX_COLS;
+}
+
+enum err_code net_set_int8(struct net *net, struct weight *w, const int8_t *q, const float *scale, struct int8_scale input, struct err *e)
+{
+    const int rows = w->info.shape.d[0], cols = w->info.shape.d[1];
+    struct int8 *made;
+    enum err_code rc = int8_new(&made, q, scale, rows, cols, e);
+
+    if (rc != ERR_OK)
+        return rc;
+    made->input = input;
+    int8_free(w->int8);
+    w->int8 = made;
+    sparse_free(w->sparse);
+    w->sparse = NULL;
+    for (size_t i = 0; i < w->len; i++)
+        w->x[i] = (float)q[i] * scale[i / (size_t)cols];
+    net->packing++;
     return ERR_OK;
 }
 

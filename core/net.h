@@ -5,10 +5,13 @@
  *
  * Dense and sparse: x always exists, and everybody but training reads and writes x. A weight with `sparse` set runs and trains on
  * sparse->value, the numbers that its mask keeps. The two agree, except inside of trainer_run, which sets `ahead` while it writes values and
- * calls net_sync before anybody else looks. Whoever changes masks or x calls net_pack afterwards. */
+ * calls net_sync before anybody else looks. Whoever changes masks or x calls net_pack afterwards.
+ *
+ * A quantised kernel (`int8`) runs in integers, forward only, and x holds exactly the numbers that its integers mean. */
 #ifndef CORE_NET_H
 #define CORE_NET_H
 
+#include "core/int8.h"
 #include "core/op.h"
 #include "core/sparse.h"
 
@@ -22,6 +25,7 @@ struct weight {
     float *x;      /* len floats, 64-byte aligned; a masked number is exactly 0 */
     uint8_t *mask; /* NULL: nothing is masked; else len bytes, 1 = kept, 0 = pruned */
     struct sparse *sparse; /* NULL: runs dense; else of this very mask */
+    struct int8 *int8;     /* NULL: not quantised */
 };
 
 struct node {
@@ -49,9 +53,9 @@ void net_free(struct net *net);
  * within one layer's nodes; a weight name is unique (ERR_INVALID). */
 MUST enum err_code net_add(struct net *net, const struct op *op, const struct plug_value *conf, const char *layer, const int *in,
                            int n_in, int *index, struct err *e);
-/* Deep copy, masks included; the copy runs dense. */
+/* Deep copy, masks included; the copy runs dense, in floats. */
 MUST enum err_code net_clone(struct net **out, const struct net *net, struct err *e);
-/* Sets every weight by its initialiser: a pure function of the seed. Removes masks; all runs dense. */
+/* Sets every weight by its initialiser: a pure function of the seed. Removes masks; all runs dense, in floats. */
 void net_init(struct net *net, uint64_t seed);
 /* NULL: no such weight. A trailing ":0" (Keras 2) is ignored. */
 struct weight *net_weight(const struct net *net, const char *name);
@@ -71,6 +75,10 @@ void net_apply_masks(struct net *net);
 /* Makes every masked kernel sparse, or dense again, as sparse_pays says for batches of n samples; values are x's. Execs for training that
  * stand are void. On error all runs dense. */
 MUST enum err_code net_pack(struct net *net, int n, struct err *e);
+/* Quantises a kernel that its op can run in integers (net_can_int8): q [out][in] and scale [out] are copied, x becomes q * scale. input: of its activations;
+ * s 0: each sample its own. */
+bool net_can_int8(const struct net *net, const struct weight *w);
+MUST enum err_code net_set_int8(struct net *net, struct weight *w, const int8_t *q, const float *scale, struct int8_scale input, struct err *e);
 /* x takes the sparse values. */
 void net_sync(struct net *net);
 /* The numbers that run and train: all, or the kept ones. */

@@ -77,6 +77,8 @@ void net_init(struct net *net, uint64_t seed)
         weight->mask = NULL;
         sparse_free(weight->sparse);
         weight->sparse = NULL;
+        int8_free(weight->int8);
+        weight->int8 = NULL;
     }
     net->trained = net->ahead = false;
     net->packing++;

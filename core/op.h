@@ -6,6 +6,7 @@
 #ifndef CORE_OP_H
 #define CORE_OP_H
 
+#include "core/int8.h"
 #include "core/params.h"
 #include "core/sparse.h"
 #include "core/team.h"
@@ -63,6 +64,7 @@ struct op_call {
     float *y;                        /* output; written by forward, read by backward */
     float *w[OP_MAX_WEIGHTS];        /* const in all ops but batch norm's moving statistics */
     const struct sparse *sparse;     /* of weight 0; NULL: dense. Else w[0] and dw[0] are its kept numbers */
+    const struct int8 *int8;         /* of weight 0; NULL: in floats. Else forward only */
     float *state;                    /* state_len + n * state_len_per_sample floats */
     bool training;                   /* dropout drops, batch norm uses the batch's statistics and tracks them */
     uint64_t seed, step;             /* of the random numbers: dropout */
@@ -84,6 +86,7 @@ struct op {
     int min_in, max_in;
     bool view;        /* the output is the input, perhaps in another shape: exec gives both one buffer; no forward, no backward */
     bool sparse;      /* weight 0 (out, in) may come sparse */
+    bool int8;        /* weight 0 (out, in) may come in integers */
     bool activation;  /* elementwise or along an axis, without weights: what a Keras layer's "activation" may name */
     /* Fills *p (zeroed before) from the inputs' shapes. ERR_INVALID or ERR_UNSUPPORTED with the option's pointer, if it is one. */
     enum err_code (*shape)(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e);

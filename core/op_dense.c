@@ -4,7 +4,7 @@
  * large; those of the weight gradient are as large as fits the cache together with the optimizer's slots, since the optimizer follows each
  * tile at once.
  *
- * A sparse kernel has tiles of its own, by its structure. */
+ * A sparse kernel has tiles of its own, by its structure; so has one in integers. */
 #include "core/gemm.h"
 #include "core/op_init.h"
 #include "core/simd.h"
@@ -96,6 +96,10 @@ static void dense_forward(const struct op_call *c)
     int units = c->out_shape->d[0], inputs = c->in_shape[0]->d[0];
     struct tiles t = { c, product_rows(units, c->n, inputs), units, inputs, c->n };
 
+    if (c->int8) {
+        int8_forward(c->int8, c->x[0], c->w[BIAS], c->y, c->n, c->team);
+        return;
+    }
     if (c->sparse) {
         sparse_forward(c->sparse, c->x[0], c->w[BIAS], c->y, c->n, c->team);
         return;
@@ -178,5 +182,5 @@ static void dense_backward(const struct op_call *c)
 
 const struct op op_dense = {
     .plug = { "dense", "Fully connected: every output is a weighted sum of all inputs.", dense_params, sizeof(struct dense_conf) },
-    .min_in = 1, .max_in = 1, .sparse = true, .shape = dense_shape, .forward = dense_forward, .backward = dense_backward
+    .min_in = 1, .max_in = 1, .sparse = true, .int8 = true, .shape = dense_shape, .forward = dense_forward, .backward = dense_backward
 };

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/half.h"
 #include "core/jsonguard.h"
 #include "core/mem.h"
 
@@ -195,24 +196,6 @@ const struct st_array *st_find(const struct st_file *f, const char *name)
 
 /* ---- numbers ---- */
 
-static float from_bits(uint32_t bits)
-{
-    float x;
-
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-/* IEEE 754 binary16: 1 sign, 5 exponent, 10 fraction bits. */
-static float from_half(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023;
-
-    if (exponent == 0)
-        return from_bits(sign | 0x3f800000u) * ((float)fraction * 0x1p-24f);
-    return from_bits(sign | (exponent == 31 ? 255u : exponent + 112) << 23 | fraction << 13);
-}
-
 static float number_at(enum st_dtype dtype, const unsigned char *p)
 {
     uint16_t half;
@@ -220,8 +203,8 @@ static float number_at(enum st_dtype dtype, const unsigned char *p)
     float x;
 
     switch (dtype) {
-    case ST_F16: memcpy(&half, p, sizeof half); return from_half(half);
-    case ST_BF16: memcpy(&half, p, sizeof half); return from_bits((uint32_t)half << 16);
+    case ST_F16: memcpy(&half, p, sizeof half); return half_to_float(half);
+    case ST_BF16: memcpy(&half, p, sizeof half); return float_from_bits((uint32_t)half << 16);
     case ST_F64: memcpy(&real, p, sizeof real); return (float)real;
     default: memcpy(&x, p, sizeof x); return x;
     }
