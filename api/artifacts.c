@@ -1,11 +1,12 @@
-/* api/artifacts.c: models in the store: an architecture blob (Keras JSON) and a weights blob (safetensors), written by the same rows of
- * model_format_table that clients fetch them in. */
+/* api/artifacts.c: models in the store: an architecture blob (Keras JSON) and a weights blob (safetensors), or both in one packed file, written by
+ * the same rows of model_format_table that clients fetch them in. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "api/api.h"
+#include "core/packed.h"
 #include "core/safetensors.h"
 
 enum { PATH_LEN = 4096 };
@@ -25,13 +26,35 @@ enum err_code api_load_weights(struct net *net, const char *path, struct err *e)
     return rc;
 }
 
+/* The whole model, where the weights' blob is a packed file; *is: whether it is. */
+static enum err_code open_packed(struct model *out, bool *is, struct store *s, const char *weights, struct err *e)
+{
+    struct file_map map = { 0 };
+    char path[PATH_LEN];
+    enum err_code rc;
+
+    *is = false;
+    if (!*weights)
+        return ERR_OK;
+    blob_path(s, weights, path, sizeof path);
+    rc = file_map_open(&map, path, e);
+    *is = rc == ERR_OK && packed_is(map.data, map.len);
+    if (*is)
+        rc = packed_read(out, map.data, map.len, e);
+    file_map_close(&map);
+    return rc;
+}
+
 enum err_code api_model_open(struct model *out, struct store *s, const char *architecture, const char *weights, struct err *e)
 {
     struct model m = { 0 };
     struct file_map map = { 0 };
     char path[PATH_LEN];
-    enum err_code rc;
+    bool packed;
+    enum err_code rc = open_packed(out, &packed, s, weights, e);
 
+    if (rc != ERR_OK || packed)
+        return rc;
     blob_path(s, architecture, path, sizeof path);
     rc = file_map_open(&map, path, e);
     if (rc == ERR_OK)
@@ -105,7 +128,7 @@ enum err_code api_model_send(struct app *app, const struct req *rq, struct reply
 
     if (!format)
         return err_field(e, ERR_INVALID, "?format", "format must be one of %s", plug_names(&model_format_table, names, sizeof names));
-    if (!*weights && strcmp(format->plug.name, "safetensors") == 0)
+    if (!*weights && format->weights)
         return err_set(e, ERR_CONFLICT, "the model has no weights yet");
     rc = api_model_open(&m, app->store, architecture, weights, e);
     if (rc == ERR_OK) {

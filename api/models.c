@@ -1,9 +1,10 @@
-/* api/models.c: models. An upload is one body: a Keras model JSON, or a document with weights; what is stored is always the same two files. */
+/* api/models.c: models. An upload is one body: a Keras model JSON, a document with weights, or a packed file; what is stored is always the same two files. */
 #include <stdio.h>
 #include <string.h>
 
 #include "api/api.h"
 #include "core/mem.h"
+#include "core/packed.h"
 #include "server/log.h"
 
 static json_t *file_json(const struct blob *b)
@@ -50,7 +51,7 @@ static enum err_code read_upload(struct model *m, const struct req *rq, struct e
     enum err_code rc = file_map_open(&map, rq->body_path, e);
 
     if (rc == ERR_OK)
-        rc = document_read(m, (const char *)map.data, map.len, e);
+        rc = packed_is(map.data, map.len) ? packed_read(m, map.data, map.len, e) : document_read(m, (const char *)map.data, map.len, e);
     file_map_close(&map);
     return rc;
 }

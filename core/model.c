@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "core/packed.h"
 
 void model_clear(struct model *m)
 {
@@ -168,15 +169,19 @@ static enum err_code write_safetensors(const struct model *m, struct file_out *f
 }
 
 static const struct model_format keras = {
-    { "keras", "The architecture as a Keras model JSON.", NULL, 0 }, "application/json", "json", model_write_architecture
+    { "keras", "The architecture as a Keras model JSON.", NULL, 0 }, "application/json", "json", false, model_write_architecture
 };
 static const struct model_format safetensors = {
-    { "safetensors", "The weights by Keras' names and in Keras' layout.", NULL, 0 }, "application/octet-stream", "safetensors", write_safetensors
+    { "safetensors", "The weights by Keras' names and in Keras' layout.", NULL, 0 }, "application/octet-stream", "safetensors", true, write_safetensors
 };
 static const struct model_format document = {
-    { "document", "Architecture and weights in one JSON document.", NULL, 0 }, "application/json", "json", document_write
+    { "document", "Architecture and weights in one JSON document.", NULL, 0 }, "application/json", "json", false, document_write
 };
-static const struct plug *const rows[] = { &keras.plug, &safetensors.plug, &document.plug, NULL };
+static const struct model_format packed = {
+    { "packed", "Architecture and weights in one small file: zeros left out, entropy coded, lossless (core/packed.h).", NULL, 0 }, "application/octet-stream",
+    "espk", true, packed_write
+};
+static const struct plug *const rows[] = { &keras.plug, &safetensors.plug, &document.plug, &packed.plug, NULL };
 const struct plug_table model_format_table = { "format", rows };
 
 /* ---- description ---- */

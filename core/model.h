@@ -40,10 +40,11 @@ MUST enum err_code document_write(const struct model *m, struct file_out *f, str
 /* The Keras JSON alone. */
 MUST enum err_code model_write_architecture(const struct model *m, struct file_out *f, struct err *e);
 
-/* What can be fetched: rows "keras" (architecture JSON), "safetensors" (weights), "document" (both in one JSON). */
+/* What can be fetched: rows "keras" (architecture JSON), "safetensors" (weights), "document" (both in one JSON), "packed" (both, small). */
 struct model_format {
     struct plug plug;
     const char *content_type, *extension;
+    bool weights; /* of no use without weights */
     enum err_code (*write)(const struct model *m, struct file_out *f, struct err *e);
 };
 extern const struct plug_table model_format_table;

@@ -2,7 +2,7 @@
 # tests/house.sh: the rules of the house that a compiler does not check. usage: house.sh SOURCE_FOLDER
 #   - includes point one way: core never sees server or api, server never sees api (main.c joins them); inside core along the chain
 #     below; and nowhere in a circle;
-#   - OpenBLAS, SQLite and libmicrohttpd are each known to one file (http*.c for the last);
+#   - OpenBLAS, SQLite, libmicrohttpd and zstd are each known to one file or pair (http*.c);
 #   - banned calls; exit only in main.c, malloc and its kin only in core/mem.c;
 #   - every file opens with a comment that says what it is; none grows past 700 lines.
 set -u
@@ -29,6 +29,7 @@ owner() { # header, pattern of the files that own it
   complain "$(grep -lE "^#include [<\"]$1" $files | grep -vE "$2" | sed "s@\$@: includes $1, which $2 owns@")"
 }
 owner cblas.h '^core/gemm\.c$'
+owner zstd.h '^core/packed_(read|write)\.c$'
 owner sqlite3.h '^server/db_sqlite\.c$'
 owner microhttpd.h '^server/http[a-z_]*\.[ch]$'
 

@@ -244,6 +244,7 @@ static const struct { const char *method, *target, *body; int status; const char
     { "PUT", "/v1/models/{trained}/weights", "junk", 409, NULL },
     { "PUT", NO_MODEL "/weights", "junk", 404, NULL },
     { "GET", "/v1/models/{model}/file?format=safetensors", NULL, 409, NULL },
+    { "GET", "/v1/models/{model}/file?format=packed", NULL, 409, NULL },
     { "GET", "/v1/models/{model}/file?format=onnx", NULL, 422, "?format" },
     { "POST", "/v1/datasets", "[]", 422, NULL },
     { "POST", "/v1/datasets", "{\"colour\": 1}", 422, "/colour" },
@@ -432,15 +433,20 @@ START_TEST(weights_go_in_as_they_came_out) /* in every format, by every way */
     again = download(at("/v1/models/%s/file?format=safetensors", w.model), &n2);
     ck_assert(n == n2 && memcmp(st, again, n) == 0);
     mem_free(again);
-    doc = download(at("/v1/models/%s/file", w.model), &n2);
-    r = call_bytes("POST", "/v1/models", doc, n2);
-    ck_assert_int_eq(r.status, 201);
-    take_id(id, r.json);
+    for (const char *const *p = (const char *const[]){ "/v1/models/%s/file?format=packed", "/v1/models/%s/file", NULL }; *p; p++) {
+        doc = download(at(*p, w.model), &n2);
+        r = call_bytes("POST", "/v1/models", doc, n2);
+        ck_assert_int_eq(r.status, 201);
+        take_id(id, r.json);
+        reply_clear(&r);
+        mem_free(doc);
+        again = download(at("/v1/models/%s/file?format=safetensors", id), &n2);
+        ck_assert(n == n2 && memcmp(st, again, n) == 0);
+        mem_free(again);
+    }
+    r = call_bytes("POST", "/v1/models", "ESPACKED", 8);
+    ck_assert_int_eq(r.status, 400);
     reply_clear(&r);
-    mem_free(doc);
-    again = download(at("/v1/models/%s/file?format=safetensors", id), &n2);
-    ck_assert(n == n2 && memcmp(st, again, n) == 0);
-    mem_free(again);
     for (const char *const *p = (const char *const[]){ "/v1/jobs/%s/model?format=safetensors", "/v1/jobs/%s/iterations/2/model?format=safetensors",
                                                        "/v1/jobs/%s/iterations/0/model?format=safetensors", NULL }; *p; p++) {
         again = download(at(*p, w.done), &n2);

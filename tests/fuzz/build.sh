@@ -7,7 +7,7 @@ root=$PWD
 dir=${1:?usage: build.sh DIR}
 mkdir -p "$dir/core"
 dir=$(cd "$dir" && pwd)
-packages=(jansson nettle zlib openblas)
+packages=(jansson nettle zlib libzstd openblas)
 read -ra include < <(pkg-config --cflags "${packages[@]}")
 read -ra libs < <(pkg-config --libs "${packages[@]}")
 flags=(-std=c11 -O1 -g -D_GNU_SOURCE -DESPALIER_SANITIZE -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION -fno-math-errno
