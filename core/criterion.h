@@ -33,7 +33,7 @@ struct criterion {
     bool samples; /* needs train and loss */
     /* For units of weights, at most one of the two; neither: the row is for neurons only. Writes finite scores, larger = keep; those of numbers that are zero already do not matter. Deterministic, whatever the team. */
     void (*score)(const struct crit_in *in, float *score);                                            /* w->len of them; allocates nothing */
-    enum err_code (*score_net)(const struct crit_net *in, float *const *score, struct err *e);        /* score[w]: of net->weight[w]; NULL: not wanted */
+    enum err_code (*score_net)(const struct crit_net *in, float *const *score, struct err *e);        /* score[w]: zeros, of net->weight[w]; NULL: not wanted */
     /* For unit neuron; NULL: the row is not for neurons. score[b]: one finite number per neuron of bundle b, larger = keep; NULL: not wanted, as it should be for
      * fixed bundles. Also of neurons whose numbers are all zero: the caller knows them. Deterministic, whatever the team. */
     enum err_code (*score_neurons)(const struct crit_net *in, const struct groups *g, float *const *score, struct err *e);
@@ -41,6 +41,7 @@ struct criterion {
      * the layer stay near what they were: writes mask and x of the copy. Called kernel by kernel in the order of the net, so that the later ones
      * see what the earlier ones have become; score_net says how many go where kernels compete. */
     enum err_code (*solve)(const struct crit_net *in, int w, uint64_t n_masked, struct err *e);
+    uint64_t (*memory)(const struct net *net, const void *conf); /* bytes that this needs, the copy counted; NULL: none but the copy */
 };
 extern const struct plug_table criterion_table;
 static inline const struct criterion *criterion_of(const struct plug *p) { return (const struct criterion *)(const void *)p; }

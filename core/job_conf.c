@@ -163,15 +163,18 @@ enum err_code job_check(const struct job_conf *c, const struct net *net, const s
     return rc;
 }
 
-/* The parts that stand at the same time: the net and the kept model, the larger of the two training phases, an evaluation, the pruner. */
+static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
+/* The parts that stand at the same time: the net with its masks, the kept model, an evaluation, and the largest of the two training phases
+ * and a pruning step. */
 uint64_t job_memory(const struct job_conf *c, const struct net *net, const struct dataset *d)
 {
     struct net_size size;
-    uint64_t train = train_memory(net, &c->train), retrain = train_memory(net, &c->retrain), k = shape_len(net_output(net)), samples = 0;
+    uint64_t training = larger(train_memory(net, &c->train), train_memory(net, &c->retrain)), k = shape_len(net_output(net)), samples = 0;
 
     net_count(net, &size);
     for (int s = 0; s < DATA_SPLITS; s++)
-        samples = (uint64_t)d->split[s].n > samples ? (uint64_t)d->split[s].n : samples;
-    return 3 * 4 * size.params + 9 * size.weights + (train > retrain ? train : retrain) + net_memory(net, JOB_EVALUATION_BATCH, false) + net_pack_memory(net) +
+        samples = larger((uint64_t)d->split[s].n, samples);
+    return 3 * 4 * size.params + size.weights + larger(training, pruner_memory(&c->prune, net)) + net_memory(net, JOB_EVALUATION_BATCH, false) + net_pack_memory(net) +
            samples * (k * 4 + 32);
 }

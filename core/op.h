@@ -92,6 +92,9 @@ struct op {
     enum err_code (*shape)(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e);
     void (*forward)(const struct op_call *c);
     void (*backward)(const struct op_call *c);
+    /* Second derivatives, of ops without kernels: dx[0] += d/ds of what backward gives at x[0] + s x[1], dy as it is; x[1] is a direction of x[0].
+     * NULL: linear in x, or piecewise. */
+    void (*bend)(const struct op_call *c);
 };
 
 /* Options that have no field table: filled by net_new and by the readers of models. */

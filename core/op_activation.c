@@ -66,9 +66,23 @@ static enum err_code same_shape(const void *conf, const struct shape *const *in,
         if (c->dx[0]) \
             over_all(c, name##_dx); \
     }
-#define ACTIVATION(name, help, table, size) \
+/* The second derivative, from x or y. */
+#define BEND(name, second) \
+    SIMD static void name##_ddx(const struct op_call *c, size_t first, size_t n) \
+    { \
+        const float *restrict in = c->x[0] + first, *restrict out = c->y + first, *restrict up = c->dy + first, *restrict along = c->x[1] + first; \
+        float *restrict down = c->dx[0] + first; \
+        name##_OPTIONS; \
+        for (size_t i = 0; i < n; i++) { \
+            const float x = in[i], y = out[i]; \
+            (void)x, (void)y; \
+            down[i] += up[i] * along[i] * (second); \
+        } \
+    } \
+    static void name##_bend(const struct op_call *c) { over_all(c, name##_ddx); }
+#define ACTIVATION(name, help, table, size, second) \
     const struct op op_##name = { .plug = { #name, help, table, size }, .min_in = 1, .max_in = 1, .activation = true, \
-                                  .shape = same_shape, .forward = name##_forward, .backward = name##_backward }
+                                  .shape = same_shape, .forward = name##_forward, .backward = name##_backward, .bend = second }
 
 const struct op op_linear = { .plug = { "linear", "The identity.", NULL, 0 }, .min_in = 1, .max_in = 1, .view = true, .shape = same_shape };
 
@@ -81,7 +95,7 @@ static const struct param relu_params[] = {
     const float most = isnan(conf->max_value) ? INFINITY : (float)conf->max_value
 FORWARD(relu, x > most ? most : x > 0 ? x : x != x ? x : 0)
 BACKWARD(relu, y > 0 && x < most ? 1.0f : 0.0f)
-ACTIVATION(relu, "max(x, 0).", relu_params, sizeof(struct relu_conf));
+ACTIVATION(relu, "max(x, 0).", relu_params, sizeof(struct relu_conf), NULL);
 
 struct leaky_relu_conf { double negative_slope; };
 static const struct param leaky_relu_params[] = {
@@ -90,14 +104,15 @@ static const struct param leaky_relu_params[] = {
 #define leaky_relu_OPTIONS const float slope = (float)((const struct leaky_relu_conf *)c->conf)->negative_slope
 FORWARD(leaky_relu, x > 0 ? x : slope * x)
 BACKWARD(leaky_relu, x > 0 ? 1.0f : slope)
-ACTIVATION(leaky_relu, "x above 0, negative_slope * x below.", leaky_relu_params, sizeof(struct leaky_relu_conf));
+ACTIVATION(leaky_relu, "x above 0, negative_slope * x below.", leaky_relu_params, sizeof(struct leaky_relu_conf), NULL);
 
 struct elu_conf { double alpha; };
 static const struct param elu_params[] = { FIELD_REAL(struct elu_conf, alpha, 0, 1e6, 1, "Bound below 0."), FIELD_END };
 #define elu_OPTIONS const float alpha = (float)((const struct elu_conf *)c->conf)->alpha
 FORWARD(elu, x > 0 ? x : alpha * simd_expm1(x))
 BACKWARD(elu, x > 0 ? 1.0f : y + alpha)
-ACTIVATION(elu, "x above 0, alpha * (exp(x) - 1) below (Clevert et al. 2015).", elu_params, sizeof(struct elu_conf));
+BEND(elu, x > 0 ? 0.0f : y + alpha)
+ACTIVATION(elu, "x above 0, alpha * (exp(x) - 1) below (Clevert et al. 2015).", elu_params, sizeof(struct elu_conf), elu_bend);
 
 /* Exact: x Phi(x). Approximate: Phi(x) ~ (1 + tanh(t)) / 2, t = sqrt(2/pi) (x + 0.044715 x^3). */
 struct gelu_conf { bool approximate; };
@@ -114,27 +129,39 @@ SIMD_INLINE float gelu_slope_approximate(float x)
 
     return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * 0.797884561f * (1 + 3 * 0.044715f * x * x);
 }
+SIMD_INLINE float gelu_bend_exact(float x) { return 0.398942280f * simd_exp(-0.5f * x * x) * (2 - x * x); }
+SIMD_INLINE float gelu_bend_approximate(float x)
+{
+    float t = simd_tanh(GELU_T(x)), first = 0.797884561f * (1 + 3 * 0.044715f * x * x), second = 0.797884561f * 6 * 0.044715f * x;
+
+    return (1 - t * t) * (first + 0.5f * x * (second - 2 * t * first * first));
+}
 #define gelu_exact_OPTIONS (void)0
 #define gelu_approximate_OPTIONS (void)0
 FORWARD(gelu_exact, 0.5f * x * (1 + simd_erf(x * 0.707106781f)))
 BACKWARD(gelu_exact, gelu_slope_exact(x))
+BEND(gelu_exact, gelu_bend_exact(x))
 FORWARD(gelu_approximate, 0.5f * x * (1 + simd_tanh(GELU_T(x))))
 BACKWARD(gelu_approximate, gelu_slope_approximate(x))
+BEND(gelu_approximate, gelu_bend_approximate(x))
 
 static bool is_approximate(const struct op_call *c) { return ((const struct gelu_conf *)c->conf)->approximate; }
 static void gelu_forward(const struct op_call *c) { (is_approximate(c) ? gelu_approximate_forward : gelu_exact_forward)(c); }
 static void gelu_backward(const struct op_call *c) { (is_approximate(c) ? gelu_approximate_backward : gelu_exact_backward)(c); }
-ACTIVATION(gelu, "x times the normal distribution function of x (Hendrycks & Gimpel 2016).", gelu_params, sizeof(struct gelu_conf));
+static void gelu_bend(const struct op_call *c) { (is_approximate(c) ? gelu_approximate_bend : gelu_exact_bend)(c); }
+ACTIVATION(gelu, "x times the normal distribution function of x (Hendrycks & Gimpel 2016).", gelu_params, sizeof(struct gelu_conf), gelu_bend);
 
 #define sigmoid_OPTIONS (void)0
 FORWARD(sigmoid, simd_sigmoid(x))
 BACKWARD(sigmoid, y * (1 - y))
-ACTIVATION(sigmoid, "1 / (1 + exp(-x)).", NULL, 0);
+BEND(sigmoid, y * (1 - y) * (1 - 2 * y))
+ACTIVATION(sigmoid, "1 / (1 + exp(-x)).", NULL, 0, sigmoid_bend);
 
 #define tanh_OPTIONS (void)0
 FORWARD(tanh, simd_tanh(x))
 BACKWARD(tanh, 1 - y * y)
-ACTIVATION(tanh, "Hyperbolic tangent.", NULL, 0);
+BEND(tanh, -2 * y * (1 - y * y))
+ACTIVATION(tanh, "Hyperbolic tangent.", NULL, 0, tanh_bend);
 
 /* ---- softmax along the last axis: for [groups][k][n], over k. A tile is a run of samples of one group. ---- */
 
@@ -195,6 +222,27 @@ static size_t softmax_place(const struct softmax_tiles *t, int tile, int *column
     return (size_t)(tile / t->per_group) * (size_t)t->k * (size_t)n + (size_t)first;
 }
 
+/* With a = t - sum of y t and b = dy - sum of y dy: dx += y a b - y (sum of y a dy). */
+SIMD static void softmax_columns_bend(float *dx, const float *y, const float *dy, const float *t, int k, int n, int columns)
+{
+    float yt[COLUMNS] = { 0 }, yd[COLUMNS] = { 0 }, ytd[COLUMNS] = { 0 };
+
+    for (int i = 0; i < k; i++)
+        for (int j = 0; j < columns; j++) {
+            size_t at = (size_t)i * (size_t)n + (size_t)j;
+
+            yt[j] += y[at] * t[at];
+            yd[j] += y[at] * dy[at];
+            ytd[j] += y[at] * t[at] * dy[at];
+        }
+    for (int i = 0; i < k; i++)
+        for (int j = 0; j < columns; j++) {
+            size_t at = (size_t)i * (size_t)n + (size_t)j;
+
+            dx[at] += y[at] * ((t[at] - yt[j]) * (dy[at] - yd[j]) - (ytd[j] - yt[j] * yd[j]));
+        }
+}
+
 static void softmax_tile(void *ctx, int tile)
 {
     const struct softmax_tiles *t = ctx;
@@ -213,6 +261,15 @@ static void softmax_back_tile(void *ctx, int tile)
     softmax_columns_back(t->c->dx[0] + at, t->c->y + at, t->c->dy + at, t->k, t->c->n, columns);
 }
 
+static void softmax_bend_tile(void *ctx, int tile)
+{
+    const struct softmax_tiles *t = ctx;
+    int columns;
+    size_t at = softmax_place(t, tile, &columns);
+
+    softmax_columns_bend(t->c->dx[0] + at, t->c->y + at, t->c->dy + at, t->c->x[1] + at, t->k, t->c->n, columns);
+}
+
 static void softmax_run(const struct op_call *c, void (*fn)(void *ctx, int tile))
 {
     struct softmax_tiles t = { c, c->out_shape->d[c->out_shape->n_d - 1], (c->n + COLUMNS - 1) / COLUMNS };
@@ -226,8 +283,9 @@ static void softmax_backward(const struct op_call *c)
     if (c->dx[0])
         softmax_run(c, softmax_back_tile);
 }
+static void softmax_bend(const struct op_call *c) { softmax_run(c, softmax_bend_tile); }
 
 const struct op op_softmax = {
     .plug = { "softmax", "exp(x) divided by its sum, along the last axis.", NULL, 0 }, .min_in = 1, .max_in = 1, .activation = true,
-    .shape = softmax_shape, .forward = softmax_forward, .backward = softmax_backward
+    .shape = softmax_shape, .forward = softmax_forward, .backward = softmax_backward, .bend = softmax_bend
 };

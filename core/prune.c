@@ -503,6 +503,17 @@ static enum err_code score_layer(const struct pruner *p, const struct layer *l, 
     return make_keys(l, w, s->score, s->key + l->offset, e);
 }
 
+/* Says whose scores they are. */
+static enum err_code name_criterion(const struct pruner *p, enum err_code rc, struct err *e)
+{
+    struct err was;
+
+    if (rc != ERR_DIVERGED || !e)
+        return rc;
+    was = *e;
+    return err_set(e, rc, "criterion %s: %.250s", p->conf.criterion.plug->name, was.msg);
+}
+
 static enum err_code score_all(const struct pruner *p, const struct net *net, int64_t i, const struct step *s, struct err *e)
 {
     const struct criterion *c = criterion_of(p->conf.criterion.plug);
@@ -519,7 +530,7 @@ static enum err_code score_all(const struct pruner *p, const struct net *net, in
         if (at->group != IGNORED)
             rc = c->score_net ? make_keys(at, &net->weight[at->w], s->of[at->w], s->key + at->offset, e) : score_layer(p, at, net, i, s, e);
     }
-    return rc;
+    return name_criterion(p, rc, e);
 }
 
 static void select_group(const struct pruner *p, int g, int64_t i, const struct step *s)
@@ -568,6 +579,7 @@ static enum err_code solve_all(const struct pruner *p, struct net *net, const st
         if (at->group != IGNORED)
             rc = criterion_of(p->conf.criterion.plug)->solve(&s->in, at->w, n, e);
     }
+    rc = name_criterion(p, rc, e);
     for (int l = 0; l < p->n_layers && rc == ERR_OK; l++) {
         const struct weight *from = &s->in.net->weight[p->layer[l].w];
 
@@ -577,6 +589,18 @@ static enum err_code solve_all(const struct pruner *p, struct net *net, const st
         memcpy(net->weight[p->layer[l].w].x, from->x, from->len * sizeof(float));
     }
     return rc;
+}
+
+uint64_t pruner_memory(const struct prune_conf *conf, const struct net *net)
+{
+    const struct criterion *c = criterion_of(conf->criterion.plug);
+    uint64_t bytes = 0;
+
+    for (int w = 0; w < net->n_weights; w++) { /* key, score, count and span; a mask where there is none yet */
+        bytes += net->weight[w].info.prunable ? net->weight[w].len * (sizeof(uint32_t) + sizeof(float) + 1) : 0;
+        bytes += (c->score_net || c->solve) && !c->memory ? net->weight[w].len * sizeof(float) : 0;
+    }
+    return bytes + (c->memory ? c->memory(net, conf->criterion.conf) : 0);
 }
 
 enum err_code pruner_step(struct pruner *p, struct net *net, int64_t i, const struct prune_data *data, struct err *e)

@@ -44,6 +44,8 @@ void pruner_free(struct pruner *p);
 /* What a checkpoint must remember: the zeros of each layer at the start. New reference; NULL when memory is short. */
 json_t *pruner_save(const struct pruner *p);
 MUST enum err_code pruner_load(struct pruner *p, const json_t *saved, struct err *e);
+/* Bytes that a step needs, at most, beside the net. */
+uint64_t pruner_memory(const struct prune_conf *conf, const struct net *net);
 /* Sparsity planned for iteration i (1 ..), over all prunable weights of the net. */
 double pruner_target(const struct pruner *p, int64_t i);
 /* Weights that pruner_step(i) will have masked: the nearest integer to the target, less what bounds and last weights of layers keep. */
@@ -62,7 +64,7 @@ struct prune_data {
     void *user;
 };
 /* Scores, selects and masks: afterwards exactly pruner_count(i) weights are masked, and zero; net_pack is due. data may be NULL where the criterion needs
- * no samples. ERR_DIVERGED: a score is not finite. ERR_STOPPED. On error no weight has changed. */
+ * no samples. ERR_DIVERGED: a score is not finite, the message names the criterion. ERR_STOPPED. On error no weight has changed. */
 MUST enum err_code pruner_step(struct pruner *p, struct net *net, int64_t i, const struct prune_data *data, struct err *e);
 
 #endif

@@ -196,6 +196,37 @@ static void check_gradients(struct bench *b)
             compare(b, b->w[i], b->dw[i], shape_len(&b->plan.weight[i].shape), "w", i);
 }
 
+/* bend against differences of backward along a direction; an op without it must have none, away from kinks. */
+static void check_bend(struct bench *b)
+{
+    const double h = 2e-3;
+    size_t len = shape_len(&b->in[0]) * N;
+    struct op_call c = bench_call(b);
+    float *kept = mem_vector(len), *along = mem_vector(len), *bent = mem_vector(len), *up = mem_vector(len);
+
+    memcpy(kept, b->x[0], len * sizeof *kept);
+    fill(along, len, 300, 0);
+    for (int side = 1; side >= -1; side--) { /* above, below, and last where it is: forward leaves y */
+        double at = side == 1 ? h : side == 0 ? -h : 0;
+
+        for (size_t i = 0; i < len; i++)
+            b->x[0][i] = (float)((double)kept[i] + at * (double)along[i]);
+        b->op->forward(&c);
+        b->op->backward(&c);
+        if (side == 1)
+            memcpy(up, b->dx[0], len * sizeof *up);
+        for (size_t i = 0; i < len && side == 0; i++)
+            up[i] = (float)(((double)up[i] - (double)b->dx[0][i]) / (2 * h));
+    }
+    c.dx[0] = bent;
+    c.x[1] = along;
+    if (b->op->bend)
+        b->op->bend(&c);
+    for (size_t i = 0; i < len; i++)
+        ck_assert_msg(fabsf(up[i] - bent[i]) <= 2e-3f + 1e-2f * fabsf(up[i]), "%s: bend gives %g, differences %g", b->op->plug.name, bent[i], up[i]);
+    mem_free(kept), mem_free(along), mem_free(bent), mem_free(up);
+}
+
 START_TEST(gradients)
 {
     const struct op *op = op_of(op_table.rows[_i]);
@@ -212,6 +243,8 @@ START_TEST(gradients)
                 taken |= v == 0;
                 if (op->max_in > 0)
                     check_gradients(&b);
+                if (op->max_in == 1 && op->backward && !training && b.n_in == 1)
+                    check_bend(&b);
                 bench_close(&b);
             }
         json_decref(opts);

@@ -30,7 +30,7 @@ static const struct { const char *json, *at; } refused[] = {
     { "{" IDS ", \"train\": {\"optimizer\": {\"type\": \"adam\", \"learning_rate\": \"x\"}}}", "/train/optimizer/learning_rate" },
     { "{" IDS ", \"retrain\": []}", "/retrain" }, { "{" IDS ", \"retrain\": {\"batch_size\": 0}}", "/retrain/batch_size" },
     { "{" IDS ", \"retrain\": {\"batches\": 0}}", "/retrain/batches" }, { "{" IDS ", \"train\": [], \"retrain\": {}}", "/train" },
-    { "{" IDS ", \"prune\": {\"criterion\": \"snip\"}}", "/prune/criterion" },
+    { "{" IDS ", \"prune\": {\"criterion\": \"no_such\"}}", "/prune/criterion" },
     { "{" IDS ", \"prune\": {\"criterion\": {\"type\": \"magnitude\", \"p\": 9}}}", "/prune/criterion/p" },
     { "{" IDS ", \"prune\": {\"unit\": \"neuron\"}}", "/prune/unit" }, { "{" IDS ", \"prune\": {\"scope\": \"all\"}}", "/prune/scope" },
     { "{" IDS ", \"prune\": {\"schedule\": {\"type\": \"cubic\", \"power\": 3}}}", "/prune/schedule/power" },

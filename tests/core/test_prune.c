@@ -117,6 +117,10 @@ START_TEST(criterion_laws)
         json_t *name = json_string(c->plug.name);
         bool golden = false;
 
+        if (!c->score) { /* tests/core/test_criteria.c */
+            json_decref(name);
+            continue;
+        }
         memcpy(x, sample, sizeof x);
         ck_assert_int_eq(plug_parse(&conf, &criterion_table, name, NULL), ERR_OK);
         json_decref(name);

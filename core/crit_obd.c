@@ -1,0 +1,110 @@
+/* core/crit_obd.c: optimal brain damage (LeCun, Denker & Solla 1990): removing w raises the loss by h w^2 / 2, h the diagonal of the Hessian; for
+ * h stands the diagonal of the Fisher matrix: the mean over samples of each sample's squared gradient, exact, not the square of a mean.
+ *
+ * A dense kernel's gradient of one sample is d a', so the sum of their squares is one product of squared arrays: (D.D)(A.A)'. Any other kernel
+ * needs batches of one sample; there the gradient itself is squared. */
+#include <string.h>
+
+#include "core/gemm.h"
+#include "core/mem.h"
+#include "core/probe.h"
+
+struct obd_conf { int64_t samples, batch_size; };
+static const struct param obd_params[] = { PROBE_FIELDS(struct obd_conf, 2048, 128), FIELD_END };
+
+enum { ROWS = 64 }; /* of a tile */
+struct obd {
+    const struct crit_net *in;
+    float *const *score; /* sums of squares so far */
+    float *dd, *aa;      /* squared arrays of one layer */
+};
+
+static bool is_dense(const struct net *net, int w) { return net->node[net->weight[w].node].op == op_find("dense"); }
+
+static void square(float *to, const float *from, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = from[i] * from[i];
+}
+
+struct product { const float *dd, *aa; float *to; int rows, cols, n; };
+
+static void product_tile(void *ctx, int tile)
+{
+    const struct product *p = ctx;
+    int first = tile * ROWS, m = p->rows - first < ROWS ? p->rows - first : ROWS;
+
+    gemm(false, true, m, p->cols, p->n, p->dd + (size_t)first * (size_t)p->n, p->n, p->aa, p->n, 1, p->to + (size_t)first * (size_t)p->cols, p->cols);
+}
+
+static void add_dense(const struct obd *o, const struct probe_batch *b, int w)
+{
+    const struct weight *weight = &o->in->net->weight[w];
+    int from = o->in->net->node[weight->node].in[0];
+    struct product p = { o->dd, o->aa, o->score[w], weight->info.shape.d[0], weight->info.shape.d[1], b->n };
+
+    square(o->dd, exec_grad(b->exec, weight->node), (size_t)p.rows * (size_t)p.n);
+    square(o->aa, exec_value(b->exec, from), (size_t)p.cols * (size_t)p.n);
+    team_for(o->in->team, (p.rows + ROWS - 1) / ROWS, product_tile, &p);
+}
+
+static enum err_code add_batch(void *user, const struct probe_batch *b, struct err *e)
+{
+    const struct obd *o = user;
+
+    (void)e;
+    for (int i = 0; i < o->in->net->n_weights; i++) {
+        const float *g = exec_dw(b->exec, i);
+
+        if (o->score[i] && is_dense(o->in->net, i) && b->n > 1)
+            add_dense(o, b, i);
+        else
+            for (size_t k = 0; o->score[i] && k < o->in->net->weight[i].len; k++)
+                o->score[i][k] += g[k] * g[k];
+    }
+    return ERR_OK;
+}
+
+static enum err_code obd_score(const struct crit_net *in, float *const *score, struct err *e)
+{
+    const struct obd_conf *c = in->conf;
+    struct probe_conf probe = { .samples = c->samples, .batch_size = c->batch_size, .backward = true };
+    struct obd o = { .in = in, .score = score };
+    size_t rows = 0, cols = 0, n;
+    enum err_code rc;
+
+    for (int i = 0; i < in->net->n_weights; i++) {
+        const struct shape *s = &in->net->weight[i].info.shape;
+
+        if (score[i] && !is_dense(in->net, i))
+            probe.batch_size = 1;
+        rows = score[i] && (size_t)s->d[0] > rows ? (size_t)s->d[0] : rows;
+        cols = score[i] && (size_t)s->d[1] > cols ? (size_t)s->d[1] : cols;
+    }
+    n = (size_t)(probe.batch_size < in->train->n ? probe.batch_size : in->train->n);
+    o.dd = mem_vector(rows * n);
+    o.aa = mem_vector(cols * n);
+    rc = o.dd && o.aa ? probe_run(in, &probe, add_batch, &o, e) : err_set(e, ERR_NOMEM, "out of memory");
+    for (int i = 0; i < in->net->n_weights && rc == ERR_OK; i++)
+        for (size_t k = 0; score[i] && k < in->net->weight[i].len; k++)
+            score[i][k] *= 0.5f * in->net->weight[i].x[k] * in->net->weight[i].x[k];
+    if (rc == ERR_OK)
+        probe_share(in->net, score);
+    mem_free(o.dd);
+    mem_free(o.aa);
+    return rc;
+}
+
+/* The squared arrays of one layer are no more than its input and gradient, which the net holds too. */
+static uint64_t obd_memory(const struct net *net, const void *conf)
+{
+    const struct obd_conf *c = conf;
+
+    return 2 * probe_memory(net, c->batch_size, c->batch_size);
+}
+
+const struct criterion crit_obd = {
+    .plug = { "obd", "Keeps the weights with the largest h w^2 / 2, h the exact diagonal of the Fisher matrix (LeCun, Denker & Solla 1990).", obd_params,
+              sizeof(struct obd_conf) },
+    .samples = true, .score_net = obd_score, .memory = obd_memory
+};

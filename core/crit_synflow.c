@@ -1,0 +1,214 @@
+/* core/crit_synflow.c: synaptic flow (SynFlow: Tanaka et al. 2020). Without looking at data: R is the sum over all paths from inputs to outputs of the product
+ * of the absolute weights on them; a weight is worth what it carries of R, |w| dR/d|w|. Each layer carries all of R, so a small layer's weights
+ * are worth more; but scored once and cut deep, layers still collapse. So weights are taken away over many rounds and scored again after each. A
+ * weight's score is the round it fell in, and within it what it carried: the k smallest are those that the rounds would take, for any k.
+ *
+ * On the copy, activations become the identity, biases and means 0, kernels and batch norm's factors absolute: that net's output for an
+ * input of ones is R, and backward gives dR/dw. Deep nets leave the range of a float: the input is scaled until R is well inside, and R counts
+ * as 1. */
+#include <string.h>
+
+#include "core/criterion.h"
+#include "core/mem.h"
+#include "core/order.h"
+
+struct synflow_conf { int64_t rounds; double density; };
+static const struct param synflow_params[] = {
+    FIELD_INT(struct synflow_conf, rounds, 1, 1000, 100, "Rounds of scoring and taking away, each the same share of what is left."),
+    FIELD_REAL(struct synflow_conf, density, 1e-6, 1, 0.001, "Share of the weights that the last round leaves; those are told apart by one more scoring."),
+    FIELD_END
+};
+
+struct synflow {
+    struct net *net;
+    struct exec *exec;
+    float *const *score;
+    uint32_t *key;       /* of all wanted weights, one after the other */
+    uint32_t **at;       /* per kernel that is wanted: its keys */
+    int *weight, n;      /* its number in the net */
+    uint64_t len;        /* keys */
+};
+
+static void linearize(struct net *net)
+{
+    for (int i = 0; i < net->n_nodes; i++)
+        if (net->node[i].op->activation)
+            net->node[i].op = op_find("linear");
+    for (int i = 0; i < net->n_weights; i++) {
+        const struct weight *w = &net->weight[i];
+        bool factor = w->info.prunable || strcmp(w->info.name, "gamma") == 0;
+
+        if (strcmp(w->info.name, "moving_variance") == 0)
+            continue;
+        for (size_t k = 0; k < w->len; k++)
+            w->x[k] = factor ? fabsf(w->x[k]) : 0;
+    }
+}
+
+static void fill(float *x, size_t n, double value)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)value;
+}
+
+/* Afterwards exec_dw is dR/dw, for R = 1; where no path is left it is 0. */
+static enum err_code flow(const struct synflow *s, struct err *e)
+{
+    static const double scale[] = { 1, 0x1p-60, 0x1p-120, 0x1p60, 0x1p120 };
+    int out = s->net->n_nodes - 1;
+    size_t n_in = shape_len(net_input(s->net)), n_out = shape_len(net_output(s->net));
+    double sum = 0;
+
+    for (size_t i = 0; i < sizeof scale / sizeof scale[0] && !(sum > 1e-30 && sum < 1e30); i++) {
+        sum = 0;
+        fill(exec_input(s->exec), n_in, scale[i]);
+        exec_forward(s->exec, 1, false, 0);
+        for (size_t k = 0; k < n_out; k++)
+            sum += (double)exec_value(s->exec, out)[k];
+    }
+    if (!(sum == 0 || (sum > 1e-30 && sum < 1e30)))
+        return err_set(e, ERR_DIVERGED, "the product of the weights along the paths is not finite");
+    fill(exec_grad(s->exec, out), n_out, sum > 0 ? 1 / sum : 0);
+    exec_backward(s->exec, out, false, NULL, NULL);
+    return ERR_OK;
+}
+
+static size_t len_of(const struct synflow *s, int j) { return s->net->weight[s->weight[j]].len; }
+
+/* What each weight carries: into its key. The largest of a kernel gets a key above all, and stays to the last. */
+static void weigh(const struct synflow *s)
+{
+    for (int j = 0; j < s->n; j++) {
+        const float *w = s->net->weight[s->weight[j]].x, *g = exec_dw(s->exec, s->weight[j]);
+        size_t best = 0;
+
+        for (size_t k = 0; k < len_of(s, j); k++) {
+            s->at[j][k] = w[k] == 0 ? 0 : order_key(w[k] * g[k]);
+            best = s->at[j][k] > s->at[j][best] ? k : best;
+        }
+        s->at[j][best] = UINT32_MAX;
+    }
+}
+
+/* What is below key falls, and the first `ties` that are equal to it: k in all. Found digit by digit: how many have this prefix? */
+struct cut { uint32_t key; uint64_t ties; };
+static struct cut find_cut(const struct synflow *s, uint64_t k)
+{
+    uint32_t prefix = 0, known = 0;
+
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        uint64_t count[256] = { 0 };
+        uint32_t d = 0;
+
+        for (uint64_t i = 0; i < s->len; i++)
+            if ((s->key[i] & known) == prefix)
+                count[s->key[i] >> shift & 255]++;
+        for (; d < 255 && count[d] <= k; d++)
+            k -= count[d];
+        prefix |= d << shift;
+        known |= 255u << shift;
+    }
+    return (struct cut){ prefix, k };
+}
+
+static bool falls(struct cut *c, uint32_t key)
+{
+    if (key != c->key || c->ties == 0)
+        return key < c->key;
+    c->ties--;
+    return true;
+}
+
+/* All but `left` of the live ones fall, or with left 0 all: score = round + what it carried, as a share of `most`. */
+static void take(struct synflow *s, uint64_t left, int64_t round)
+{
+    struct cut c = { UINT32_MAX, UINT64_MAX };
+    float most = 1;
+
+    if (left > 0) {
+        c = find_cut(s, s->len - left);
+        most = fminf(order_value(c.key), 1);
+    }
+    for (int j = 0; j < s->n; j++) {
+        float *w = s->net->weight[s->weight[j]].x, *score = s->score[s->weight[j]];
+        const float *g = exec_dw(s->exec, s->weight[j]);
+
+        for (size_t k = 0; k < len_of(s, j); k++)
+            if (falls(&c, s->at[j][k]) && w[k] != 0) {
+                score[k] = (float)round + (most > 0 ? 0.999f * w[k] * g[k] / most : 0);
+                w[k] = 0;
+            }
+    }
+}
+
+static enum err_code run_rounds(struct synflow *s, const struct crit_net *in, struct err *e)
+{
+    const struct synflow_conf *c = in->conf;
+    uint64_t live = 0;
+
+    for (int j = 0; j < s->n; j++)
+        for (size_t k = 0; k < len_of(s, j); k++)
+            live += s->net->weight[s->weight[j]].x[k] != 0;
+    for (int64_t round = 0; round <= c->rounds; round++) {
+        uint64_t left = (uint64_t)((double)live * pow(c->density, (double)(round + 1) / (double)c->rounds));
+        enum err_code rc = flow(s, e);
+
+        if (rc == ERR_OK && in->stop && in->stop(in->user))
+            rc = err_set(e, ERR_STOPPED, "stopped on request");
+        if (rc != ERR_OK)
+            return rc;
+        weigh(s);
+        if (round == c->rounds)
+            left = 0;
+        else if (left < (uint64_t)s->n)
+            left = (uint64_t)s->n;
+        take(s, left, round);
+    }
+    return ERR_OK;
+}
+
+static enum err_code synflow_score(const struct crit_net *in, float *const *score, struct err *e)
+{
+    struct synflow s = { .net = in->net, .score = score };
+    enum err_code rc = ERR_OK;
+
+    s.weight = mem_zalloc((size_t)in->net->n_weights, sizeof *s.weight);
+    s.at = mem_zalloc((size_t)in->net->n_weights, sizeof *s.at);
+    for (int i = 0; i < in->net->n_weights && s.weight; i++)
+        if (score[i]) {
+            s.weight[s.n++] = i;
+            s.len += in->net->weight[i].len;
+        }
+    s.key = mem_alloc(s.len * sizeof *s.key);
+    if (!s.weight || !s.at || !s.key)
+        rc = err_set(e, ERR_NOMEM, "out of memory");
+    for (int j = 0; rc == ERR_OK && j < s.n; j++)
+        s.at[j] = j > 0 ? s.at[j - 1] + len_of(&s, j - 1) : s.key;
+    if (rc == ERR_OK) {
+        linearize(in->net);
+        rc = exec_new(&s.exec, in->net, 1, true, 0, in->team, e);
+    }
+    if (rc == ERR_OK)
+        rc = run_rounds(&s, in, e);
+    exec_free(s.exec);
+    mem_free(s.weight);
+    mem_free(s.at);
+    mem_free(s.key);
+    return rc;
+}
+
+static uint64_t synflow_memory(const struct net *net, const void *conf)
+{
+    uint64_t bytes = net_memory(net, 1, true);
+
+    (void)conf;
+    for (int i = 0; i < net->n_weights; i++)
+        bytes += net->weight[i].info.prunable ? net->weight[i].len * sizeof(uint32_t) : 0;
+    return bytes;
+}
+
+const struct criterion crit_synflow = {
+    .plug = { "synflow", "Keeps the weights on the strongest paths from inputs to outputs, over many rounds, without data (SynFlow: Tanaka et al. 2020).",
+              synflow_params, sizeof(struct synflow_conf) },
+    .score_net = synflow_score, .memory = synflow_memory
+};
