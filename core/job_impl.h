@@ -1,4 +1,4 @@
-/* core/job_impl.h: what the files of a running job share (job.c, checkpoint.c, report.c). */
+/* core/job_impl.h: what the files of a running job share (job*.c, checkpoint.c, report.c). */
 #ifndef CORE_JOB_IMPL_H
 #define CORE_JOB_IMPL_H
 

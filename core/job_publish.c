@@ -1,0 +1,113 @@
+/* core/job_publish.c: what the phases share: evaluating, keeping and weighing the net, files and commits. Files are published first, then committed. */
+#include "core/job_run.h"
+
+#include <string.h>
+
+enum err_code job_pack(struct job *j, struct err *e)
+{
+    int64_t n = j->conf->retrain.batch_size;
+
+    return net_pack(j->net, n < j->views.train.n ? (int)n : j->views.train.n, e);
+}
+
+enum err_code job_no_memory(struct err *e) { return err_set(e, ERR_NOMEM, "out of memory"); }
+
+enum err_code job_evaluate(struct job *j, const struct data_view *view, bool confusion, json_t **out, struct err *e)
+{
+    struct metrics m;
+    enum err_code rc;
+
+    if (view->n == 0) {
+        *out = json_null();
+        return ERR_OK;
+    }
+    rc = metrics_evaluate(&m, j->exec, j->net, &j->loss, view, j->team, job_stop, j, e);
+    if (rc != ERR_OK)
+        return rc;
+    *out = metrics_json(&m, confusion);
+    metrics_clear(&m);
+    return *out ? ERR_OK : job_no_memory(e);
+}
+
+double job_metric_of(const struct job *j, const json_t *metrics)
+{
+    const json_t *v = json_object_get(metrics, metric_name(j->metric));
+
+    return json_is_number(v) ? json_number_value(v) : NAN;
+}
+
+void job_keep(struct job *j, json_t *metrics)
+{
+    struct net_size size;
+
+    net_count(j->net, &size);
+    for (int i = 0; i < j->net->n_weights; i++)
+        memcpy(j->kept[i], j->net->weight[i].x, j->net->weight[i].len * sizeof(float));
+    json_decref(j->state.kept);
+    j->state.kept = metrics;
+    j->state.kept_iteration = j->state.iteration;
+    j->state.kept_nonzero = size.nonzero;
+}
+
+/* ---- files and commits ---- */
+
+enum err_code job_publish(struct job *j, const char *kind, job_write_fn *write, struct job_file *out, struct err *e)
+{
+    struct file_out *f = NULL;
+    enum err_code rc = j->hooks->new_file(j->hooks->user, kind, out->path, sizeof out->path, e);
+
+    if (rc == ERR_OK)
+        rc = file_out_new(&f, out->path, e);
+    if (rc == ERR_OK)
+        rc = write(j, f, e);
+    if (rc == ERR_OK)
+        rc = file_out_publish(f, out->hash, e);
+    if (rc == ERR_OK)
+        out->bytes = file_out_size(f);
+    file_out_free(f);
+    return rc;
+}
+
+static enum err_code write_weights(struct job *j, struct file_out *f, struct err *e)
+{
+    const struct model_format *format = (const struct model_format *)(const void *)plug_find(&model_format_table, "safetensors");
+
+    return format->write(j->model, f, e);
+}
+
+static enum err_code write_checkpoint(struct job *j, struct file_out *f, struct err *e)
+{
+    struct checkpoint c = { j->net, j->state.kept ? j->kept : NULL, j->trainer, &j->state };
+
+    return checkpoint_write(&c, f, e);
+}
+
+enum err_code job_commit_state(struct job *j, enum job_commit_kind kind, const json_t *record, const struct job_file *weights, struct err *e)
+{
+    struct job_file checkpoint = { "", "", 0 };
+    struct job_commit c = { kind, j->state.iteration, record, &checkpoint, weights };
+    enum err_code rc = job_publish(j, "checkpoint", write_checkpoint, &checkpoint, e);
+
+    if (rc == ERR_OK)
+        rc = j->hooks->commit(j->hooks->user, &c, e);
+    if (rc == ERR_OK)
+        j->saved = report_clock();
+    return rc;
+}
+
+enum err_code job_weigh(struct job *j, json_t *record, struct job_file *weights, struct err *e)
+{
+    struct latency latency;
+    json_t *size;
+    bool ok;
+    enum err_code rc = job_publish(j, "weights", write_weights, weights, e);
+
+    if (rc == ERR_OK)
+        rc = report_measure(&latency, j->net, job_stop, j, e);
+    if (rc != ERR_OK)
+        return rc;
+    size = report_size(j->net, weights->bytes);
+    ok = size && json_object_update(record, size) == 0 && report_put(record, "latency_us", report_latency(&latency));
+    json_decref(size);
+    return ok ? ERR_OK : job_no_memory(e);
+}

@@ -1,0 +1,74 @@
+/* core/job_run.h: a running job, for core/job*.c alone: the table of phases stands in job.c, what its rows share in the files named here. */
+#ifndef CORE_JOB_RUN_H
+#define CORE_JOB_RUN_H
+
+#include "core/job_impl.h"
+
+struct job {
+    const struct job_conf *conf;
+    const struct model *model;
+    struct net *net;
+    const struct dataset *data;
+    const struct job_hooks *hooks;
+    enum metric metric;
+    struct loss_binding loss;
+    struct data_views views;
+    struct team *team;
+    struct exec *exec; /* evaluates */
+    struct pruner *pruner;
+    struct trainer *trainer; /* of the running training phase */
+    float **kept;            /* weights of the model that would be the result now */
+    struct job_state state;
+    struct checkpoint_file resume; /* until the first phase has taken its part */
+    double lap;                    /* when the clock was last read into the state */
+    double saved;                  /* when the last checkpoint was committed */
+    double work, work_done;        /* of the whole job, of the phases before this one */
+};
+
+/* One phase: its name to clients, what its time counts as, its share of work (samples forward; training counts three), its function. */
+struct phase {
+    const char *shown;
+    enum job_spent spent;
+    double (*work)(const struct job *j);
+    enum err_code (*run)(struct job *j, struct err *e);
+};
+extern const struct phase job_phases[JOB_PHASES];
+
+/* job_progress.c. Hooks of training and evaluation get the job as user. */
+void job_lap(struct job *j); /* adds the time since the last call to the state */
+bool job_due(void *job);     /* for a checkpoint */
+bool job_stop(void *job);
+void job_show(struct job *j, const struct train_progress *t); /* t NULL: no training runs */
+void job_show_training(void *job, const struct train_progress *t);
+/* Work of the phases before (phase, iteration); a whole job is what is before DONE after the last iteration. */
+double job_work_before(const struct job *j, enum job_phase phase, int64_t iteration);
+
+/* job_publish.c */
+enum err_code job_no_memory(struct err *e);
+/* Masks have changed: dense or sparse, layer by layer, for retraining. */
+MUST enum err_code job_pack(struct job *j, struct err *e);
+/* *out: new reference; null for an empty view. */
+MUST enum err_code job_evaluate(struct job *j, const struct data_view *view, bool confusion, json_t **out, struct err *e);
+double job_metric_of(const struct job *j, const json_t *metrics); /* NAN: not there */
+/* The net as it is becomes the model that would be the result. Takes metrics. */
+void job_keep(struct job *j, json_t *metrics);
+typedef enum err_code job_write_fn(struct job *j, struct file_out *f, struct err *e);
+MUST enum err_code job_publish(struct job *j, const char *kind, job_write_fn *write, struct job_file *out, struct err *e);
+/* A commit with a checkpoint of the state as it is now. */
+MUST enum err_code job_commit_state(struct job *j, enum job_commit_kind kind, const json_t *record, const struct job_file *weights,
+                                    struct err *e);
+/* Weights file, then size and speed of the net as it is, into record. */
+MUST enum err_code job_weigh(struct job *j, json_t *record, struct job_file *weights, struct err *e);
+
+/* job_rules.c */
+bool job_has_contract(const struct stop_conf *s);
+bool job_contract_kept(const struct job *j, const json_t *metrics);
+enum job_reason job_reason_to_stop(const struct job *j, bool kept, const struct net_size *size);
+/* Whether the net is a better result than the kept one: without a contract the later; else the sparser of those that kept it, and of
+ * equally sparse ones that with the better metric. */
+bool job_is_better(const struct job *j, bool kept, const struct net_size *size, const json_t *metrics);
+
+/* job_finish.c */
+MUST enum err_code job_run_finish(struct job *j, struct err *e);
+
+#endif
