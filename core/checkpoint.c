@@ -21,6 +21,7 @@ static const char *const phase_names[] = {
 
 void job_state_clear(struct job_state *s)
 {
+    json_decref(s->detail);
     json_decref(s->start);
     json_decref(s->baseline);
     json_decref(s->test);
@@ -41,7 +42,8 @@ static json_t *state_json(const struct job_state *s)
     for (int i = 0; i < SPENT_KINDS && ok; i++)
         ok = json_array_append_new(spent, json_real(s->spent[i])) == 0;
     ok = ok && report_put(j, "phase", json_string(phase_names[s->phase])) && report_put(j, "iteration", json_integer(s->iteration)) &&
-         report_put(j, "reason", json_integer(s->reason)) && report_put(j, "seconds", json_real(s->seconds)) &&
+         report_put(j, "reason", json_integer(s->reason)) && report_put(j, "detail", or_null(s->detail)) &&
+         report_put(j, "seconds", json_real(s->seconds)) &&
          report_put(j, "spent", json_incref(spent)) && report_put(j, "start", or_null(s->start)) &&
          report_put(j, "baseline", or_null(s->baseline)) && report_put(j, "test", or_null(s->test)) &&
          report_put(j, "pruned", or_null(s->pruned)) && report_put(j, "kept_iteration", json_integer(s->kept_iteration)) &&
@@ -78,6 +80,7 @@ static enum err_code state_from_json(struct job_state *s, const json_t *j, struc
                              .kept_nonzero = (uint64_t)json_integer_value(json_object_get(j, "kept_nonzero")) };
     for (int i = 0; i < SPENT_KINDS; i++)
         s->spent[i] = json_number_value(json_array_get(spent, (size_t)i));
+    s->detail = borrow_object(j, "detail");
     s->start = borrow_object(j, "start");
     s->baseline = borrow_object(j, "baseline");
     s->test = borrow_object(j, "test");

@@ -23,11 +23,21 @@ static enum err_code save(void *user, struct err *e)
     return job_commit_state(user, JOB_COMMIT_CHECKPOINT, NULL, NULL, e);
 }
 
+static bool stop_training(void *user)
+{
+    struct job *j = user;
+
+    if (job_stop(j))
+        return true;
+    j->time_is_up = job_time_is_up(j);
+    return j->time_is_up;
+}
+
 static enum err_code train(struct job *j, const struct train_conf *conf, uint32_t number, struct err *e)
 {
     struct trainer_in in = { .net = j->net, .views = &j->views, .loss = &j->loss, .conf = conf, .metric = j->metric,
                              .seed = (uint64_t)j->conf->seed, .phase = number, .team = j->team };
-    struct train_hooks hooks = { .stop = job_stop, .progress = job_show_training, .checkpoint_due = job_due, .save = save, .user = j };
+    struct train_hooks hooks = { .stop = stop_training, .progress = job_show_training, .checkpoint_due = job_due, .save = save, .user = j };
     enum err_code rc;
 
     if (conf->epochs == 0)
@@ -57,6 +67,8 @@ static enum err_code run_train(struct job *j, struct err *e)
 {
     enum err_code rc = train(j, &j->conf->train, 0, e);
 
+    if (rc == ERR_STOPPED && j->time_is_up) /* the weights as they are become the result */
+        rc = ERR_OK;
     if (rc == ERR_OK) {
         j->net->trained = true;
         job_lap(j);
@@ -86,27 +98,50 @@ static enum err_code run_baseline(struct job *j, struct err *e)
         rc = job_no_memory(e);
     if (rc == ERR_OK) {
         job_keep(j, json_incref(s->baseline));
-        s->phase = PHASE_PRUNE;
+        s->reason = job_time_is_up(j) ? REASON_SECONDS : REASON_NONE;
+        s->phase = s->reason == REASON_NONE ? PHASE_PRUNE : PHASE_FINISH;
         rc = job_commit_state(j, JOB_COMMIT_BASELINE, record, &weights, e);
     }
     json_decref(record);
     return rc;
 }
 
+/* How pruning or retraining ended, and what comes next. When it diverged, or time was up, the iteration is dropped, and what was kept before it is the result. */
+static enum err_code settle(struct job *j, enum err_code rc, enum job_phase next, const struct err *why, struct err *e)
+{
+    struct job_state *s = &j->state;
+    bool dropped = rc == ERR_DIVERGED || (rc == ERR_STOPPED && j->time_is_up);
+
+    job_lap(j);
+    s->phase = next;
+    if (!dropped) {
+        if (rc != ERR_OK && e)
+            *e = *why;
+        return rc;
+    }
+    json_decref(s->detail);
+    s->detail = rc == ERR_DIVERGED ? json_string(why->msg) : NULL;
+    if (rc == ERR_DIVERGED && !s->detail)
+        return job_no_memory(e);
+    s->reason = rc == ERR_DIVERGED ? REASON_DIVERGED : REASON_SECONDS;
+    s->iteration--;
+    s->phase = PHASE_FINISH;
+    return ERR_OK;
+}
+
 static enum err_code run_prune(struct job *j, struct err *e)
 {
     struct prune_data data = { &j->views.train, &j->loss, j->team, job_stop, j };
+    struct err why = { 0 };
     enum err_code rc;
 
     job_lap(j); /* what measuring and committing took is in `seconds` alone */
     memset(j->state.spent, 0, sizeof j->state.spent);
     j->state.iteration++;
-    rc = pruner_step(j->pruner, j->net, j->state.iteration, &data, e);
+    rc = pruner_step(j->pruner, j->net, j->state.iteration, &data, &why);
     if (rc == ERR_OK)
-        rc = job_pack(j, e);
-    job_lap(j);
-    j->state.phase = PHASE_DAMAGE;
-    return rc;
+        rc = job_pack(j, &why);
+    return settle(j, rc, PHASE_DAMAGE, &why, e);
 }
 
 static enum err_code run_damage(struct job *j, struct err *e)
@@ -123,13 +158,10 @@ static enum err_code run_damage(struct job *j, struct err *e)
 
 static enum err_code run_retrain(struct job *j, struct err *e)
 {
-    enum err_code rc = train(j, &j->conf->retrain, (uint32_t)j->state.iteration, e);
+    struct err why = { 0 };
+    enum err_code rc = train(j, &j->conf->retrain, (uint32_t)j->state.iteration, &why);
 
-    if (rc == ERR_OK) {
-        job_lap(j);
-        j->state.phase = PHASE_RECOVERY;
-    }
-    return rc;
+    return settle(j, rc, PHASE_RECOVERY, &why, e);
 }
 
 static json_t *iteration_head(const struct job *j, const json_t *retrained, bool kept)

@@ -41,17 +41,34 @@ enum metric job_metric(const struct job_conf *c, int n_classes)
 
 /* ---- parse and dump ---- */
 
-/* New reference: the fields of over, those of base that over does not have, and "epochs", which is not taken from base. */
-static json_t *merged(const json_t *base, const json_t *over, int64_t epochs)
+/* New reference: the fields of over, and those of base that over does not have; of an object that both have likewise. */
+static json_t *merged(const struct param *tab, const json_t *base, const json_t *over)
 {
     json_t *out = json_object();
-    bool ok = out && json_object_update(out, (json_t *)base) == 0 && json_object_set_new(out, "epochs", json_integer(epochs)) == 0 &&
-              json_object_update(out, (json_t *)over) == 0;
+    bool ok = out && json_object_update(out, (json_t *)base) == 0 && json_object_update(out, (json_t *)over) == 0;
 
+    for (; ok && tab->name; tab++) {
+        const json_t *below = json_object_get(base, tab->name), *above = json_object_get(over, tab->name);
+
+        if (tab->type == PARAM_OBJECT && json_is_object(below) && json_is_object(above))
+            ok = json_object_set_new(out, tab->name, merged(tab->sub, below, above)) == 0;
+    }
     if (ok)
         return out;
     json_decref(out);
     return NULL;
+}
+
+/* The same with "epochs", which is not taken from base. */
+static json_t *training(const json_t *base, const json_t *over, int64_t epochs)
+{
+    json_t *out = merged(train_params, base, over);
+
+    if (out && !json_object_get(over, "epochs") && json_object_set_new(out, "epochs", json_integer(epochs)) != 0) {
+        json_decref(out);
+        return NULL;
+    }
+    return out;
 }
 
 /* doc with "train" and "retrain" filled in as far as they are objects; what is none is left for the parser to refuse. */
@@ -64,9 +81,9 @@ static json_t *filled_in(const json_t *doc, bool trained)
     train = train ? train : none;
     retrain = retrain ? retrain : none;
     if (ok && json_is_object(train) && json_is_object(retrain))
-        ok = json_object_set_new(out, "retrain", merged(train, retrain, 2)) == 0;
+        ok = json_object_set_new(out, "retrain", training(train, retrain, 2)) == 0;
     if (ok && json_is_object(train) && trained && !json_object_get(train, "epochs"))
-        ok = json_object_set_new(out, "train", merged(none, train, 0)) == 0;
+        ok = json_object_set_new(out, "train", training(none, train, 0)) == 0;
     json_decref(none);
     if (ok)
         return out;

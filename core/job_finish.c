@@ -26,12 +26,15 @@ static json_t *result_head(const struct job *j, const json_t *test)
     const struct job_state *s = &j->state;
     json_t *r = json_object(), *before = json_pack("{s:O,s:O?}", "validation", s->baseline, "test", s->test),
            *after = json_pack("{s:O,s:O}", "validation", s->kept, "test", (json_t *)test);
-    char message[200], chosen[80] = "the result is the baseline model: no iteration kept the contract";
+    char message[600], chosen[80];
     bool contract = job_has_contract(&j->conf->stop);
 
     if (s->kept_iteration > 0)
         snprintf(chosen, sizeof chosen, "the result is iteration %lld", (long long)s->kept_iteration);
-    snprintf(message, sizeof message, "%s; %s", reasons[s->reason].text, chosen);
+    else
+        snprintf(chosen, sizeof chosen, "the result is the baseline model%s", contract ? ": no iteration kept the contract" : "");
+    snprintf(message, sizeof message, "%s%s%s; %s", reasons[s->reason].text, s->detail ? ": " : "",
+             s->detail ? json_string_value(s->detail) : "", chosen);
     if (report_put(r, "reason", json_string(reasons[s->reason].slug)) && report_put(r, "message", json_string(message)) &&
         report_put(r, "iterations", json_integer(s->iteration)) &&
         report_put(r, "chosen_iteration", json_integer(s->kept_iteration)) &&

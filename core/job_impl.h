@@ -19,6 +19,7 @@ enum job_phase { JOB_PHASE_LIST(X) JOB_PHASES };
     X(SPARSITY, "target_reached", "the sparsity to stop at was reached") \
     X(PARAMS, "target_params_reached", "the number of non-zero parameters to stop at was reached") \
     X(SECONDS, "time_spent", "the seconds of work were spent") \
+    X(DIVERGED, "diverged", "an iteration was given up") \
     X(ITERATIONS, "iterations_done", "all iterations were done")
 #define X(id, slug, text) REASON_##id,
 enum job_reason { JOB_REASON_LIST(X) JOB_REASONS };
@@ -31,6 +32,7 @@ struct job_state {
     enum job_phase phase;         /* to be run next, or running */
     int64_t iteration;            /* 0 until the first pruning */
     enum job_reason reason;
+    json_t *detail;               /* text beside the reason; NULL: none */
     double seconds;               /* of work, restarts included */
     double spent[SPENT_KINDS];    /* in this iteration, in seconds */
     json_t *start;                /* pruner_save; NULL before the baseline */

@@ -31,6 +31,11 @@ bool job_stop(void *user)
     return j->hooks->stop(j->hooks->user);
 }
 
+bool job_time_is_up(const struct job *j)
+{
+    return j->state.seconds + report_clock() - j->lap >= j->conf->stop.max_seconds;
+}
+
 void job_show(struct job *j, const struct train_progress *t)
 {
     const struct phase *p = &job_phases[j->state.phase];

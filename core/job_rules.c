@@ -33,7 +33,7 @@ enum job_reason job_reason_to_stop(const struct job *j, bool kept, const struct 
         return REASON_SPARSITY;
     if (s->target_params > 0 && size->params_nonzero <= (uint64_t)s->target_params)
         return REASON_PARAMS;
-    if (j->state.seconds >= s->max_seconds)
+    if (job_time_is_up(j))
         return REASON_SECONDS;
     return j->state.iteration >= j->conf->prune.iterations ? REASON_ITERATIONS : REASON_NONE;
 }

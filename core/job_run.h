@@ -23,6 +23,7 @@ struct job {
     double lap;                    /* when the clock was last read into the state */
     double saved;                  /* when the last checkpoint was committed */
     double work, work_done;        /* of the whole job, of the phases before this one */
+    bool time_is_up;               /* training was stopped by the rule max_seconds */
 };
 
 /* One phase: its name to clients, what its time counts as, its share of work (samples forward; training counts three), its function. */
@@ -38,6 +39,7 @@ extern const struct phase job_phases[JOB_PHASES];
 void job_lap(struct job *j); /* adds the time since the last call to the state */
 bool job_due(void *job);     /* for a checkpoint */
 bool job_stop(void *job);
+bool job_time_is_up(const struct job *j); /* max_seconds are over */
 void job_show(struct job *j, const struct train_progress *t); /* t NULL: no training runs */
 void job_show_training(void *job, const struct train_progress *t);
 /* Work of the phases before (phase, iteration); a whole job is what is before DONE after the last iteration. */

@@ -79,6 +79,7 @@ struct caller {
     long stop_calls, stop_at;   /* stop() says yes at its stop_at-th call; 0: never */
     int crash_at;               /* the crash_at-th commit is not recorded, and the run ends; 0: never */
     bool stopped;
+    int64_t late_in;            /* time is up while this iteration is retrained; 0: never */
 };
 
 static inline bool on_stop(void *user)
@@ -98,6 +99,8 @@ static inline void on_progress(void *user, const struct job_progress *p)
     ck_assert_msg(p->fraction >= c->fraction - 1e-9 && p->fraction <= 1, "%s: %g after %g", p->phase, p->fraction, c->fraction);
     ck_assert(p->iteration >= 0 && p->iteration <= p->iterations && *p->phase);
     c->fraction = p->fraction;
+    if (c->late_in > 0 && p->iteration == c->late_in && p->epoch > 0)
+        c->conf.stop.max_seconds = 0;
 }
 
 static inline enum err_code on_new_file(void *user, const char *kind, char *path, size_t n, struct err *e)

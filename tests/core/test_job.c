@@ -120,7 +120,7 @@ static const struct { const char *json, *reason; int iterations; } rules[] = {
     { CYCLE(""), "iterations_done", 6 },
     { CYCLE("\"target_sparsity\": 0.5"), "target_reached", 3 },
     { CYCLE("\"target_params\": 300"), "target_params_reached", 2 },
-    { CYCLE("\"max_seconds\": 1e-9"), "time_spent", 1 },
+    { CYCLE("\"max_seconds\": 1e-9"), "time_spent", 0 },
     { CYCLE("\"min_metric\": 1.1"), "contract_broken", 1 },
     { CYCLE("\"min_metric\": 1.1, \"continue_on_breach\": true"), "iterations_done", 6 },
     { CYCLE("\"max_drop\": 0.02"), "contract_broken", -1 },
@@ -163,7 +163,7 @@ START_TEST(stop_rules)
     r = result(&c);
     contract = strstr(rules[_i].json, "max_drop") || strstr(rules[_i].json, "relative") || strstr(rules[_i].json, "min_metric");
     ck_assert_msg(strcmp(text_of(r, "reason"), rules[_i].reason) == 0, "%s: %s", rules[_i].json, text_of(r, "reason"));
-    if (rules[_i].iterations > 0)
+    if (rules[_i].iterations >= 0)
         ck_assert_int_eq(c.n_events, rules[_i].iterations + 2);
     ck_assert(number(r, "iterations") == c.n_events - 2);
     chosen = choose(&c, contract);
@@ -173,6 +173,53 @@ START_TEST(stop_rules)
     ck_assert_ptr_nonnull(strstr(text_of(r, "message"), chosen ? "the result is iteration" : "baseline model"));
     if (rules[_i].iterations == -1)
         ck_assert(chosen == c.n_events - 3 && chosen > 0); /* the one before the breach */
+    caller_clear(&c);
+}
+END_TEST
+
+/* An iteration that came to nothing is dropped: what stood before it is the result. */
+START_TEST(time_is_up_while_retraining)
+{
+    static struct table t;
+    struct caller c;
+
+    table_init(&t, 200, 0, 40, false);
+    caller_init(&c, &t, plain);
+    c.late_in = 3;
+    run_through(&c, 1);
+    ck_assert_int_eq(c.n_events, 4);
+    ck_assert_str_eq(text_of(result(&c), "reason"), "time_spent");
+    ck_assert(number(result(&c), "iterations") == 2 && number(result(&c), "chosen_iteration") == 2);
+    ck_assert_str_eq(c.event[3].hash, c.event[2].hash);
+    caller_clear(&c);
+}
+END_TEST
+
+START_TEST(retraining_that_diverges_ends_the_job_with_what_stands)
+{
+    static struct table t;
+    struct caller c;
+
+    table_init(&t, 200, 0, 40, false);
+    caller_init(&c, &t, "{\"train\": {\"epochs\": 2}, \"retrain\": {\"optimizer\": {\"type\": \"sgd\", \"learning_rate\": 1e6}}}");
+    run_through(&c, 1);
+    ck_assert_int_eq(c.n_events, 2);
+    ck_assert_str_eq(text_of(result(&c), "reason"), "diverged");
+    ck_assert_msg(strstr(text_of(result(&c), "message"), "not finite in epoch") && strstr(text_of(result(&c), "message"), "baseline model"), "%s",
+                  text_of(result(&c), "message"));
+    ck_assert_str_eq(c.event[1].hash, c.event[0].hash);
+    caller_clear(&c);
+}
+END_TEST
+
+START_TEST(training_that_diverges_fails_the_job)
+{
+    static struct table t;
+    struct caller c;
+
+    table_init(&t, 200, 0, 40, false);
+    caller_init(&c, &t, "{\"train\": {\"optimizer\": {\"type\": \"sgd\", \"learning_rate\": 1e6}}}");
+    ck_assert_int_eq(run(&c, 1, NULL), ERR_DIVERGED);
     caller_clear(&c);
 }
 END_TEST
@@ -257,6 +304,9 @@ static void cases(Suite *s)
     tcase_add_test(tc, records_are_sane);
     tcase_add_test(tc, masked_weights_are_zero_in_the_files);
     tcase_add_loop_test(tc, stop_rules, 0, sizeof rules / sizeof rules[0]);
+    tcase_add_test(tc, time_is_up_while_retraining);
+    tcase_add_test(tc, retraining_that_diverges_ends_the_job_with_what_stands);
+    tcase_add_test(tc, training_that_diverges_fails_the_job);
     tcase_add_test(tc, regression_and_a_metric_where_less_is_better);
     tcase_add_test(tc, a_model_that_came_sparse);
     tcase_add_loop_test(tc, misfits_are_refused_by_pointer, 0, sizeof misfits / sizeof misfits[0]);

@@ -91,6 +91,9 @@ START_TEST(retrain_inherits)
     ck_assert(c.train.epochs == 7 && c.retrain.epochs == 2 && c.retrain.batch_size == 32 && c.train.clip_norm == 1 && isnan(c.retrain.clip_norm));
     ck_assert(((struct optim_conf_head *)(void *)c.retrain.optimizer.conf)->learning_rate == 0.001);
     ck_assert_int_eq(job_metric(&c, 10), METRIC_F1);
+    ck_assert_int_eq(parse(&c, "{" IDS ", \"train\": {\"early_stopping\": {\"patience\": 4, \"min_delta\": 0.5}},"
+                              "\"retrain\": {\"early_stopping\": {\"patience\": 2}}}", false, NULL), ERR_OK);
+    ck_assert(c.train.early_stopping.patience == 4 && c.retrain.early_stopping.patience == 2 && c.retrain.early_stopping.min_delta == 0.5);
     ck_assert_int_eq(parse(&c, "{" IDS ", \"retrain\": {\"epochs\": 0}}", false, NULL), ERR_OK);
     ck_assert(c.train.epochs == 10 && c.retrain.epochs == 0);
 }
