@@ -504,7 +504,7 @@ END_TEST
 static struct net *chain_of(int inputs, const int *units, int n, double constant)
 {
     struct net *net = net_of(inputs);
-    char options[40], layer[16];
+    char options[40], layer[24];
 
     for (int i = 0; i < n; i++) {
         snprintf(options, sizeof options, "{\"units\": %d}", units[i]);

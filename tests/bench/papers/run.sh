@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# tests/bench/papers/run.sh: results of the literature on MNIST, or on any data in its file format.
+#   tests/bench/papers/run.sh FOLDER [--threads 1] [--seeds "1 2 3 4 5"] [--papers "han-12x snip-95"] [--json FILE]
+# FOLDER has train-images-idx3-ubyte, train-labels-idx1-ubyte and the same for t10k, plain or .gz. Each *.json here is a paper's claim and the job that
+# repeats it: a tenth of train is set apart for validation, the test split is looked at by nobody before the end. "Reached": the mean error is
+# within 0.2 points of the paper's, which only MNIST itself can show.
+set -euo pipefail
+papers="" threads=1 seeds="1 2 3 4 5" json="" folder=${1:-}
+[ -d "$folder" ] || { sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 2; }
+folder=$(realpath "$folder")
+shift
+cd "$(dirname "$0")/../../.."
+while [ $# -gt 0 ]; do
+  case $1 in
+    --threads) threads=$2 ;;
+    --seeds) seeds=$2 ;;
+    --papers) papers=$2 ;;
+    --json) json=$2 ;;
+    *) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  esac
+  shift 2
+done
+[ -n "$papers" ] || papers=$(basename -s .json -a tests/bench/papers/*.json | tr '\n' ' ')
+. tests/bench/daemon.bash
+start --threads "$threads"
+dataset=$(upload "$folder" train:train test:t10k)
+model=$(curl -fsS --data-binary @api/examples/lenet-300-100.json "$url/v1/models" | jq -r .id)
+rows="[]"
+for paper in $papers; do
+  file=tests/bench/papers/$paper.json
+  for seed in $seeds; do
+    begun=$(date +%s%N)
+    job=$(run "$(jq -c --arg m "$model" --arg d "$dataset" --argjson s "$seed" '.job + {model: $m, dataset: $d, seed: $s}' "$file")") || { echo "$paper: no result" >&2; continue; }
+    took=$(awk -v a="$begun" -v b="$(date +%s%N)" 'BEGIN {print (b - a) / 1e9}')
+    rows=$(jq -c --arg p "$paper" --slurpfile f "$file" --argjson j "$job" --argjson seed "$seed" --argjson t "$took" '
+      . + [{paper: $p, seed: $seed, seconds: $t, claim: $f[0].claim, result: $j.result,
+            error: (100 * (1 - $j.result.chosen.test.accuracy)), dense_error: (100 * (1 - $j.result.baseline.test.accuracy)),
+            sparsity: $j.result.sparsity}]' <<<"$rows")
+    jq -r 'last | "\(.paper), seed \(.seed): error \(.error * 100 | round / 100) %, dense \(.dense_error * 100 | round / 100) %, sparsity \(.sparsity), \(.seconds) s"' <<<"$rows" >&2
+  done
+done
+jq -r '
+  def mean(f): map(f) | add / length;
+  def round2: . * 100 | round / 100;
+  "| paper | claimed sparsity, error | sparsity | error, mean of \(group_by(.seed) | length) (dense) | reached |", "|---|---|---|---|---|",
+  (group_by(.paper)[] | mean(.error) as $e |
+   "| \(.[0].paper) | \(.[0].claim.sparsity), \(.[0].claim.error) % | \(mean(.sparsity) * 10000 | round / 10000) | \($e | round2) % (\(mean(.dense_error) | round2) %) | \(if $e <= .[0].claim.error + 0.2 then "yes" else "no" end) |")' <<<"$rows"
+[ -z "$json" ] || jq . <<<"$rows" >"$json"
