@@ -9,6 +9,7 @@
 
 #include "core/data_impl.h"
 #include "core/mem.h"
+#include "core/utf8.h"
 
 enum { MAX_COLUMNS = 1 << 20, CLASS_NAME_MAX = 255 };
 
@@ -53,7 +54,7 @@ static enum err_code cell_error(const struct table *t, const struct csv_cell *ce
 
 static enum err_code cell_json(const struct table *t, const struct csv_cell *cell, json_t **out, struct err *e)
 {
-    if (!csv_is_utf8(cell->text))
+    if (!utf8_valid(cell->text))
         return cell_error(t, cell, ERR_INVALID, "is not UTF-8", e);
     *out = json_stringn_nocheck(cell->text, cell->len);
     return *out ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");

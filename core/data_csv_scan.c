@@ -7,6 +7,7 @@
 
 #include "core/data_impl.h"
 #include "core/mem.h"
+#include "core/utf8.h"
 
 enum { END = -1, BUF_LEN = 65536 };
 
@@ -186,33 +187,9 @@ enum err_code csv_next(struct csv *c, struct csv_cell *cell, struct err *e)
 
 /* ---- text ---- */
 
-/* RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF. */
-bool csv_is_utf8(const char *text)
-{
-    static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
-    const unsigned char *s = (const unsigned char *)text;
-
-    while (*s) {
-        uint32_t c = *s++;
-        int more = c < 0x80 ? 0 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
-
-        if ((c >= 0x80 && c < 0xc2) || c > 0xf4)
-            return false;
-        c &= more ? 0x3fu >> more : 0x7fu;
-        for (int i = 0; i < more; i++, s++) {
-            if ((*s & 0xc0) != 0x80)
-                return false;
-            c = c << 6 | (*s & 0x3fu);
-        }
-        if (c < least[more] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
-            return false;
-    }
-    return true;
-}
-
 const char *csv_quote(char buf[CSV_QUOTE_LEN], const char *text)
 {
-    bool utf8 = csv_is_utf8(text);
+    bool utf8 = utf8_valid(text);
     size_t n = strlen(text), cut = n;
 
     if (n >= CSV_QUOTE_LEN) {

@@ -83,8 +83,6 @@ void csv_close(struct csv *c);
 /* The next cell, valid until the next call. */
 MUST enum err_code csv_next(struct csv *c, struct csv_cell *cell, struct err *e);
 
-/* RFC 3629, as Jansson checks it. */
-bool csv_is_utf8(const char *text);
 /* A text from a file, fit for a message: cut, valid UTF-8, without control characters. Returns buf. */
 enum { CSV_QUOTE_LEN = 64 };
 const char *csv_quote(char buf[CSV_QUOTE_LEN], const char *text);

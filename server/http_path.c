@@ -5,6 +5,7 @@
  * contains: control bytes, NUL, broken UTF-8. Nothing here ever becomes a file name. */
 #include <string.h>
 
+#include "core/utf8.h"
 #include "server/http_exchange.h"
 
 static int hex(char c)
@@ -14,30 +15,6 @@ static int hex(char c)
     if (c >= 'a' && c <= 'f')
         return c - 'a' + 10;
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
-/* Length of the UTF-8 sequence at s, 0: none (overlong forms, surrogates and what is above U+10FFFF are none). */
-static size_t utf8_len(const unsigned char *s)
-{
-    static const struct { unsigned char low, high, second_low, second_high; size_t n; } row[] = {
-        { 0x00, 0x7f, 0, 0, 1 }, { 0xc2, 0xdf, 0x80, 0xbf, 2 }, { 0xe0, 0xe0, 0xa0, 0xbf, 3 }, { 0xe1, 0xec, 0x80, 0xbf, 3 },
-        { 0xed, 0xed, 0x80, 0x9f, 3 }, { 0xee, 0xef, 0x80, 0xbf, 3 }, { 0xf0, 0xf0, 0x90, 0xbf, 4 }, { 0xf1, 0xf3, 0x80, 0xbf, 4 },
-        { 0xf4, 0xf4, 0x80, 0x8f, 4 },
-    };
-
-    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
-        size_t k = 1;
-
-        if (s[0] < row[i].low || s[0] > row[i].high)
-            continue;
-        if (row[i].n > 1 && (s[1] < row[i].second_low || s[1] > row[i].second_high))
-            return 0;
-        for (k = 2; k < row[i].n; k++)
-            if ((s[k] & 0xc0) != 0x80)
-                return 0;
-        return row[i].n;
-    }
-    return 0;
 }
 
 static enum err_code decode(char *s, bool plus_is_space, bool slash, struct err *e)
@@ -58,10 +35,10 @@ static enum err_code decode(char *s, bool plus_is_space, bool slash, struct err 
         p += 2;
     }
     *to = '\0';
-    for (const unsigned char *p = (unsigned char *)s; *p;) {
+    for (const char *p = s; *p;) {
         size_t n = utf8_len(p);
 
-        if (n == 0 || *p < 0x20 || *p == 0x7f)
+        if (n == 0 || (unsigned char)*p < 0x20 || *p == 0x7f)
             return err_set(e, ERR_SYNTAX, "the address must be UTF-8 without control characters");
         p += n;
     }

@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/utf8.h"
+
 enum { LINE_LEN = 4096, TAIL_LEN = 4 }; /* the tail: room for `"}` and a line feed */
 
 static atomic_int max_level = LOG_INFO;
@@ -41,28 +43,6 @@ static bool put(struct line *l, const char *s, size_t n)
     return true;
 }
 
-/* Bytes of the UTF-8 character at s; 0: not well-formed (overlong, surrogate, out of range, cut). */
-static size_t utf8_len(const unsigned char *s)
-{
-    static const struct { unsigned char lo, hi, second_lo, second_hi, n; } row[] = {
-        { 0x20, 0x7e, 0, 0, 1 },       { 0xc2, 0xdf, 0x80, 0xbf, 2 }, { 0xe0, 0xe0, 0xa0, 0xbf, 3 }, { 0xe1, 0xec, 0x80, 0xbf, 3 },
-        { 0xed, 0xed, 0x80, 0x9f, 3 }, { 0xee, 0xef, 0x80, 0xbf, 3 }, { 0xf0, 0xf0, 0x90, 0xbf, 4 }, { 0xf1, 0xf3, 0x80, 0xbf, 4 },
-        { 0xf4, 0xf4, 0x80, 0x8f, 4 },
-    };
-
-    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
-        if (s[0] < row[i].lo || s[0] > row[i].hi)
-            continue;
-        if (row[i].n > 1 && (s[1] < row[i].second_lo || s[1] > row[i].second_hi))
-            return 0;
-        for (size_t k = 2; k < row[i].n; k++)
-            if ((s[k] & 0xc0) != 0x80)
-                return 0;
-        return row[i].n;
-    }
-    return 0;
-}
-
 static void put_string(struct line *l, const char *value)
 {
     const unsigned char *s = (const unsigned char *)(value ? value : "");
@@ -70,7 +50,7 @@ static void put_string(struct line *l, const char *value)
     size_t n;
 
     for (; *s; s += n) {
-        n = utf8_len(s);
+        n = *s < 0x20 || *s == 0x7f ? 0 : utf8_len((const char *)s);
         if (*s == '"' || *s == '\\')
             snprintf(code, sizeof code, "\\%c", *s);
         else if (n == 0)

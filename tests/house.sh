@@ -4,6 +4,7 @@
 #     below; and nowhere in a circle;
 #   - OpenBLAS, SQLite, libmicrohttpd and zstd are each known to one file or pair (http*.c);
 #   - banned calls; exit only in main.c, malloc and its kin only in core/mem.c;
+#   - migrations are numbered 0001, 0002, ... without gaps, no number twice;
 #   - every file opens with a comment that says what it is; none grows past 700 lines.
 set -u
 cd "${1:?usage: house.sh SOURCE_FOLDER}" || exit 2
@@ -32,6 +33,8 @@ owner cblas.h '^core/gemm\.c$'
 owner zstd.h '^core/packed_(read|write)\.c$'
 owner sqlite3.h '^server/db_sqlite\.c$'
 owner microhttpd.h '^server/http[a-z_]*\.[ch]$'
+
+complain "$(ls migrations | awk '{ if (substr($0, 1, 5) != sprintf("%04d_", NR)) print "migrations/" $0 ": number " NR " is missing, or given twice" }' | head -n 1)"
 
 complain "$(awk '
   FNR == 1 { close(last); last = FILENAME; comment = 0; if (substr($0, 1, 2) != "/*") print FILENAME ": no comment at the top" }

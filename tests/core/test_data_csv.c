@@ -1,45 +1,10 @@
 /* CSV: what is refused, and where; what is read, down to the number; scaling as scikit-learn does it; nothing left behind. */
-#include "core/data.h"
-
-#include <dirent.h>
 #include <math.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include "core/mem.h"
-#include "tests/suite.h"
-
-static char dir[] = "/tmp/espalier-csv-XXXXXX";
-static char upload[64], x_path[64], y_path[64];
-
-static void make_dir(void)
-{
-    memcpy(dir + sizeof dir - 7, "XXXXXX", 6);
-    ck_assert_ptr_nonnull(mkdtemp(dir));
-    snprintf(upload, sizeof upload, "%s/upload", dir);
-    snprintf(x_path, sizeof x_path, "%s/x", dir);
-    snprintf(y_path, sizeof y_path, "%s/y", dir);
-}
-
-static int files_in_dir(void)
-{
-    DIR *d = opendir(dir);
-    int n = -2; /* . and .. */
-
-    while (readdir(d))
-        n++;
-    closedir(d);
-    return n;
-}
-
-static void remove_dir(void)
-{
-    unlink(upload);
-    unlink(x_path);
-    unlink(y_path);
-    ck_assert_int_eq(rmdir(dir), 0);
-}
+#include "tests/core/data_fixture.h"
 
 static struct data_conf parse_conf(const char *json)
 {

@@ -1,43 +1,12 @@
 /* IDX and gzip: every type is read, everything broken is refused by its offset, at every byte; nothing is left behind. */
-#include <dirent.h>
 #include <string.h>
-#include <unistd.h>
 #include <zlib.h>
 
-#include "core/data.h"
 #include "core/mem.h"
-#include "tests/suite.h"
+#include "tests/core/data_fixture.h"
 
-static char dir[] = "/tmp/espalier-idx-XXXXXX";
-static char upload[64], out[64];
 static const struct data_conf classes = { .csv = { .label = "-1", .delimiter = "," } },
                               targets = { .task = 1, .csv = { .label = "-1", .delimiter = "," } };
-
-static void make_dir(void)
-{
-    memcpy(dir + sizeof dir - 7, "XXXXXX", 6);
-    ck_assert_ptr_nonnull(mkdtemp(dir));
-    snprintf(upload, sizeof upload, "%s/upload", dir);
-    snprintf(out, sizeof out, "%s/out", dir);
-}
-
-static int files_in_dir(void)
-{
-    DIR *d = opendir(dir);
-    int n = -2; /* . and .. */
-
-    while (readdir(d))
-        n++;
-    closedir(d);
-    return n;
-}
-
-static void remove_dir(void)
-{
-    unlink(upload);
-    unlink(out);
-    ck_assert_int_eq(rmdir(dir), 0);
-}
 
 static size_t gzip(const void *data, size_t n, unsigned char *to, size_t size)
 {
@@ -52,7 +21,7 @@ static size_t gzip(const void *data, size_t n, unsigned char *to, size_t size)
 static enum err_code convert(const void *bytes, size_t n, enum data_part part, const struct data_conf *conf, struct err *e)
 {
     ck_assert_int_eq(file_write(upload, bytes, n, NULL), ERR_OK);
-    return data_convert(upload, part, conf, out, out, NULL, NULL, 1 << 20, e);
+    return data_convert(upload, part, conf, x_path, x_path, NULL, NULL, 1 << 20, e);
 }
 
 #define BYTES(s) s, sizeof s - 1
@@ -115,23 +84,23 @@ static const unsigned char two_classes[] = { 0, 0, 8, 1, 0, 0, 0, 2, 1, 0 };
 
 START_TEST(reads_every_type)
 {
-    const char *paths[DATA_SPLITS][2] = { { out, upload } };
+    const char *paths[DATA_SPLITS][2] = { { x_path, upload } };
     char features[64];
     struct dataset *d;
     struct err e = { 0 };
 
-    snprintf(features, sizeof features, "%s/x", dir);
+    snprintf(features, sizeof features, "%s/features", dir);
     for (int task = 0; task < 2; task++) { /* as features, then as targets */
         const struct data_conf *conf = task ? &targets : &classes;
 
         ck_assert_int_eq(convert(types[_i].bytes, types[_i].n, DATA_FEATURES, conf, &e), ERR_OK);
-        ck_assert_int_eq(rename(out, features), 0);
+        ck_assert_int_eq(rename(x_path, features), 0);
         if (task)
             ck_assert_int_eq(convert(types[_i].bytes, types[_i].n, DATA_LABELS, conf, &e), ERR_OK);
         else
             ck_assert_int_eq(convert(two_classes, sizeof two_classes, DATA_LABELS, conf, &e), ERR_OK);
         paths[0][0] = features;
-        paths[0][1] = out;
+        paths[0][1] = x_path;
         ck_assert_msg(dataset_open(&d, conf, paths, &e) == ERR_OK, "%s %s", e.at, e.msg);
         ck_assert_int_eq(d->shape.n_d, 1);
         for (int i = 0; i < 2; i++) {
@@ -159,7 +128,7 @@ START_TEST(truncated_anywhere)
         ck_assert_int_eq(convert(sound, k, DATA_FEATURES, &classes, NULL), k < sizeof sound ? ERR_SYNTAX : ERR_OK);
         ck_assert_int_eq(files_in_dir(), k < sizeof sound ? 1 : 2);
     }
-    unlink(out);
+    unlink(x_path);
     for (size_t k = 0; k <= n; k++) {
         ck_assert_int_eq(convert(packed, k, DATA_FEATURES, &classes, NULL), k < n ? ERR_SYNTAX : ERR_OK);
         ck_assert_int_eq(files_in_dir(), k < n ? 1 : 2);
@@ -181,7 +150,7 @@ START_TEST(flipped_anywhere)
         if (bit / 8 >= 10 && !(rc == ERR_OK && bit / 8 == n - 9)) /* behind the header every bit counts, but for the padding before the CRC */
             ck_assert_msg(rc == ERR_SYNTAX || rc == ERR_INVALID || rc == ERR_TOO_LARGE, "bit %zu: %d", bit, rc);
         ck_assert_int_eq(files_in_dir(), rc == ERR_OK ? 2 : 1);
-        unlink(out);
+        unlink(x_path);
     }
     for (size_t bit = 0; bit < 8 * 16; bit++) { /* of the IDX head */
         enum err_code rc;
@@ -190,7 +159,7 @@ START_TEST(flipped_anywhere)
         bad[bit / 8] ^= (unsigned char)(1 << bit % 8);
         rc = convert(bad, sizeof sound, DATA_FEATURES, &classes, NULL);
         ck_assert(rc == ERR_OK ? bit / 8 == 2 : rc == ERR_SYNTAX || rc == ERR_INVALID || rc == ERR_TOO_LARGE);
-        unlink(out);
+        unlink(x_path);
     }
 }
 END_TEST
@@ -202,7 +171,7 @@ START_TEST(gzip_members_and_garbage)
     struct err e = { 0 };
 
     ck_assert_int_eq(convert(packed, a + b, DATA_FEATURES, &classes, &e), ERR_OK);
-    unlink(out);
+    unlink(x_path);
     packed[a + b] = 'x';
     ck_assert_int_eq(convert(packed, a + b + 1, DATA_FEATURES, &classes, &e), ERR_SYNTAX);
     ck_assert_ptr_nonnull(strstr(e.msg, "neither the end nor a further member"));
@@ -225,12 +194,12 @@ START_TEST(limits)
     memcpy(all, head, sizeof head);
     n = gzip(all, ZEROS + sizeof head, packed, 1 << 20);
     ck_assert_int_eq(file_write(upload, packed, n, NULL), ERR_OK);
-    ck_assert_int_eq(data_convert(upload, DATA_FEATURES, &classes, out, NULL, NULL, NULL, 0, &e), ERR_TOO_LARGE);
+    ck_assert_int_eq(data_convert(upload, DATA_FEATURES, &classes, x_path, NULL, NULL, NULL, 0, &e), ERR_TOO_LARGE);
     ck_assert_ptr_nonnull(strstr(e.msg, "100 times"));
     ck_assert_int_eq(file_write(upload, all, ZEROS + sizeof head, NULL), ERR_OK);
-    ck_assert_int_eq(data_convert(upload, DATA_FEATURES, &classes, out, NULL, NULL, NULL, ZEROS, &e), ERR_TOO_LARGE);
+    ck_assert_int_eq(data_convert(upload, DATA_FEATURES, &classes, x_path, NULL, NULL, NULL, ZEROS, &e), ERR_TOO_LARGE);
     ck_assert_int_eq(files_in_dir(), 1);
-    ck_assert_int_eq(data_convert(upload, DATA_FEATURES, &classes, out, NULL, NULL, NULL, ZEROS + sizeof head, &e), ERR_OK);
+    ck_assert_int_eq(data_convert(upload, DATA_FEATURES, &classes, x_path, NULL, NULL, NULL, ZEROS + sizeof head, &e), ERR_OK);
     mem_free(all);
     mem_free(packed);
 }
@@ -274,7 +243,7 @@ START_TEST(between_the_files)
             if (sets[_i].file[id][part].n > 0) {
                 snprintf(path[id][part], sizeof path[id][part], "%s/%d%d", dir, id, part);
                 ck_assert_int_eq(convert(sets[_i].file[id][part].bytes, sets[_i].file[id][part].n, (enum data_part)part, &classes, &e), ERR_OK);
-                ck_assert_int_eq(rename(out, path[id][part]), 0);
+                ck_assert_int_eq(rename(x_path, path[id][part]), 0);
                 paths[id][part] = path[id][part];
             }
     rc = dataset_open(&d, &classes, paths, &e);
@@ -296,12 +265,12 @@ END_TEST
 
 START_TEST(compact_file_cut_anywhere)
 {
-    const char *paths[DATA_SPLITS][2] = { { out, out } };
+    const char *paths[DATA_SPLITS][2] = { { x_path, x_path } };
     struct file_map m;
     struct dataset *d;
 
     ck_assert_int_eq(convert(sound, sizeof sound, DATA_FEATURES, &classes, NULL), ERR_OK);
-    ck_assert_int_eq(file_map_open(&m, out, NULL), ERR_OK);
+    ck_assert_int_eq(file_map_open(&m, x_path, NULL), ERR_OK);
     for (size_t n = 0; n < m.len; n += n < 96 || n >= 4096 ? 1 : 500) {
         ck_assert_int_eq(file_write(upload, m.data, n, NULL), ERR_OK);
         paths[0][0] = paths[0][1] = upload;
@@ -329,14 +298,14 @@ START_TEST(failures)
             enum err_code rc;
 
             *countdown[i] = k;
-            rc = data_convert(upload, DATA_LABELS, &classes, NULL, out, NULL, &info, 0, NULL);
+            rc = data_convert(upload, DATA_LABELS, &classes, NULL, x_path, NULL, &info, 0, NULL);
             fired = *countdown[i] == 0;
             *countdown[i] = 0;
             ck_assert(rc == ERR_OK || rc == (i ? ERR_NO_SPACE : ERR_NOMEM));
             ck_assert((rc == ERR_OK) == (info.json != NULL));
             ck_assert_int_eq(files_in_dir(), rc == ERR_OK ? 2 : 1);
             json_decref(info.json);
-            unlink(out);
+            unlink(x_path);
         }
     }
 }
