@@ -18,7 +18,7 @@ struct app {
     int64_t started_ms;
     bool (*draining)(void);  /* /readyz says 503 then; NULL: never */
 };
-enum { API_MAX_JSON = 256 * 1024, API_MAX_LIMIT = 200, API_DEFAULT_LIMIT = 20, API_NAME_LEN = 128, API_MAX_WAIT = 60 /* seconds */, API_MAX_CURVES = 20 };
+enum { API_MAX_JSON = 256 * 1024, API_MAX_LIMIT = 200, API_DEFAULT_LIMIT = 20, API_NAME_LEN = 128, API_MAX_WAIT = 60 /* seconds */, API_MAX_CURVES = 20, API_MAX_SAMPLES = 10000, API_MAX_SAMPLES_TEXT = 16 << 20 };
 extern const struct route api_routes[];             /* all */
 extern const struct route api_probe_routes[];       /* /healthz, /readyz, /metrics: for a listener of their own, */
 extern const struct route *const api_plain_routes;  /* and what the main one then has */
@@ -31,6 +31,7 @@ handler api_model_create, api_model_list, api_model_get, api_model_delete, api_m
 handler api_dataset_create, api_dataset_list, api_dataset_get, api_dataset_delete, api_dataset_part, api_dataset_part_before;
 handler api_job_create, api_job_list, api_job_get, api_job_delete, api_job_cancel, api_job_pause, api_job_resume, api_job_retry;
 handler api_job_iterations, api_job_iteration, api_job_iteration_model, api_job_events, api_job_model;
+handler api_model_predict, api_job_predict, api_job_iteration_predict, api_model_evaluate, api_job_evaluate, api_job_iteration_evaluate;
 handler api_events, api_curves;
 handler api_capabilities, api_openapi, api_healthz, api_readyz, api_metrics, api_root;
 
@@ -86,9 +87,22 @@ MUST enum err_code api_model_open(struct model *out, struct store *s, const char
 MUST enum err_code api_load_weights(struct net *net, const char *path, struct err *e);
 /* A new published blob: m in the format of that name. */
 MUST enum err_code api_model_publish(struct blob *out, struct store *s, const struct model *m, const char *format, struct err *e);
-/* ?format= (dflt when absent) of a stored model as a file named <name>.<extension>. */
-MUST enum err_code api_model_send(struct app *app, const struct req *rq, struct reply *rp, const char *architecture, const char *weights,
-                                  const char *name, struct err *e);
+/* The model that an address names: an uploaded one, a job's result, or a job's as of an iteration. Start with = { .name = "" }, clear always. */
+struct api_served {
+    char name[60]; /* of its file: "job_1-3" */
+    struct blob architecture, weights;
+    struct job_row job; /* id "" : an uploaded one */
+};
+typedef enum err_code api_serve_fn(struct api_served *out, struct app *app, const struct req *rq, struct err *e);
+api_serve_fn api_served_model, api_served_job, api_served_iteration;
+void api_served_clear(struct api_served *s);
+
+/* ---- iterations.c ---- */
+/* The iteration that the address names (0: the baseline): its job (to be cleared always), blob and record. */
+MUST enum err_code api_iteration_get(struct app *app, const struct req *rq, struct job_row *job, char weights[ID_LEN], json_t **record, struct err *e);
+
+/* ---- predict.c, evaluate.c: the options of their bodies ---- */
+extern const struct param api_predict_params[], api_evaluate_params[];
 
 /* ---- datasets.c ---- */
 struct dataset;

@@ -1,6 +1,8 @@
 /* api/artifacts.c: models in the store: an architecture blob (Keras JSON) and a weights blob (safetensors), or both in one packed file, written by
- * the same rows of model_format_table that clients fetch them in. */
+ * the same rows of model_format_table that clients fetch them in. So a stored file is sent as it lies there; other forms are written for the client,
+ * under an ETag that is known before. */
 #include <fcntl.h>
+#include <nettle/sha2.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,6 +12,9 @@
 #include "core/safetensors.h"
 
 enum { PATH_LEN = 4096 };
+#define STORED_ARCHITECTURE "keras" /* the formats of stored files */
+#define STORED_WEIGHTS "safetensors"
+#define STORED_BOTH "packed"
 
 enum err_code api_load_weights(struct net *net, const char *path, struct err *e)
 {
@@ -26,8 +31,8 @@ enum err_code api_load_weights(struct net *net, const char *path, struct err *e)
     return rc;
 }
 
-/* The whole model, where the weights' blob is a packed file; *is: whether it is. */
-static enum err_code open_packed(struct model *out, bool *is, struct store *s, const char *weights, struct err *e)
+/* Is the weights' blob a packed file, with the whole model in it? "" : it is not. */
+static enum err_code is_packed(bool *is, struct store *s, const char *weights, struct err *e)
 {
     struct file_map map = { 0 };
     char path[PATH_LEN];
@@ -39,7 +44,19 @@ static enum err_code open_packed(struct model *out, bool *is, struct store *s, c
     blob_path(s, weights, path, sizeof path);
     rc = file_map_open(&map, path, e);
     *is = rc == ERR_OK && packed_is(map.data, map.len);
-    if (*is)
+    file_map_close(&map);
+    return rc;
+}
+
+static enum err_code open_packed(struct model *out, struct store *s, const char *weights, struct err *e)
+{
+    struct file_map map = { 0 };
+    char path[PATH_LEN];
+    enum err_code rc;
+
+    blob_path(s, weights, path, sizeof path);
+    rc = file_map_open(&map, path, e);
+    if (rc == ERR_OK)
         rc = packed_read(out, map.data, map.len, e);
     file_map_close(&map);
     return rc;
@@ -51,10 +68,10 @@ enum err_code api_model_open(struct model *out, struct store *s, const char *arc
     struct file_map map = { 0 };
     char path[PATH_LEN];
     bool packed;
-    enum err_code rc = open_packed(out, &packed, s, weights, e);
+    enum err_code rc = is_packed(&packed, s, weights, e);
 
     if (rc != ERR_OK || packed)
-        return rc;
+        return rc == ERR_OK ? open_packed(out, s, weights, e) : rc;
     blob_path(s, architecture, path, sizeof path);
     rc = file_map_open(&map, path, e);
     if (rc == ERR_OK)
@@ -105,11 +122,92 @@ enum err_code api_model_publish(struct blob *out, struct store *s, const struct 
     return rc;
 }
 
-/* The file is without a name as soon as it is open: whatever happens to the client, nothing stays. */
-static enum err_code open_unnamed(struct reply *rp, const char *path, struct err *e)
-{
-    enum err_code rc = ERR_OK;
+/* ---- which model an address names ---- */
 
+enum err_code api_served_model(struct api_served *out, struct app *app, const struct req *rq, struct err *e)
+{
+    struct model_row row = { 0 };
+    enum err_code rc = api_id(rq, 0, "mdl", e);
+
+    if (rc == ERR_OK)
+        rc = store_model_get(app->store, rq->tenant, rq->arg[0], &row, e);
+    if (rc == ERR_OK) {
+        *out = (struct api_served){ .architecture = row.architecture, .weights = row.weights };
+        snprintf(out->name, sizeof out->name, "%s", row.id);
+    }
+    model_row_clear(&row);
+    return rc;
+}
+
+static enum err_code take_files(struct api_served *out, struct store *s, const char *weights, struct err *e)
+{
+    enum err_code rc = store_blob_get(s, out->job.architecture, &out->architecture, e);
+
+    return rc == ERR_OK ? store_blob_get(s, weights, &out->weights, e) : rc;
+}
+
+enum err_code api_served_job(struct api_served *out, struct app *app, const struct req *rq, struct err *e)
+{
+    struct job_row *job = &out->job;
+    enum err_code rc = api_id(rq, 0, "job", e);
+
+    if (rc == ERR_OK)
+        rc = store_job_get(app->store, rq->tenant, rq->arg[0], job, e);
+    if (rc == ERR_OK && !*job->result_weights)
+        rc = err_set(e, ERR_CONFLICT, "the job is %s: it has no model%s", job_state_name(job->state), job_state_final(job->state) ? "" : " yet");
+    if (rc != ERR_OK)
+        return rc;
+    snprintf(out->name, sizeof out->name, "%s", job->id);
+    return take_files(out, app->store, job->result_weights, e);
+}
+
+enum err_code api_served_iteration(struct api_served *out, struct app *app, const struct req *rq, struct err *e)
+{
+    char weights[ID_LEN] = "";
+    json_t *record = NULL;
+    enum err_code rc = api_iteration_get(app, rq, &out->job, weights, &record, e);
+
+    json_decref(record);
+    if (rc != ERR_OK)
+        return rc;
+    snprintf(out->name, sizeof out->name, "%s-%.8s", out->job.id, rq->arg[1]);
+    return take_files(out, app->store, weights, e);
+}
+
+void api_served_clear(struct api_served *s)
+{
+    job_row_clear(&s->job);
+    *s = (struct api_served){ .name = "" };
+}
+
+/* ---- downloads ---- */
+
+static enum err_code send_blob(struct reply *rp, struct store *s, const struct blob *b, struct err *e)
+{
+    char path[PATH_LEN];
+
+    blob_path(s, b->id, path, sizeof path);
+    rp->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (rp->fd < 0) /* deleted since its row was read */
+        return err_set(e, ERR_NOT_FOUND, "the model has just been deleted");
+    rp->fd_bytes = b->bytes;
+    return ERR_OK;
+}
+
+/* The file is without a name as soon as it is open: whatever happens to the client, nothing stays. */
+static enum err_code send_written(struct reply *rp, struct store *s, const struct api_served *served, const struct model_format *format, struct err *e)
+{
+    struct model m = { 0 };
+    char path[PATH_LEN], hash[FILE_HASH_LEN];
+    enum err_code rc = api_model_open(&m, s, served->architecture.id, served->weights.id, e);
+
+    if (rc == ERR_OK) {
+        store_temp_path(s, path, sizeof path);
+        rc = write_model(&m, format, path, hash, &rp->fd_bytes, e);
+    }
+    model_clear(&m);
+    if (rc != ERR_OK)
+        return rc;
     rp->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (rp->fd < 0)
         rc = err_set(e, ERR_IO, "cannot open the file that was just written");
@@ -117,31 +215,83 @@ static enum err_code open_unnamed(struct reply *rp, const char *path, struct err
     return rc;
 }
 
-enum err_code api_model_send(struct app *app, const struct req *rq, struct reply *rp, const char *architecture, const char *weights,
-                             const char *name, struct err *e)
+/* Which stored file is the model in this format; NULL: none. */
+static enum err_code find_stored(const struct blob **out, struct store *s, const struct api_served *served, const struct model_format *format,
+                                 struct err *e)
+{
+    const char *name = format->plug.name;
+    bool packed;
+    enum err_code rc = is_packed(&packed, s, served->weights.id, e);
+
+    if (rc == ERR_OK && packed)
+        *out = strcmp(name, STORED_BOTH) == 0 ? &served->weights : NULL;
+    else if (rc == ERR_OK)
+        *out = strcmp(name, STORED_ARCHITECTURE) == 0 ? &served->architecture : strcmp(name, STORED_WEIGHTS) == 0 ? &served->weights : NULL;
+    return rc;
+}
+
+/* What is written is a pure function of the two files, the format and this program. */
+static void written_etag(char etag[FILE_HASH_LEN], const struct api_served *served, const struct model_format *format)
+{
+    const char *part[] = { served->architecture.hash, served->weights.hash, format->plug.name, ESPALIER_VERSION };
+    struct sha256_ctx sha;
+    uint8_t digest[SHA256_DIGEST_SIZE];
+
+    sha256_init(&sha);
+    for (size_t i = 0; i < sizeof part / sizeof part[0]; i++)
+        sha256_update(&sha, strlen(part[i]) + 1, (const uint8_t *)part[i]);
+    sha256_digest(&sha, sizeof digest, digest);
+    for (size_t i = 0; i < sizeof digest; i++)
+        snprintf(etag + 2 * i, 3, "%02x", digest[i]);
+}
+
+static enum err_code send(struct app *app, const struct req *rq, struct reply *rp, const struct api_served *served, struct err *e)
 {
     const char *wanted = rq->query(rq, "format");
     const struct model_format *format = find_format(wanted ? wanted : "document");
-    struct model m = { 0 };
-    char path[PATH_LEN], hash[FILE_HASH_LEN], names[200];
+    const struct blob *stored = NULL;
+    char names[200], hash[FILE_HASH_LEN];
     enum err_code rc;
 
     if (!format)
         return err_field(e, ERR_INVALID, "?format", "format must be one of %s", plug_names(&model_format_table, names, sizeof names));
-    if (!*weights && format->weights)
+    if (!*served->weights.id && format->weights)
         return err_set(e, ERR_CONFLICT, "the model has no weights yet");
-    rc = api_model_open(&m, app->store, architecture, weights, e);
-    if (rc == ERR_OK) {
-        store_temp_path(app->store, path, sizeof path);
-        rc = write_model(&m, format, path, hash, &rp->fd_bytes, e);
-    }
-    if (rc == ERR_OK)
-        rc = open_unnamed(rp, path, e);
-    model_clear(&m);
+    rc = find_stored(&stored, app->store, served, format, e);
     if (rc != ERR_OK)
         return rc;
     rp->content_type = format->content_type;
-    snprintf(rp->disposition, sizeof rp->disposition, "attachment; filename=\"%s.%s\"", name, format->extension);
-    snprintf(rp->etag, sizeof rp->etag, "%s", hash);
-    return ERR_OK;
+    snprintf(rp->disposition, sizeof rp->disposition, "attachment; filename=\"%s.%s\"", served->name, format->extension);
+    if (!stored)
+        written_etag(hash, served, format);
+    snprintf(rp->etag, sizeof rp->etag, "%s", stored ? stored->hash : hash);
+    if (http_etag_matches(rq->header(rq, "If-None-Match"), rp->etag)) /* the transport makes a 304 of it */
+        return ERR_OK;
+    return stored ? send_blob(rp, app->store, stored, e) : send_written(rp, app->store, served, format, e);
+}
+
+static enum err_code find_and_send(api_serve_fn *find, struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    struct api_served served = { .name = "" };
+    enum err_code rc = find(&served, app, rq, e);
+
+    if (rc == ERR_OK)
+        rc = send(app, rq, rp, &served, e);
+    api_served_clear(&served);
+    return rc;
+}
+
+enum err_code api_model_file(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    return find_and_send(api_served_model, app, rq, rp, e);
+}
+
+enum err_code api_job_model(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    return find_and_send(api_served_job, app, rq, rp, e);
+}
+
+enum err_code api_job_iteration_model(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    return find_and_send(api_served_iteration, app, rq, rp, e);
 }

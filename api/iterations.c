@@ -1,4 +1,4 @@
-/* api/iterations.c: what a job published while it ran: iterations, of one job and of several; the model as of an iteration. */
+/* api/iterations.c: what a job published while it ran: iterations, of one job and of several. */
 #include <stdio.h>
 #include <string.h>
 
@@ -93,7 +93,7 @@ enum err_code api_job_iterations(struct app *app, const struct req *rq, struct r
 }
 
 /* Iteration 0 is the baseline. */
-static enum err_code get(struct app *app, const struct req *rq, struct job_row *job, char weights[ID_LEN], json_t **record, struct err *e)
+enum err_code api_iteration_get(struct app *app, const struct req *rq, struct job_row *job, char weights[ID_LEN], json_t **record, struct err *e)
 {
     const char *text = rq->arg[1];
     int64_t n = 0;
@@ -112,26 +112,10 @@ enum err_code api_job_iteration(struct app *app, const struct req *rq, struct re
     struct job_row job = { .conf = NULL };
     char weights[ID_LEN] = "";
     json_t *record = NULL;
-    enum err_code rc = get(app, rq, &job, weights, &record, e);
+    enum err_code rc = api_iteration_get(app, rq, &job, weights, &record, e);
 
     job_row_clear(&job);
     return rc == ERR_OK ? api_reply(rp, 0, record, e) : rc;
-}
-
-enum err_code api_job_iteration_model(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
-{
-    struct job_row job = { .conf = NULL };
-    char weights[ID_LEN] = "", name[60];
-    json_t *record = NULL;
-    enum err_code rc = get(app, rq, &job, weights, &record, e);
-
-    json_decref(record);
-    if (rc == ERR_OK) {
-        snprintf(name, sizeof name, "%s-%.8s", job.id, rq->arg[1]);
-        rc = api_model_send(app, rq, rp, job.architecture, weights, name, e);
-    }
-    job_row_clear(&job);
-    return rc;
 }
 
 /* ---- the curves of several jobs ---- */

@@ -204,42 +204,46 @@ static enum err_code wants_dry_run(const struct req *rq, bool *dry, struct err *
     return !v || *dry || strcmp(v, "false") == 0 ? ERR_OK : err_field(e, ERR_INVALID, "?dry_run", "dry_run must be true or false");
 }
 
-static enum err_code create(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+/* Stores a new job, with the answer to this request if it has a key. */
+static enum err_code add_job(struct app *app, const struct req *rq, struct job_row *row, struct reply *rp, struct err *e)
 {
     struct api_answer answer = { .body = NULL };
+    json_t *j = job_json(row);
+    char location[80];
+    enum err_code rc;
+
+    snprintf(location, sizeof location, "/v1/jobs/%s", row->id);
+    rc = api_answer_make(&answer, rq, location, j, e);
+    row->answer = api_answer_row(&answer);
+    if (rc == ERR_OK)
+        rc = store_job_add(app->store, row, e);
+    row->answer = NULL;
+    api_answer_clear(&answer);
+    if (rc != ERR_OK) {
+        json_decref(j);
+        return rc;
+    }
+    if (app->workers)
+        workers_wake(app->workers);
+    return api_created(rp, location, j, e);
+}
+
+static enum err_code create(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
     struct posting *p = mem_zalloc(1, sizeof *p);
     struct job_row row = { .best_metric = NAN };
-    json_t *j = NULL;
-    char location[80];
     bool dry = false;
     enum err_code rc = p ? wants_dry_run(rq, &dry, e) : err_set(e, ERR_NOMEM, "out of memory");
 
     if (rc == ERR_OK)
         rc = check(p, app, rq, e);
-    if (rc != ERR_OK || dry) {
-        if (rc == ERR_OK)
-            rc = reply_plan(app, p, rp, e);
-        posting_free(p);
-        return rc;
-    }
-    rc = fill_row(&row, p, e);
-    if (rc == ERR_OK) {
-        snprintf(location, sizeof location, "/v1/jobs/%s", row.id);
-        j = job_json(&row);
-        rc = api_answer_make(&answer, rq, location, j, e);
-    }
-    row.answer = api_answer_row(&answer);
-    if (rc == ERR_OK)
-        rc = store_job_add(app->store, &row, e);
+    if (rc == ERR_OK && dry)
+        rc = reply_plan(app, p, rp, e);
+    else if (rc == ERR_OK)
+        rc = fill_row(&row, p, e);
     posting_free(p);
-    if (rc == ERR_OK) {
-        if (app->workers)
-            workers_wake(app->workers);
-        rc = api_created(rp, location, j, e);
-    } else {
-        json_decref(j);
-    }
-    api_answer_clear(&answer);
+    if (rc == ERR_OK && !dry)
+        rc = add_job(app, rq, &row, rp, e);
     job_row_clear(&row);
     return rc;
 }
@@ -550,40 +554,38 @@ enum err_code api_job_delete(struct app *app, const struct req *rq, struct reply
 }
 
 /* The same job once more: configuration, model and data set as they were; another attempt at what failed, or at what was cancelled after all. */
-enum err_code api_job_retry(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+static enum err_code renew(struct job_row *again, struct job_row *old, struct err *e)
 {
-    struct job_row row = { .conf = NULL };
-    enum err_code rc = get(&row, app, rq, e);
+    if (old->state != JOB_FAILED && old->state != JOB_CANCELLED)
+        return err_set(e, ERR_CONFLICT, "the job is %s: only failed and cancelled ones can be retried", job_state_name(old->state));
+    *again = (struct job_row){ .state = JOB_QUEUED, .priority = old->priority, .created_ms = clock_ms(), .best_metric = NAN, .conf = old->conf };
+    old->conf = NULL;
+    id_new(again->id, "job");
+    memcpy(again->retry_of, old->id, sizeof again->retry_of);
+    memcpy(again->tenant, old->tenant, sizeof again->tenant);
+    memcpy(again->name, old->name, sizeof again->name);
+    memcpy(again->model, old->model, sizeof again->model);
+    memcpy(again->dataset, old->dataset, sizeof again->dataset);
+    memcpy(again->architecture, old->architecture, sizeof again->architecture);
+    memcpy(again->weights, old->weights, sizeof again->weights);
+    return ERR_OK;
+}
 
-    if (rc == ERR_OK && row.state != JOB_FAILED && row.state != JOB_CANCELLED)
-        rc = err_set(e, ERR_CONFLICT, "the job is %s: only failed and cancelled ones can be retried", job_state_name(row.state));
-    if (rc == ERR_OK) {
-        memcpy(row.retry_of, row.id, sizeof row.retry_of);
-        id_new(row.id, "job");
-        row.created_ms = clock_ms();
-        rc = store_job_add(app->store, &row, e);
-    }
-    if (rc == ERR_OK) {
-        if (app->workers)
-            workers_wake(app->workers);
-        snprintf(rp->location, sizeof rp->location, "/v1/jobs/%s", row.id);
-        rc = reply_job(app, rq, row.id, 201, rp, e);
-    }
-    job_row_clear(&row);
+static enum err_code retry(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    struct job_row old = { .conf = NULL }, again = { .conf = NULL };
+    enum err_code rc = get(&old, app, rq, e);
+
+    if (rc == ERR_OK)
+        rc = renew(&again, &old, e);
+    if (rc == ERR_OK)
+        rc = add_job(app, rq, &again, rp, e);
+    job_row_clear(&old);
+    job_row_clear(&again);
     return rc;
 }
 
-/* ---- the result ---- */
-
-enum err_code api_job_model(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+enum err_code api_job_retry(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
 {
-    struct job_row row = { .conf = NULL };
-    enum err_code rc = get(&row, app, rq, e);
-
-    if (rc == ERR_OK && !*row.result_weights)
-        rc = err_set(e, ERR_CONFLICT, "the job is %s: it has no model%s", job_state_name(row.state), job_state_final(row.state) ? "" : " yet");
-    if (rc == ERR_OK)
-        rc = api_model_send(app, rq, rp, row.architecture, row.result_weights, row.id, e);
-    job_row_clear(&row);
-    return rc;
+    return api_once(retry, app, rq, rp, e);
 }

@@ -67,6 +67,7 @@ static void put_requests(struct api_text *t)
     head(t, "espalier_http_request_duration_seconds", "histogram", "From the request's first byte to its answer, the body included.");
     http_times(put_time, t);
     one(t, "espalier_http_requests_in_flight", "gauge", "Requests under way, their answers included.", http_in_flight());
+    one(t, "espalier_sse_clients", "gauge", "Event streams and waiting requests.", http_streams());
     one(t, "espalier_http_upload_bytes_total", "counter", "Bytes of files taken.", (double)http_uploaded());
 }
 

@@ -169,17 +169,6 @@ enum err_code api_model_delete(struct app *app, const struct req *rq, struct rep
     return rc == ERR_OK ? store_model_delete(app->store, rq->tenant, rq->arg[0], e) : rc;
 }
 
-enum err_code api_model_file(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
-{
-    struct model_row row = { 0 };
-    enum err_code rc = get(&row, app, rq, e);
-
-    if (rc == ERR_OK)
-        rc = api_model_send(app, rq, rp, row.architecture.id, row.weights.id, row.id, e);
-    model_row_clear(&row);
-    return rc;
-}
-
 /* ---- weights ---- */
 
 enum err_code api_model_weights_before(struct app *app, const struct req *rq, struct reply *rp, struct err *e)

@@ -24,6 +24,8 @@ const struct route api_routes[] = {
     { "DELETE", "/v1/models/{model}", SCOPE_SUBMIT, 0, 0, NULL, api_model_delete, NULL },
     { "PUT", "/v1/models/{model}/weights", SCOPE_SUBMIT, BODY_FILE, HTTP_MAX_UPLOAD, NULL, api_model_weights, api_model_weights_before },
     { "GET", "/v1/models/{model}/file", SCOPE_READ, SLOW, 0, "format", api_model_file, NULL },
+    { "POST", "/v1/models/{model}/predict", SCOPE_READ, BODY_FILE, API_MAX_SAMPLES_TEXT, "format", api_model_predict, NULL },
+    { "POST", "/v1/models/{model}/evaluate", SCOPE_READ, BODY_JSON | BODY_OPTIONAL | SLOW, API_MAX_JSON, NULL, api_model_evaluate, NULL },
 
     { "POST", "/v1/datasets", SCOPE_SUBMIT, BODY_JSON | BODY_OPTIONAL, API_MAX_JSON, NULL, api_dataset_create, NULL },
     { "GET", "/v1/datasets", SCOPE_READ, SLOW, 0, PAGE, api_dataset_list, NULL },
@@ -42,10 +44,14 @@ const struct route api_routes[] = {
     { "GET", "/v1/jobs/{job}/iterations", SCOPE_READ, 0, 0, PAGE " format", api_job_iterations, NULL },
     { "GET", "/v1/jobs/{job}/iterations/{iteration}", SCOPE_READ, 0, 0, NULL, api_job_iteration, NULL },
     { "GET", "/v1/jobs/{job}/iterations/{iteration}/model", SCOPE_READ, SLOW, 0, "format", api_job_iteration_model, NULL },
+    { "POST", "/v1/jobs/{job}/iterations/{iteration}/predict", SCOPE_READ, BODY_FILE, API_MAX_SAMPLES_TEXT, "format", api_job_iteration_predict, NULL },
+    { "POST", "/v1/jobs/{job}/iterations/{iteration}/evaluate", SCOPE_READ, BODY_JSON | BODY_OPTIONAL | SLOW, API_MAX_JSON, NULL, api_job_iteration_evaluate, NULL },
     { "GET", "/v1/jobs/{job}/events", SCOPE_READ, 0, 0, PAGE, api_job_events, NULL },
     { "GET", "/v1/iterations", SCOPE_READ, SLOW, 0, "jobs format", api_curves, NULL },
     { "GET", "/v1/events", SCOPE_READ, 0, 0, PAGE, api_events, NULL },
     { "GET", "/v1/jobs/{job}/model", SCOPE_READ, SLOW, 0, "format", api_job_model, NULL },
+    { "POST", "/v1/jobs/{job}/predict", SCOPE_READ, BODY_FILE, API_MAX_SAMPLES_TEXT, "format", api_job_predict, NULL },
+    { "POST", "/v1/jobs/{job}/evaluate", SCOPE_READ, BODY_JSON | BODY_OPTIONAL | SLOW, API_MAX_JSON, NULL, api_job_evaluate, NULL },
     END
 };
 

@@ -6,67 +6,14 @@
  * through Jansson. */
 #include "core/model.h"
 
-#include <locale.h>
 #include <math.h>
 #include <nettle/base64.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "core/jsonscan.h"
+#include "core/jsonread.h"
 #include "core/mem.h"
 
-enum { DEPTH = 32, KEY_MAX = 600, NUMBER_MAX = 128, BLOCK = 4096 /* characters of base64: 768 floats */ };
-
-/* ---- names and members ---- */
-
-/* A name, unescaped by Jansson. */
-static enum err_code read_key(char buf[KEY_MAX], const struct json_scan *s, const struct json_token *t, struct err *e)
-{
-    json_error_t error;
-    json_t *v;
-
-    if (t->end - t->first > KEY_MAX)
-        return err_set(e, ERR_INVALID, "a name of more than %d bytes", KEY_MAX);
-    v = json_loadb(s->text + t->first, t->end - t->first, JSON_DECODE_ANY, &error);
-    if (!v)
-        return scan_error(s, t->first, error.text[0] ? error.text : "not a name", e);
-    snprintf(buf, KEY_MAX, "%s", json_string_value(v));
-    json_decref(v);
-    return ERR_OK;
-}
-
-/* Called for each member, with s at its value; must pass the value. */
-typedef enum err_code member_fn(void *user, struct json_scan *s, const char *key, struct err *e);
-
-static enum err_code read_members(struct json_scan *s, member_fn *fn, void *user, struct err *e)
-{
-    char key[KEY_MAX];
-    bool more;
-    struct json_token t;
-    enum err_code rc = scan_peek(s, &t, e);
-
-    if (rc == ERR_OK && t.kind != '{' && memchr("[\"0tfn", t.kind, 6))
-        return err_set(e, ERR_INVALID, "must be an object");
-    if (rc == ERR_OK)
-        rc = scan_expect(s, '{', &t, e);
-    for (bool first = true; rc == ERR_OK; first = false) {
-        rc = scan_more(s, '}', first, &more, e);
-        if (rc != ERR_OK || !more)
-            return rc;
-        rc = scan_expect(s, '"', &t, e);
-        if (rc == ERR_OK)
-            rc = read_key(key, s, &t, e);
-        if (rc == ERR_OK)
-            rc = scan_expect(s, ':', &t, e);
-        if (rc == ERR_OK && (rc = fn(user, s, key, e)) != ERR_OK) {
-            char step[sizeof e->at] = "";
-
-            err_step(step, sizeof step, key);
-            return err_at(e, rc, "%s", step);
-        }
-    }
-    return rc;
-}
+enum { DEPTH = 32, NAME_MAX_LEN = 600, BLOCK = 4096 /* characters of base64: 768 floats */ };
 
 /* ---- first pass: where the parts are ---- */
 
@@ -77,7 +24,7 @@ struct part {
 struct parts {
     struct part architecture, weights;
     bool bare; /* there is something else: a Keras JSON itself, or a mistake */
-    char other[KEY_MAX];
+    char other[NAME_MAX_LEN];
     size_t n_tokens; /* still allowed outside "weights" */
 };
 
@@ -105,7 +52,7 @@ static enum err_code pass_part(void *user, struct json_scan *s, const char *key,
         snprintf(p->other, sizeof p->other, "%s", key);
     if (!part)
         p->bare = true;
-    rc = part == &p->weights ? read_members(s, pass_weight, NULL, e) : scan_skip(s, DEPTH - 1, &p->n_tokens, e);
+    rc = part == &p->weights ? scan_members(s, pass_weight, NULL, e) : scan_skip(s, DEPTH - 1, &p->n_tokens, e);
     if (part)
         *part = (struct part){ true, t.first, s->at };
     return rc;
@@ -115,7 +62,7 @@ static enum err_code find_parts(struct parts *p, const char *text, size_t n, str
 {
     struct json_scan s = { text, n, 0 };
     struct json_token t;
-    enum err_code rc = read_members(&s, pass_part, p, e);
+    enum err_code rc = scan_members(&s, pass_part, p, e);
 
     if (rc == ERR_OK)
         rc = scan_expect(&s, SCAN_END, &t, e);
@@ -155,12 +102,13 @@ static enum err_code read_architecture(struct model *out, const char *text, cons
 struct reader {
     struct net *net;
     bool *seen;    /* for each weight */
-    locale_t c;    /* numbers have a point, whatever the process's locale */
     struct part shape, data; /* of the weight being read */
 };
 
-static enum err_code put(struct weight *w, size_t i, float x, struct err *e)
+static enum err_code put(void *user, size_t i, float x, struct err *e)
 {
+    struct weight *w = user;
+
     if (!isfinite(x))
         return err_set(e, ERR_INVALID, "number %zu is not finite as float32", i);
     w->x[model_weight_place(w, i)] = x;
@@ -193,48 +141,6 @@ static enum err_code read_shape(struct json_scan *s, const struct weight *w, str
     }
     if (rc == ERR_OK && !(fits && is.n_d == want.n_d))
         return err_field(e, ERR_INVALID, "/shape", "must be the model's: %s", shape_text(&want, text, sizeof text));
-    return rc;
-}
-
-static enum err_code read_number(const struct reader *r, struct json_scan *s, struct weight *w, size_t i, struct err *e)
-{
-    char buf[NUMBER_MAX];
-    struct json_token t;
-    enum err_code rc = scan_next(s, &t, e);
-
-    if (rc != ERR_OK)
-        return rc;
-    if (t.kind != '0')
-        return err_set(e, ERR_INVALID, "must be a number");
-    if (t.end - t.first >= sizeof buf)
-        return err_set(e, ERR_INVALID, "a number of more than %d characters", NUMBER_MAX - 1);
-    memcpy(buf, s->text + t.first, t.end - t.first);
-    buf[t.end - t.first] = '\0';
-    return put(w, i, strtof_l(buf, NULL, r->c), e);
-}
-
-/* Dimension `dim` of the nested arrays; *i counts the numbers. */
-static enum err_code read_nested(const struct reader *r, struct json_scan *s, struct weight *w, const struct shape *shape, int dim,
-                                 size_t *i, struct err *e)
-{
-    struct json_token t;
-    bool more;
-    enum err_code rc;
-
-    if (dim == shape->n_d)
-        return read_number(r, s, w, (*i)++, e);
-    rc = scan_next(s, &t, e);
-    if (rc == ERR_OK && t.kind != '[')
-        return err_set(e, ERR_INVALID, "must be an array of %d", shape->d[dim]);
-    for (int k = 0; rc == ERR_OK; k++) {
-        rc = scan_more(s, ']', k == 0, &more, e);
-        if (rc != ERR_OK || (!more && k == shape->d[dim]))
-            return rc;
-        if (!more || k == shape->d[dim])
-            return err_set(e, ERR_INVALID, "must be an array of %d, as the shape says, not %s", shape->d[dim], more ? "more" : "fewer");
-        if ((rc = read_nested(r, s, w, shape, dim + 1, i, e)) != ERR_OK)
-            err_at(e, rc, "/%d", k);
-    }
     return rc;
 }
 
@@ -307,17 +213,16 @@ static enum err_code read_base64(const char *text, size_t first, size_t end, str
     return rc;
 }
 
-static enum err_code read_data(const struct reader *r, struct json_scan *s, struct weight *w, struct err *e)
+static enum err_code read_data(struct json_scan *s, struct weight *w, struct err *e)
 {
     struct shape shape = model_weight_shape(w);
     struct json_token t;
-    size_t i = 0;
     enum err_code rc = scan_peek(s, &t, e);
 
     if (rc == ERR_OK && t.kind == '"')
         rc = read_base64(s->text, t.first + 1, t.end - 1, w, e);
     else if (rc == ERR_OK && t.kind == '[')
-        rc = read_nested(r, s, w, &shape, 0, &i, e);
+        rc = scan_numbers(s, &shape, put, w, e);
     else if (rc == ERR_OK)
         rc = err_set(e, ERR_INVALID, "must be base64 of float32, or nested arrays of numbers");
     return rc == ERR_OK ? rc : err_at(e, rc, "/data");
@@ -350,7 +255,7 @@ static enum err_code read_weight(void *user, struct json_scan *s, const char *ke
         return err_set(e, ERR_INVALID, "weight \"%.100s\" stands twice", key);
     r->seen[w - r->net->weight] = true;
     r->shape = r->data = (struct part){ 0 };
-    rc = read_members(s, pass_field, r, e);
+    rc = scan_members(s, pass_field, r, e);
     if (rc != ERR_OK)
         return rc;
     if (!r->shape.found || !r->data.found)
@@ -358,20 +263,18 @@ static enum err_code read_weight(void *user, struct json_scan *s, const char *ke
     at.at = r->shape.first;
     rc = read_shape(&at, w, e);
     at.at = r->data.first;
-    return rc == ERR_OK ? read_data(r, &at, w, e) : rc;
+    return rc == ERR_OK ? read_data(&at, w, e) : rc;
 }
 
 static enum err_code read_weights(struct net *net, const char *text, size_t n, const struct part *part, struct err *e)
 {
     struct json_scan s = { text, n, part->first };
-    struct reader r = { .net = net, .seen = mem_zalloc((size_t)net->n_weights, sizeof(bool)), .c = newlocale(LC_ALL_MASK, "C", (locale_t)0) };
-    enum err_code rc = r.seen && r.c ? read_members(&s, read_weight, &r, e) : err_set(e, ERR_NOMEM, "out of memory");
+    struct reader r = { .net = net, .seen = mem_zalloc((size_t)net->n_weights, sizeof(bool)) };
+    enum err_code rc = r.seen ? scan_members(&s, read_weight, &r, e) : err_set(e, ERR_NOMEM, "out of memory");
 
     for (int i = 0; i < net->n_weights && rc == ERR_OK; i++)
         if (!r.seen[i])
             rc = err_set(e, ERR_INVALID, "weight \"%s\" is missing", net->weight[i].name);
-    if (r.c)
-        freelocale(r.c);
     mem_free(r.seen);
     net->trained = rc == ERR_OK;
     return rc == ERR_OK ? rc : err_at(e, rc, "/weights");

@@ -38,6 +38,8 @@ MUST enum err_code job_conf_parse(struct job_conf *c, const json_t *doc, bool tr
 json_t *job_conf_dump(const struct job_conf *c); /* new reference: resolved, every default filled in */
 /* All that can be said before the job is queued: model fits data, loss fits, rules match, fractions leave samples. `at` is a pointer into the job. */
 MUST enum err_code job_check(const struct job_conf *c, const struct net *net, const struct dataset *d, struct err *e);
+/* Does the model take this data set's samples? ERR_INVALID at "/dataset". */
+MUST enum err_code job_check_shape(const struct net *net, const struct dataset *d, struct err *e);
 /* The metric of contracts and early stopping. */
 enum metric job_metric(const struct job_conf *c, int n_classes);
 /* The loss that the job names, or the one that fits. */

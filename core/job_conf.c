@@ -135,15 +135,24 @@ static bool shapes_fit(const struct shape *a, const struct shape *b)
     return true;
 }
 
-static enum err_code check_data(const struct job_conf *c, const struct net *net, const struct dataset *d, struct err *e)
+enum err_code job_check_shape(const struct net *net, const struct dataset *d, struct err *e)
 {
     char want[96], have[96];
+
+    if (shapes_fit(net_input(net), &d->shape))
+        return ERR_OK;
+    return err_field(e, ERR_INVALID, "/dataset", "the model takes samples of shape %s, the data set has %s",
+                     shape_text(net_input(net), want, sizeof want), shape_text(&d->shape, have, sizeof have));
+}
+
+static enum err_code check_data(const struct job_conf *c, const struct net *net, const struct dataset *d, struct err *e)
+{
     int n = d->split[DATA_TRAIN].n;
     double carved = floor(c->validation_fraction * n + 0.5);
+    enum err_code rc = job_check_shape(net, d, e);
 
-    if (!shapes_fit(net_input(net), &d->shape))
-        return err_field(e, ERR_INVALID, "/dataset", "the model takes samples of shape %s, the data set has %s",
-                         shape_text(net_input(net), want, sizeof want), shape_text(&d->shape, have, sizeof have));
+    if (rc != ERR_OK)
+        return rc;
     if (n < 1)
         return err_field(e, ERR_INVALID, "/dataset", "has no train split");
     if (d->n_classes == 1)

@@ -22,6 +22,7 @@ const struct param config_params[] = {
     FIELD_INT(struct config, memory_mb, 0, 1 << 30, 0, "Memory of all jobs together, MB; 0: 80 % of what this process may use."),
     FIELD_INT(struct config, max_upload_mb, 1, 1 << 30, 4096, "Largest upload, MB."),
     FIELD_INT(struct config, max_connections, 8, 65536, 512, "Connections at a time."),
+    FIELD_INT(struct config, max_connections_per_address, 0, 65536, 0, "Of one client address; 0: half of all, or on a loopback address no such limit."),
     FIELD_INT(struct config, max_streams, 1, 65536, 256, "Event streams and waiting requests at a time; some connections are left for others."),
     FIELD_INT(struct config, disk_floor_mb, 0, 1 << 30, 64, "Uploads and checkpoints are refused when less is free on the disk, MB."),
     FIELD_INT(struct config, keep_jobs_days, 0, 36500, 0, "Finished jobs are removed after so many days; 0: never."),

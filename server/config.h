@@ -13,6 +13,7 @@ struct config {
     int64_t memory_mb;         /* --memory-mb 0: of all jobs together; 0: 80 % of what the process may use (cgroup or host) */
     int64_t max_upload_mb;     /* --max-upload-mb 4096 */
     int64_t max_connections;   /* --max-connections 512 */
+    int64_t max_connections_per_address; /* --max-connections-per-address 0: half of them; on a loopback address, where a proxy may be the only client, no limit */
     int64_t max_streams;       /* --max-streams 256: event streams and waiting requests at a time */
     int64_t disk_floor_mb;     /* --disk-floor-mb 64: uploads and checkpoints are refused (507) below it */
     int64_t keep_jobs_days;    /* --keep-jobs-days 0: finished jobs; 0: for ever */

@@ -361,6 +361,7 @@ static enum err_code start_mhd(struct http *h, struct err *e)
                               MHD_OPTION_LISTEN_SOCKET, fd,
                               MHD_OPTION_THREAD_POOL_SIZE, (unsigned)h->conf.threads,
                               MHD_OPTION_CONNECTION_LIMIT, (unsigned)(h->conf.max_connections + HTTP_SPARE_CONNECTIONS),
+                              MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)h->conf.max_per_address,
                               MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
                               MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)SILENT_SECONDS,
                               MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL,

@@ -72,6 +72,9 @@ struct reply {
 };
 typedef enum err_code handler(struct app *app, const struct req *rq, struct reply *rp, struct err *e);
 
+/* Does If-None-Match or If-Match (NULL: absent, false) name the ETag (without quotes)? "*" names all. */
+bool http_etag_matches(const char *given, const char *etag);
+
 enum route_flags { BODY_JSON = 1, BODY_FILE = 2, BODY_OPTIONAL = 4, SLOW = 8 };
 struct route {
     const char *method, *path; /* "/v1/jobs/{id}/cancel"; HEAD is served where GET is */
@@ -90,6 +93,7 @@ struct http_conf {
     struct app *app;
     uint64_t max_upload;
     int max_connections, threads;  /* 0: 512; of the transport, 0: 4 */
+    int max_per_address;           /* connections of one client address, 0: no limit; more are closed at once, without an answer */
     int max_streams;               /* replies with a source at a time, others get 503; 0: half of max_connections */
     /* Before anything else is looked at: who asks, and may they? Fills tenant and scope. NULL: everybody may. */
     enum err_code (*admit)(struct app *app, struct req *rq, const struct route *r, struct reply *rp, struct err *e);
@@ -126,6 +130,7 @@ struct http_time { const char *method, *route; struct histogram seconds; };
 void http_counts(void (*fn)(void *user, const struct http_count *c), void *user);
 void http_times(void (*fn)(void *user, const struct http_time *t), void *user);
 int http_in_flight(void);
+int http_streams(void); /* replies with a source, and requests that wait */
 uint64_t http_uploaded(void); /* bytes of files taken */
 
 #endif

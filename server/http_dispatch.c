@@ -350,16 +350,21 @@ static void problem_reply(struct exchange *x)
         rp->retry_after = rp->status == 503 ? 2 : 10;
 }
 
+bool http_etag_matches(const char *given, const char *etag)
+{
+    char quoted[sizeof ((struct reply *)0)->etag + 2];
+
+    if (!given || !*etag)
+        return false;
+    snprintf(quoted, sizeof quoted, "\"%s\"", etag);
+    return strcmp(given, "*") == 0 || strstr(given, quoted) != NULL;
+}
+
 /* Does If-None-Match name the reply's ETag? */
 static bool not_modified(const struct exchange *x)
 {
-    const char *given = header_value(&x->rq, "If-None-Match");
-    char quoted[sizeof x->reply.etag + 2];
-
-    if (!given || !x->reply.etag[0] || x->reply.status != 200 || strcmp(x->route->method, "GET") != 0)
-        return false;
-    snprintf(quoted, sizeof quoted, "\"%s\"", x->reply.etag);
-    return strcmp(given, "*") == 0 || strstr(given, quoted) != NULL;
+    return x->reply.status == 200 && strcmp(x->route->method, "GET") == 0 &&
+           http_etag_matches(header_value(&x->rq, "If-None-Match"), x->reply.etag);
 }
 
 static enum err_code ask(struct exchange *x, struct err *e)

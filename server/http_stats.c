@@ -12,7 +12,7 @@ static struct http_count counts[MAX_COUNTS];
 static struct http_time times[MAX_ROUTES];
 static int n_counts, n_times;
 static atomic_uint_least64_t uploaded;
-static atomic_int in_flight;
+static atomic_int in_flight, streams;
 
 static void count(const char *method, const char *route, int status)
 {
@@ -52,6 +52,16 @@ void http_count_add(const struct route *route, int status, int64_t ms, uint64_t 
 void http_in_flight_add(int n)
 {
     atomic_fetch_add(&in_flight, n);
+}
+
+void http_streams_add(int n)
+{
+    atomic_fetch_add(&streams, n);
+}
+
+int http_streams(void)
+{
+    return atomic_load(&streams);
 }
 
 int http_in_flight(void)

@@ -7,5 +7,6 @@
 /* A request answered; route NULL: unmatched. body: bytes of the upload, 0 when the route takes none. */
 void http_count_add(const struct route *route, int status, int64_t ms, uint64_t body);
 void http_in_flight_add(int n);
+void http_streams_add(int n);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 
+#include "server/http_stats.h"
 #include "server/log.h"
 
 enum { MOST_AT_ONCE = 8192 /* of the connection's pool of 128 KiB, whose pages it keeps once they are written to */ };
@@ -44,6 +45,7 @@ bool http_stream_open(void *live)
     pthread_mutex_lock(&h->wake_lock);
     if (!l->streams && h->n_streams < h->conf.max_streams) {
         l->streams = true;
+        http_streams_add(1);
         l->due_ms = clock_mono_ms() + l->x->reply.source->idle_ms;
         h->n_streams++;
         l->stream_prev = NULL;
@@ -67,6 +69,7 @@ void http_stream_close(struct http_live *l)
             l->stream_next->stream_prev = l->stream_prev;
         h->n_streams--;
         l->streams = false;
+        http_streams_add(-1);
     }
     pthread_mutex_unlock(&h->wake_lock);
 }

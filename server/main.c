@@ -84,6 +84,13 @@ static bool is_loopback(const char *listen)
     return strncmp(listen, "127.", 4) == 0 || strncmp(listen, "[::1]", 5) == 0 || strncmp(listen, "localhost", 9) == 0;
 }
 
+static int per_address(const struct config *c)
+{
+    if (c->max_connections_per_address > 0)
+        return (int)c->max_connections_per_address;
+    return is_loopback(c->listen) ? 0 : (int)c->max_connections / 2;
+}
+
 /* ---- start and stop ---- */
 
 struct parts {
@@ -155,7 +162,7 @@ static enum err_code start_http(struct parts *p, struct err *e)
     const struct http_conf conf = {
         .listen = p->config.listen, .routes = apart ? api_plain_routes : api_routes, .app = &p->app,
         .max_upload = (uint64_t)p->config.max_upload_mb << 20,
-        .max_connections = (int)p->config.max_connections, .max_streams = (int)p->config.max_streams,
+        .max_connections = (int)p->config.max_connections, .max_per_address = per_address(&p->config), .max_streams = (int)p->config.max_streams,
         .temp_path = upload_path, .problem = api_problem, .user = p->store,
     };
     enum err_code rc;

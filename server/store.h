@@ -48,6 +48,7 @@ void blob_new(struct store *s, char id[ID_LEN], char *path, size_t n);
 void blob_path(struct store *s, const char *id, char *path, size_t n);
 /* A path in <data>/tmp for an upload in progress; emptied at start. */
 void store_temp_path(struct store *s, char *path, size_t n);
+MUST enum err_code store_blob_get(struct store *s, const char *id, struct blob *out, struct err *e); /* id "" : an empty one */
 /* Removes a published file that no row came to name (after a failed transaction); one that a row names stays. */
 void blob_discard(struct store *s, const char *id);
 

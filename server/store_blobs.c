@@ -75,6 +75,29 @@ static enum err_code found(void *user, const struct db_val *col, int n_col, stru
     return ERR_OK;
 }
 
+static enum err_code blob_row(void *user, const struct db_val *col, int n_col, struct err *e)
+{
+    struct blob *b = user;
+
+    (void)n_col;
+    (void)e;
+    col_copy(&col[0], b->id, sizeof b->id);
+    col_copy(&col[1], b->hash, sizeof b->hash);
+    b->bytes = (uint64_t)col_int(&col[2]);
+    return ERR_OK;
+}
+
+enum err_code store_blob_get(struct store *s, const char *id, struct blob *out, struct err *e)
+{
+    enum err_code rc;
+
+    *out = (struct blob){ .id = "" };
+    if (!*id)
+        return ERR_OK;
+    rc = store_read(s, "SELECT id, hash, bytes FROM blobs WHERE id = $1", ARGS(DB_S(id)), blob_row, out, e);
+    return rc == ERR_OK && !*out->id ? err_set(e, ERR_NOT_FOUND, "the file has been deleted") : rc;
+}
+
 /* Only when it is certain that no row names it: a file too many is swept at the next start, one too few is a loss. */
 void blob_discard(struct store *s, const char *id)
 {
