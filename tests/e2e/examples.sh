@@ -41,9 +41,10 @@ prepare() { # operation
   [ -z "$body" ] || arguments=(-H 'Content-Type: application/json' -d "$body")
 }
 wait_cancelled() { for _ in $(seq 100); do call GET "/v1/jobs/$job"; [ "$(field .state)" != cancelled ] || return 0; sleep 0.05; done; fail "not cancelled"; }
-fits='def fits($e; $r): if ($e | type) == "object" then ($r | type) == "object" and all($e | to_entries[]; . as $x | ($r | has($x.key)) and fits($x.value; $r[$x.key]))
+fits='def fits($e; $r): if $e == null or $r == null then true
+  elif ($e | type) == "object" then ($r | type) == "object" and all($e | to_entries[]; . as $x | ($r | has($x.key)) and fits($x.value; $r[$x.key]))
   elif ($e | type) == "array" then ($r | type) == "array" and (($e | length) == 0 or ($r | length) == 0 or fits($e[0]; $r[0]))
-  elif $e == null or $r == null then true else ($e | type) == ($r | type) end; fits($e; .)'
+  else ($e | type) == ($r | type) end; fits($e; .)'
 
 # ---- all of it: method, path, operation, a body or nothing ----
 n=0
