@@ -27,9 +27,9 @@ extern const struct route *const api_plain_routes;  /* and what the main one the
  * an error in the query has "parameter" in place of "pointer". The only place where an error code becomes an HTTP status. */
 json_t *api_problem(const struct err *e, const struct req *rq, int *status);
 
-handler api_model_create, api_model_list, api_model_get, api_model_delete, api_model_weights, api_model_weights_before, api_model_file;
-handler api_dataset_create, api_dataset_list, api_dataset_get, api_dataset_delete, api_dataset_part, api_dataset_part_before;
-handler api_job_create, api_job_list, api_job_get, api_job_delete, api_job_cancel, api_job_pause, api_job_resume, api_job_retry;
+handler api_model_create, api_model_list, api_model_get, api_model_patch, api_model_delete, api_model_weights, api_model_weights_before, api_model_file;
+handler api_dataset_create, api_dataset_list, api_dataset_get, api_dataset_patch, api_dataset_delete, api_dataset_part, api_dataset_part_before;
+handler api_job_create, api_job_list, api_job_get, api_job_patch, api_job_delete, api_job_cancel, api_job_pause, api_job_resume, api_job_retry;
 handler api_job_iterations, api_job_iteration, api_job_iteration_model, api_job_events, api_job_model;
 handler api_model_predict, api_job_predict, api_job_iteration_predict, api_model_evaluate, api_job_evaluate, api_job_iteration_evaluate;
 handler api_events, api_curves;
@@ -54,6 +54,24 @@ json_t *api_stored(const char *text);  /* JSON out of a row: null for NULL; NULL
 json_t *api_seconds(int64_t ms);       /* Unix seconds; null for 0 */
 MUST enum err_code api_append(json_t *list, json_t *item, struct err *e); /* takes item, which may be NULL: ERR_NOMEM */
 MUST enum err_code api_dump(char **text, const json_t *j, struct err *e); /* for a row; mem_free; j may be NULL: ERR_NOMEM */
+
+/* ---- tags.c: tags of models, data sets and jobs; versions ---- */
+
+/* All as a row keeps them. ERR_INVALID at "/tags/0" or "?tags". list NULL: none. */
+MUST enum err_code api_tags_parse(char tags[TAGS_LEN], const json_t *list, struct err *e);
+MUST enum err_code api_tags_query(char tags[TAGS_LEN], const struct req *rq, struct err *e); /* ?tags=a,b */
+/* ?tag=a of a list as ",a,", in *out; NULL when absent. */
+MUST enum err_code api_tag_query(char tag[TAG_LEN + 2], const char **out, const struct req *rq, struct err *e);
+json_t *api_tags_json(const char *tags);
+/* A body into its tags and the rest, a new reference (NULL: no body), which a field table can parse. */
+MUST enum err_code api_untag(json_t **rest, char tags[TAGS_LEN], const json_t *body, struct err *e);
+/* A version of what json shows; json NULL: ERR_NOMEM. */
+MUST enum err_code api_etag(char *etag, size_t n, const json_t *json, struct err *e);
+MUST enum err_code api_reply_version(struct reply *rp, json_t *json, struct err *e); /* api_reply with ETag; takes json */
+MUST enum err_code api_if_match(const struct req *rq, const char *etag, struct err *e); /* ERR_PRECONDITION when the client has seen another version */
+/* {"tags": [...]} for the resource of the address, whose version and tags were just read. */
+MUST enum err_code api_patch_tags(struct app *app, const struct req *rq, enum tagged what, const char *etag, const char *seen, char tags[TAGS_LEN],
+                                  struct err *e);
 
 struct api_text { char *s; size_t n, room; bool failed; }; /* start with = {0}; s is the owner's to mem_free */
 void api_text_add(struct api_text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -104,8 +122,13 @@ MUST enum err_code api_iteration_get(struct app *app, const struct req *rq, stru
 /* ---- predict.c, evaluate.c: the options of their bodies ---- */
 extern const struct param api_predict_params[], api_evaluate_params[];
 
-/* ---- datasets.c ---- */
+/* ---- estimate.c ---- */
+struct job_conf;
 struct dataset;
+/* How long the job may take, on one thread, from a few timed passes of the model; iterations: what a dry run plans. An estimate. */
+MUST enum err_code api_estimate(double *seconds, const struct job_conf *c, struct net *net, const struct dataset *d, const json_t *iterations, struct err *e);
+
+/* ---- datasets.c ---- */
 struct data_conf;
 /* The data set of a row, opened and checked. ERR_INVALID; `at` names the part: "/train/labels". */
 MUST enum err_code api_dataset_open(struct dataset **out, struct data_conf *conf, struct store *s, const struct dataset_row *row, struct err *e);

@@ -121,7 +121,7 @@ static enum err_code dataset_json(json_t **out, struct store *s, const struct da
     enum err_code rc = problems && conf ? find_problems(problems, &data, s, row, e) : err_set(e, ERR_NOMEM, "out of memory");
 
     if (rc == ERR_OK) {
-        json_t *j = json_pack("{s:s,s:s,s:s,s:o,s:b,s:O,s:o,s:o,s:O?}", "id", row->id, "object", "dataset", "name", row->name, "created_at",
+        json_t *j = json_pack("{s:s,s:s,s:s,s:o,s:o,s:b,s:O,s:o,s:o,s:O?}", "id", row->id, "object", "dataset", "name", row->name, "tags", api_tags_json(row->tags), "created_at",
                               api_seconds(row->created_ms), "ready", data != NULL, "problems", problems, "splits", splits_json(row), "shape",
                               shape_json(data), "classes", data ? data->classes : NULL);
 
@@ -145,11 +145,14 @@ static enum err_code create(struct app *app, const struct req *rq, struct reply 
     struct api_answer answer = { .body = NULL };
     struct dataset_row row = { .created_ms = clock_ms() };
     struct data_conf conf;
-    json_t *resolved = NULL, *j = NULL;
+    json_t *resolved = NULL, *j = NULL, *options = NULL;
     char location[80];
-    enum err_code rc = params_parse(&conf, sizeof conf, data_params, rq->body, e);
+    enum err_code rc = api_untag(&options, row.tags, rq->body, e);
 
     id_new(row.id, "dst");
+    if (rc == ERR_OK)
+        rc = params_parse(&conf, sizeof conf, data_params, options, e);
+    json_decref(options);
     memcpy(row.tenant, rq->tenant, sizeof row.tenant);
     if (rc == ERR_OK)
         rc = data_conf_check(&conf, e);
@@ -204,8 +207,11 @@ enum err_code api_dataset_list(struct app *app, const struct req *rq, struct rep
     struct listing l = { app->store, json_array() };
     struct page page;
     bool more = false;
+    char tag[TAG_LEN + 2];
     enum err_code rc = api_page(&page, rq, "dst", e);
 
+    if (rc == ERR_OK)
+        rc = api_tag_query(tag, &page.tag, rq, e);
     if (rc == ERR_OK)
         rc = store_dataset_list(app->store, &page, list_row, &l, &more, e);
     if (rc == ERR_OK)
@@ -214,23 +220,60 @@ enum err_code api_dataset_list(struct app *app, const struct req *rq, struct rep
     return rc;
 }
 
+/* The data set as clients see it, and its version. */
+static enum err_code get_version(struct dataset_row *row, json_t **j, char *etag, size_t n, struct app *app, const struct req *rq, struct err *e)
+{
+    enum err_code rc = get(row, app, rq, e);
+
+    if (rc == ERR_OK)
+        rc = dataset_json(j, app->store, row, e);
+    return rc == ERR_OK ? api_etag(etag, n, *j, e) : rc;
+}
+
 enum err_code api_dataset_get(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
 {
     struct dataset_row row = { 0 };
     json_t *j = NULL;
-    enum err_code rc = get(&row, app, rq, e);
+    enum err_code rc = get_version(&row, &j, rp->etag, sizeof rp->etag, app, rq, e);
+
+    dataset_row_clear(&row);
+    if (rc == ERR_OK)
+        return api_reply(rp, 0, j, e);
+    json_decref(j);
+    return rc;
+}
+
+enum err_code api_dataset_patch(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    struct dataset_row row = { 0 };
+    json_t *j = NULL;
+    char etag[sizeof rp->etag], tags[TAGS_LEN];
+    enum err_code rc = get_version(&row, &j, etag, sizeof etag, app, rq, e);
 
     if (rc == ERR_OK)
-        rc = dataset_json(&j, app->store, &row, e);
+        rc = api_patch_tags(app, rq, TAGGED_DATASET, etag, row.tags, tags, e);
+    if (rc == ERR_OK && json_object_set_new(j, "tags", api_tags_json(tags)) != 0)
+        rc = err_set(e, ERR_NOMEM, "out of memory");
     dataset_row_clear(&row);
-    return rc == ERR_OK ? api_reply(rp, 0, j, e) : rc;
+    if (rc == ERR_OK)
+        return api_reply_version(rp, j, e);
+    json_decref(j);
+    return rc;
 }
 
 enum err_code api_dataset_delete(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
 {
-    enum err_code rc = api_id(rq, 0, "dst", e);
+    struct dataset_row row = { 0 };
+    json_t *j = NULL;
+    char etag[sizeof rp->etag];
+    bool guarded = rq->header(rq, "If-Match") != NULL;
+    enum err_code rc = guarded ? get_version(&row, &j, etag, sizeof etag, app, rq, e) : api_id(rq, 0, "dst", e);
 
     rp->status = 204;
+    json_decref(j);
+    dataset_row_clear(&row);
+    if (rc == ERR_OK && guarded)
+        rc = api_if_match(rq, etag, e);
     return rc == ERR_OK ? store_dataset_delete(app->store, rq->tenant, rq->arg[0], e) : rc;
 }
 

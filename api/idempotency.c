@@ -23,11 +23,11 @@ static enum err_code check_key(const char *key, struct err *e)
 /* Of method, address and body; JSON counts as a value, whatever its spaces and the order of its keys. */
 static enum err_code fingerprint(char hash[FILE_HASH_LEN], const struct req *rq, struct err *e)
 {
-    static const char *const queries[] = { "name", "dry_run" };
+    static const char *const queries[] = { "name", "tags", "dry_run" };
     struct sha256_ctx sha;
     uint8_t digest[SHA256_DIGEST_SIZE];
     char *body = rq->body ? json_text(rq->body, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY, NULL) : mem_strdup(rq->body_hash);
-    const char *part[] = { rq->method, rq->path, rq->query(rq, queries[0]), rq->query(rq, queries[1]), body };
+    const char *part[] = { rq->method, rq->path, rq->query(rq, queries[0]), rq->query(rq, queries[1]), rq->query(rq, queries[2]), body };
 
     if (!body)
         return err_set(e, ERR_NOMEM, "out of memory");

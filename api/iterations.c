@@ -115,7 +115,7 @@ enum err_code api_job_iteration(struct app *app, const struct req *rq, struct re
     enum err_code rc = api_iteration_get(app, rq, &job, weights, &record, e);
 
     job_row_clear(&job);
-    return rc == ERR_OK ? api_reply(rp, 0, record, e) : rc;
+    return rc == ERR_OK ? api_reply_version(rp, record, e) : rc;
 }
 
 /* ---- the curves of several jobs ---- */

@@ -43,8 +43,8 @@ static json_t *progress_json(const struct job_row *j)
 
 static json_t *job_json(const struct job_row *j)
 {
-    return json_pack("{s:s,s:s,s:s,s:s,s:b,s:s?,s:o,s:I,s:s,s:s,s:o,s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:o}", "id", j->id, "object", "job", "name", j->name,
-                     "state", job_state_name(j->state), "pause_requested", (int)j->pause_requested, "retry_of", *j->retry_of ? j->retry_of : NULL, "best_metric", metric_json(j),
+    return json_pack("{s:s,s:s,s:s,s:o,s:s,s:b,s:s?,s:o,s:I,s:s,s:s,s:o,s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:o}", "id", j->id, "object", "job", "name", j->name,
+                     "tags", api_tags_json(j->tags), "state", job_state_name(j->state), "pause_requested", (int)j->pause_requested, "retry_of", *j->retry_of ? j->retry_of : NULL, "best_metric", metric_json(j),
                      "priority", (json_int_t)j->priority, "model", j->model, "dataset", j->dataset,
                      "created_at", api_seconds(j->created_ms), "started_at", api_seconds(j->started_ms), "finished_at",
                      api_seconds(j->finished_ms), "attempt", (json_int_t)j->attempt, "iterations", (json_int_t)j->n_iterations, "progress",
@@ -67,6 +67,8 @@ static json_t *job_summary(const struct job_row *j)
 
 /* All that posting a job opens. */
 struct posting {
+    json_t *body; /* without its tags */
+    char tags[TAGS_LEN];
     struct job_conf conf;
     struct model_row model_row;
     struct dataset_row dataset_row;
@@ -79,6 +81,7 @@ static void posting_free(struct posting *p)
 {
     if (!p)
         return;
+    json_decref(p->body);
     model_row_clear(&p->model_row);
     dataset_row_clear(&p->dataset_row);
     model_clear(&p->model);
@@ -146,6 +149,7 @@ static enum err_code fill_row(struct job_row *row, const struct posting *p, stru
     memcpy(row->dataset, p->dataset_row.id, sizeof row->dataset);
     memcpy(row->architecture, p->model_row.architecture.id, sizeof row->architecture);
     memcpy(row->weights, p->model_row.weights.id, sizeof row->weights);
+    memcpy(row->tags, p->tags, sizeof row->tags);
     row->priority = p->conf.priority;
     row->created_ms = clock_ms();
     row->state = JOB_QUEUED;
@@ -154,8 +158,10 @@ static enum err_code fill_row(struct job_row *row, const struct posting *p, stru
 
 static enum err_code check(struct posting *p, struct app *app, const struct req *rq, struct err *e)
 {
-    enum err_code rc = parse(p, app->store, rq->tenant, rq->body, e);
+    enum err_code rc = api_untag(&p->body, p->tags, rq->body, e);
 
+    if (rc == ERR_OK)
+        rc = parse(p, app->store, rq->tenant, p->body, e);
     if (rc == ERR_OK)
         rc = open_dataset(p, app->store, e);
     if (rc == ERR_OK)
@@ -182,13 +188,16 @@ static enum err_code reply_plan(struct app *app, const struct posting *p, struct
 {
     struct pruner *pruner = NULL;
     json_t *iterations = json_array();
+    double seconds = 0;
     enum err_code rc = pruner_new(&pruner, &p->conf.prune, p->model.net, (uint64_t)p->conf.seed, e);
 
     if (rc == ERR_OK)
         rc = plan_iterations(iterations, pruner, p, e);
     if (rc == ERR_OK)
-        rc = api_reply(rp, 200, json_pack("{s:s,s:o,s:o,s:O,s:{s:I,s:o}}", "object", "plan", "config", job_conf_dump(&p->conf), "layers",
-                                          pruner_describe_layers(pruner, p->model.net), "iterations", iterations, "memory", "needed_bytes",
+        rc = api_estimate(&seconds, &p->conf, p->model.net, p->dataset, iterations, e);
+    if (rc == ERR_OK)
+        rc = api_reply(rp, 200, json_pack("{s:s,s:o,s:o,s:O,s:{s:f,s:i},s:{s:I,s:o}}", "object", "plan", "config", job_conf_dump(&p->conf), "layers",
+                                          pruner_describe_layers(pruner, p->model.net), "iterations", iterations, "seconds", "estimate", seconds, "threads", 1, "memory", "needed_bytes",
                                           (json_int_t)job_memory(&p->conf, p->model.net, p->dataset), "limit_bytes",
                                           app->memory_per_job ? json_integer((json_int_t)app->memory_per_job) : json_null()), e);
     json_decref(iterations);
@@ -270,6 +279,7 @@ struct listing {
     json_t *data;
     struct api_table table;
     char next[80]; /* cursor behind the last job seen */
+    char tag[TAG_LEN + 2];
 };
 
 /* The cursor of a page sorted by creation is the last job's id, of others "<value>,<id>". */
@@ -292,11 +302,13 @@ static void set_cursor(struct listing *l, const struct job_row *j)
 /* A row of CSV: what fits into columns. */
 static json_t *job_flat(const struct job_row *j)
 {
-    return json_pack("{s:s,s:s,s:s,s:I,s:s,s:s,s:o,s:o,s:o,s:I,s:I,s:o,s:s?}", "id", j->id, "name", j->name, "state", job_state_name(j->state),
+    size_t n = strlen(j->tags);
+
+    return json_pack("{s:s,s:s,s:s,s:I,s:s,s:s,s:o,s:o,s:o,s:I,s:I,s:o,s:s?,s:s%}", "id", j->id, "name", j->name, "state", job_state_name(j->state),
                      "priority", (json_int_t)j->priority, "model", j->model, "dataset", j->dataset, "created_at", api_seconds(j->created_ms),
                      "started_at", api_seconds(j->started_ms), "finished_at", api_seconds(j->finished_ms), "attempt", (json_int_t)j->attempt,
                      "iterations", (json_int_t)j->n_iterations, "best_metric", metric_json(j), "retry_of",
-                     *j->retry_of ? j->retry_of : NULL);
+                     *j->retry_of ? j->retry_of : NULL, "tags", j->tags + (n > 0), n > 0 ? n - 2 : (size_t)0);
 }
 
 static enum err_code list_row(void *user, const void *row, struct err *e)
@@ -351,7 +363,9 @@ static enum err_code parse_query(struct listing *l, const struct req *rq, struct
                              .dataset = rq->query(rq, "dataset"), .limit = (int)limit };
     if (q->state && !job_state_parse(q->state, &state))
         return err_field(e, ERR_INVALID, "?state", "state must be one of queued, running, paused, cancelling, succeeded, failed, cancelled");
-    rc = parse_sort(q, rq->query(rq, "sort"), e);
+    rc = api_tag_query(l->tag, &q->tag, rq, e);
+    if (rc == ERR_OK)
+        rc = parse_sort(q, rq->query(rq, "sort"), e);
     if (rc == ERR_OK)
         rc = parse_cursor(q, rq->query(rq, "after"), e);
     return rc == ERR_OK ? api_format(rq, &l->format, e) : rc;
@@ -364,7 +378,7 @@ static enum err_code run_query(struct store *s, struct listing *l, bool *more, s
     struct page page = { .tenant = q->tenant, .limit = q->limit, .state = q->state };
 
     memcpy(page.after, q->after, sizeof page.after);
-    if (q->sort == JOB_BY_CREATED && !q->up && !q->name && !q->model && !q->dataset)
+    if (q->sort == JOB_BY_CREATED && !q->up && !q->name && !q->model && !q->dataset && !q->tag)
         return store_job_list(s, &page, list_row, l, more, e);
     return store_job_query(s, q, list_row, l, more, e);
 }
@@ -403,10 +417,10 @@ enum err_code api_job_list(struct app *app, const struct req *rq, struct reply *
 /* "<state>-<iterations>-<hash of what else changes>": a client that waits does so for the first two. */
 static void job_etag(const struct job_row *j, int64_t position, char *etag, size_t n)
 {
-    const char *text[] = { j->progress, j->error };
+    const char *text[] = { j->progress, j->error, j->tags };
     uint64_t h = 14695981039346656037u ^ (uint64_t)j->attempt ^ (uint64_t)position << 32 ^ (uint64_t)j->pause_requested << 31;
 
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 3; i++)
         for (const char *p = text[i] ? text[i] : ""; *p; p++)
             h = (h ^ (unsigned char)*p) * 1099511628211u;
     snprintf(etag, n, "%s-%lld-%016llx", job_state_name(j->state), (long long)j->n_iterations, (unsigned long long)h);
@@ -545,11 +559,45 @@ enum err_code api_job_resume(struct app *app, const struct req *rq, struct reply
     return rc == ERR_OK ? reply_job(app, rq, rq->arg[0], 200, rp, e) : rc;
 }
 
+static enum err_code get_version(struct job_row *row, char *etag, size_t n, struct app *app, const struct req *rq, struct err *e)
+{
+    int64_t position = 0;
+    enum err_code rc = get(row, app, rq, e);
+
+    if (rc == ERR_OK)
+        rc = store_job_position(app->store, row, &position, e);
+    if (rc == ERR_OK)
+        job_etag(row, position, etag, n);
+    return rc;
+}
+
+enum err_code api_job_patch(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    struct job_row row = { .conf = NULL };
+    char etag[sizeof rp->etag], tags[TAGS_LEN];
+    enum err_code rc = get_version(&row, etag, sizeof etag, app, rq, e);
+
+    if (rc == ERR_OK)
+        rc = api_patch_tags(app, rq, TAGGED_JOB, etag, row.tags, tags, e);
+    if (rc == ERR_OK) {
+        memcpy(row.tags, tags, sizeof row.tags);
+        rc = show(app, &row, rp, e);
+    }
+    job_row_clear(&row);
+    return rc;
+}
+
 enum err_code api_job_delete(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
 {
-    enum err_code rc = api_id(rq, 0, "job", e);
+    struct job_row row = { .conf = NULL };
+    char etag[sizeof rp->etag];
+    bool guarded = rq->header(rq, "If-Match") != NULL;
+    enum err_code rc = guarded ? get_version(&row, etag, sizeof etag, app, rq, e) : api_id(rq, 0, "job", e);
 
     rp->status = 204;
+    job_row_clear(&row);
+    if (rc == ERR_OK && guarded)
+        rc = api_if_match(rq, etag, e);
     return rc == ERR_OK ? store_job_delete(app->store, rq->tenant, rq->arg[0], e) : rc;
 }
 
@@ -564,6 +612,7 @@ static enum err_code renew(struct job_row *again, struct job_row *old, struct er
     memcpy(again->retry_of, old->id, sizeof again->retry_of);
     memcpy(again->tenant, old->tenant, sizeof again->tenant);
     memcpy(again->name, old->name, sizeof again->name);
+    memcpy(again->tags, old->tags, sizeof again->tags);
     memcpy(again->model, old->model, sizeof again->model);
     memcpy(again->dataset, old->dataset, sizeof again->dataset);
     memcpy(again->architecture, old->architecture, sizeof again->architecture);

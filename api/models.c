@@ -15,7 +15,7 @@ static json_t *file_json(const struct blob *b)
 /* The layers are left out of lists. */
 static json_t *model_json(const struct model_row *m, bool layers)
 {
-    json_t *j = json_pack("{s:s,s:s,s:s,s:o,s:b,s:{s:o,s:o}}", "id", m->id, "object", "model", "name", m->name, "created_at",
+    json_t *j = json_pack("{s:s,s:s,s:s,s:o,s:o,s:b,s:{s:o,s:o}}", "id", m->id, "object", "model", "name", m->name, "tags", api_tags_json(m->tags), "created_at",
                           api_seconds(m->created_ms), "trained", *m->weights.id != '\0', "files", "architecture", file_json(&m->architecture),
                           "weights", file_json(&m->weights));
     json_t *summary = api_stored(m->summary);
@@ -103,6 +103,8 @@ static enum err_code create(struct app *app, const struct req *rq, struct reply 
     if (rc == ERR_OK)
         rc = model_name(&row, rq, &m, e);
     if (rc == ERR_OK)
+        rc = api_tags_query(row.tags, rq, e);
+    if (rc == ERR_OK)
         rc = describe(&row.summary, m.net, e);
     snprintf(location, sizeof location, "/v1/models/%s", row.id);
     if (rc == ERR_OK)
@@ -140,8 +142,11 @@ enum err_code api_model_list(struct app *app, const struct req *rq, struct reply
     json_t *data = json_array();
     struct page page;
     bool more = false;
+    char tag[TAG_LEN + 2];
     enum err_code rc = api_page(&page, rq, "mdl", e);
 
+    if (rc == ERR_OK)
+        rc = api_tag_query(tag, &page.tag, rq, e);
     if (rc == ERR_OK)
         rc = store_model_list(app->store, &page, list_row, data, &more, e);
     if (rc == ERR_OK)
@@ -156,16 +161,50 @@ enum err_code api_model_get(struct app *app, const struct req *rq, struct reply 
     enum err_code rc = get(&row, app, rq, e);
 
     if (rc == ERR_OK)
-        rc = api_reply(rp, 0, model_json(&row, true), e);
+        rc = api_reply_version(rp, model_json(&row, true), e);
+    model_row_clear(&row);
+    return rc;
+}
+
+/* The model and its version. */
+static enum err_code get_version(struct model_row *row, char *etag, size_t n, struct app *app, const struct req *rq, struct err *e)
+{
+    enum err_code rc = get(row, app, rq, e);
+    json_t *j = rc == ERR_OK ? model_json(row, true) : NULL;
+
+    if (rc == ERR_OK)
+        rc = api_etag(etag, n, j, e);
+    json_decref(j);
+    return rc;
+}
+
+enum err_code api_model_patch(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    struct model_row row = { 0 };
+    char etag[sizeof rp->etag], tags[TAGS_LEN];
+    enum err_code rc = get_version(&row, etag, sizeof etag, app, rq, e);
+
+    if (rc == ERR_OK)
+        rc = api_patch_tags(app, rq, TAGGED_MODEL, etag, row.tags, tags, e);
+    if (rc == ERR_OK) {
+        memcpy(row.tags, tags, sizeof row.tags);
+        rc = api_reply_version(rp, model_json(&row, true), e);
+    }
     model_row_clear(&row);
     return rc;
 }
 
 enum err_code api_model_delete(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
 {
-    enum err_code rc = api_id(rq, 0, "mdl", e);
+    struct model_row row = { 0 };
+    char etag[sizeof rp->etag];
+    bool guarded = rq->header(rq, "If-Match") != NULL;
+    enum err_code rc = guarded ? get_version(&row, etag, sizeof etag, app, rq, e) : api_id(rq, 0, "mdl", e);
 
     rp->status = 204;
+    model_row_clear(&row);
+    if (rc == ERR_OK && guarded)
+        rc = api_if_match(rq, etag, e);
     return rc == ERR_OK ? store_model_delete(app->store, rq->tenant, rq->arg[0], e) : rc;
 }
 

@@ -17,6 +17,7 @@ static int status_of(enum err_code code)
     case ERR_NOT_FOUND: return 404;
     case ERR_METHOD: return 405;
     case ERR_CONFLICT: return 409;
+    case ERR_PRECONDITION: return 412;
     case ERR_TOO_LARGE: return 413;
     case ERR_MEDIA: return 415;
     case ERR_RANGE: return 416;

@@ -21,6 +21,7 @@
     X(FORBIDDEN, "forbidden") \
     X(NOT_FOUND, "not_found") \
     X(METHOD, "method_not_allowed") \
+    X(PRECONDITION, "precondition_failed") /* If-Match names another version */ \
     X(CONFLICT, "conflict")         /* wrong state, or already exists */ \
     X(TOO_LARGE, "too_large") \
     X(MEDIA, "unsupported_media_type") \

@@ -491,7 +491,7 @@ void http_call_with(const struct http_conf *c, const char *method, const char *t
     x->rq.waker = &nobody;
     x->rq.last_call = true;
     exchange_begin(x, method, body ? n : 0);
-    if (body && x->err.code == ERR_OK)
+    if (body && n > 0 && x->err.code == ERR_OK)
         exchange_body(x, body, n);
     exchange_finish(x);
     *out = x->reply;

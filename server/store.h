@@ -41,6 +41,12 @@ MUST enum err_code store_ready(struct store *s, struct err *e);
 MUST enum err_code store_room(struct store *s, uint64_t bytes, struct err *e);
 void store_set_disk_floor(struct store *s, uint64_t bytes);
 
+/* ---- tags ---- */
+enum { MAX_TAGS = 16, TAG_LEN = 65, TAGS_LEN = MAX_TAGS * TAG_LEN + 2 }; /* a tag: at most 64 bytes, no comma; tags of a row: ",a,b,", or "" */
+enum tagged { TAGGED_MODEL, TAGGED_DATASET, TAGGED_JOB };
+/* seen NULL: whatever they were; else ERR_PRECONDITION when they are not that any more. ERR_NOT_FOUND. */
+MUST enum err_code store_tags_set(struct store *s, enum tagged what, const char *id, const char *tags, const char *seen, struct err *e);
+
 /* ---- blobs ---- */
 struct blob { char id[ID_LEN]; char hash[FILE_HASH_LEN]; uint64_t bytes; };
 /* A new id and the path where to publish it. */
@@ -53,7 +59,7 @@ MUST enum err_code store_blob_get(struct store *s, const char *id, struct blob *
 void blob_discard(struct store *s, const char *id);
 
 /* ---- lists: keyset pages, newest first ---- */
-struct page { const char *tenant; char after[ID_LEN]; /* "" : from the newest */ int limit; const char *state; /* jobs only; NULL: all */ };
+struct page { const char *tenant; char after[ID_LEN]; /* "" : from the newest */ int limit; const char *state; /* jobs only; NULL: all */ const char *tag; /* ",a,"; NULL: all */ };
 /* The row and its strings are borrowed: valid until fn returns. fn must not call the store. */
 typedef enum err_code store_row_fn(void *user, const void *row, struct err *e);
 
@@ -73,6 +79,7 @@ struct model_row {
     int64_t created_ms;
     struct blob architecture; /* Keras JSON */
     struct blob weights;      /* safetensors; id "" : none yet */
+    char tags[TAGS_LEN];
     char *summary;            /* JSON of model_describe; owned by the row while it is shown */
     const struct answer *answer; /* of store_model_add: recorded with it; NULL: none. The same in the other rows */
 };
@@ -91,6 +98,7 @@ struct dataset_part { struct blob blob; char *info; /* JSON of data_file_info; o
 struct dataset_row {
     char id[ID_LEN], tenant[TENANT_LEN], name[128];
     int64_t created_ms;
+    char tags[TAGS_LEN];
     char *conf;                      /* JSON of data_conf; owned */
     struct dataset_part part[3][2];  /* [split][0 features, 1 labels]; blob.id "" : not there */
     const struct answer *answer;
@@ -129,6 +137,7 @@ struct job_row {
     char architecture[ID_LEN], weights[ID_LEN]; /* blobs of the model as it was when the job was posted; weights "" : to be trained */
     char checkpoint[ID_LEN];    /* blob, "" : none */
     char result_weights[ID_LEN];/* blob, "" : none */
+    char tags[TAGS_LEN];
     char *conf;                 /* JSON, resolved; owned */
     char *progress;             /* JSON or NULL; owned */
     char *baseline;             /* JSON record or NULL; owned */
@@ -146,6 +155,7 @@ enum job_sort { JOB_BY_CREATED, JOB_BY_FINISHED, JOB_BY_METRIC, JOB_SORTS };
 struct job_query {
     const char *tenant;
     const char *state, *name, *model, *dataset; /* NULL: any; name: a part of it, letters of either case */
+    const char *tag;                            /* ",a,"; NULL: any */
     enum job_sort sort;
     bool up;                                    /* smallest first */
     char after[ID_LEN];                         /* the last job of the page before, "" : none, */

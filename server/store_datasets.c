@@ -20,9 +20,9 @@ static enum err_code add_part(struct txn *t, const char *tenant, const char *id,
 
 static enum err_code add(struct txn *t, void *arg, struct err *e)
 {
-    static const char sql[] = "INSERT INTO datasets (id, name, created_ms, conf, tenant) VALUES ($1, $2, $3, $4, $5)";
+    static const char sql[] = "INSERT INTO datasets (id, name, created_ms, conf, tenant, tags) VALUES ($1, $2, $3, $4, $5, $6)";
     const struct dataset_row *d = arg;
-    enum err_code rc = txn_query(t, sql, ARGS(DB_S(d->id), DB_S(d->name), DB_I(d->created_ms), DB_S(d->conf), DB_S(d->tenant)), NULL, NULL, e);
+    enum err_code rc = txn_query(t, sql, ARGS(DB_S(d->id), DB_S(d->name), DB_I(d->created_ms), DB_S(d->conf), DB_S(d->tenant), DB_S(d->tags)), NULL, NULL, e);
 
     for (int i = 0; i < 6 && rc == ERR_OK; i++)
         rc = add_part(t, d->tenant, d->id, i / 2, i % 2, &d->part[i / 2][i % 2], e);
@@ -47,6 +47,7 @@ static enum err_code get_row(void *user, const struct db_val *col, int n_col, st
         col_copy(&col[0], d->id, sizeof d->id);
         col_copy(&col[1], d->name, sizeof d->name);
         d->created_ms = col_int(&col[2]);
+        col_copy(&col[11], d->tags, sizeof d->tags);
         col_copy(&col[10], d->tenant, sizeof d->tenant);
         d->conf = (char *)(uintptr_t)col_text(&col[3]);
         if (own_text(&d->conf, e) != ERR_OK)
@@ -64,7 +65,7 @@ static enum err_code get_row(void *user, const struct db_val *col, int n_col, st
 
 enum err_code store_dataset_get(struct store *s, const char *tenant, const char *id, struct dataset_row *out, struct err *e)
 {
-    static const char sql[] = "SELECT d.id, d.name, d.created_ms, d.conf, p.split, p.part, b.id, b.hash, b.bytes, p.info, d.tenant"
+    static const char sql[] = "SELECT d.id, d.name, d.created_ms, d.conf, p.split, p.part, b.id, b.hash, b.bytes, p.info, d.tenant, d.tags"
                               " FROM datasets d LEFT JOIN dataset_parts p ON p.dataset = d.id LEFT JOIN blobs b ON b.id = p.blob"
                               " WHERE d.id = $1 AND d.tenant = $2";
     struct dataset_row d = { 0 };
@@ -90,9 +91,10 @@ void dataset_row_clear(struct dataset_row *d)
 /* Ids first, then each with its parts; one that was deleted in between is left out. */
 enum err_code store_dataset_list(struct store *s, const struct page *p, store_row_fn *fn, void *user, bool *more, struct err *e)
 {
-    static const char sql[] = "SELECT id FROM datasets WHERE tenant = $3 AND id < $1 ORDER BY id DESC LIMIT $2";
+    static const char sql[] = "SELECT id FROM datasets WHERE tenant = $3 AND id < $1 AND ($4 IS NULL OR replace(tags, $4, '') <> tags)"
+                              " ORDER BY id DESC LIMIT $2";
     struct id_list ids = { 0 };
-    enum err_code rc = store_read(s, sql, ARGS(DB_S(*p->after ? p->after : PAGE_LAST), DB_I(p->limit + 1), DB_S(p->tenant)), id_list_row, &ids, e);
+    enum err_code rc = store_read(s, sql, ARGS(DB_S(*p->after ? p->after : PAGE_LAST), DB_I(p->limit + 1), DB_S(p->tenant), DB_S(p->tag)), id_list_row, &ids, e);
 
     *more = rc == ERR_OK && ids.n > (size_t)p->limit;
     for (size_t i = 0; i < ids.n && i < (size_t)p->limit && rc == ERR_OK; i++) {

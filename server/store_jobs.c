@@ -123,7 +123,7 @@ static enum err_code add(struct txn *t, void *arg, struct err *e)
     static const char dataset[] = "UPDATE datasets SET name = name WHERE id = $1 AND tenant = $2";
     static const char insert[] =
         "INSERT INTO jobs (id, name, model, dataset, state, priority, created_ms, attempt, crashes, lease_token, n_iterations,"
-        " architecture, weights, conf, retry_of, tenant) VALUES ($1, $2, $3, $4, 'queued', $5, $6, 0, 0, 0, 0, $7, $8, $9, $10, $11)";
+        " architecture, weights, conf, retry_of, tenant, tags) VALUES ($1, $2, $3, $4, 'queued', $5, $6, 0, 0, 0, 0, $7, $8, $9, $10, $11, $12)";
     const struct job_row *j = arg;
     enum err_code rc = txn_change(t, model, ARGS(DB_S(j->model), DB_S(j->architecture), DB_S(j->tenant)), ERR_INVALID, "no such model", e);
 
@@ -140,7 +140,7 @@ static enum err_code add(struct txn *t, void *arg, struct err *e)
     if (rc == ERR_OK)
         rc = txn_query(t, insert, ARGS(DB_S(j->id), DB_S(j->name), DB_S(j->model), DB_S(j->dataset), DB_I(j->priority), DB_I(j->created_ms),
                                        DB_S(j->architecture), DB_S(text_or_null(j->weights)), DB_S(j->conf), DB_S(text_or_null(j->retry_of)),
-                                       DB_S(j->tenant)), NULL, NULL, e);
+                                       DB_S(j->tenant), DB_S(j->tags)), NULL, NULL, e);
     if (rc == ERR_OK)
         rc = answer_row_add(t, j->answer, j->tenant, e);
     t->moved[JOB_QUEUED]++;
@@ -157,7 +157,7 @@ enum err_code store_job_add(struct store *s, const struct job_row *j, struct err
 #define JOB_COLUMNS \
     "SELECT id, name, model, dataset, state, priority, created_ms, started_ms, finished_ms, attempt, lease_token, n_iterations," \
     " architecture, weights, checkpoint, result_weights, conf, progress," \
-    " (SELECT record FROM iterations WHERE job = jobs.id AND iteration = 0), result, error, pause_requested, retry_of, best_metric, tenant FROM jobs"
+    " (SELECT record FROM iterations WHERE job = jobs.id AND iteration = 0), result, error, pause_requested, retry_of, best_metric, tenant, tags FROM jobs"
 
 static void read_job(void *row, const struct db_val *col)
 {
@@ -185,6 +185,7 @@ static void read_job(void *row, const struct db_val *col)
     col_copy(&col[22], j->retry_of, sizeof j->retry_of);
     col_copy(&col[24], j->tenant, sizeof j->tenant);
     j->best_metric = col[23].type == DB_REAL ? col[23].u.r : (double)NAN;
+    col_copy(&col[25], j->tags, sizeof j->tags);
     for (int i = 0; i < 5; i++)
         *text[i] = (char *)(uintptr_t)col_text(&col[16 + i]);
 }
@@ -264,7 +265,7 @@ static enum err_code pattern(char **out, const char *text, struct err *e)
 /* The ids of the page are found first, so that only short keys are sorted, not whole jobs. */
 #define JOB_PAGE(key, behind, order) \
     JOB_COLUMNS " WHERE id IN (SELECT id FROM jobs WHERE tenant = $8 AND ($1 IS NULL OR state = $1) AND ($2 IS NULL OR model = $2)" \
-    " AND ($3 IS NULL OR dataset = $3) AND ($4 IS NULL OR lower(name) LIKE $4 ESCAPE '\\')" \
+    " AND ($3 IS NULL OR dataset = $3) AND ($4 IS NULL OR lower(name) LIKE $4 ESCAPE '\\') AND ($9 IS NULL OR replace(tags, $9, '') <> tags)" \
     " AND ($5 IS NULL OR (" behind ")) ORDER BY " key " " order ", id " order " LIMIT $7) ORDER BY " key " " order ", id " order
 #define JOB_PAGE_BY(key) { JOB_PAGE(key, "(" key ", id) < ($6, $5)", "DESC"), JOB_PAGE(key, "(" key ", id) > ($6, $5)", "ASC") }
 
@@ -283,7 +284,7 @@ enum err_code store_job_query(struct store *s, const struct job_query *q, store_
     *more = false;
     if (rc == ERR_OK)
         rc = store_read(s, sql[q->sort][q->up], ARGS(DB_S(q->state), DB_S(q->model), DB_S(q->dataset), DB_S(name), DB_S(text_or_null(q->after)),
-                                                     DB_R(q->after_value), DB_I(q->limit + 1), DB_S(q->tenant)), lister_row, &l, e);
+                                                     DB_R(q->after_value), DB_I(q->limit + 1), DB_S(q->tenant), DB_S(q->tag)), lister_row, &l, e);
     mem_free(name);
     return rc;
 }

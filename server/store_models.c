@@ -6,7 +6,7 @@
 #include "server/store_impl.h"
 
 #define MODEL_COLUMNS \
-    "SELECT m.id, m.name, m.created_ms, a.id, a.hash, a.bytes, w.id, w.hash, w.bytes, m.summary, m.tenant" \
+    "SELECT m.id, m.name, m.created_ms, a.id, a.hash, a.bytes, w.id, w.hash, w.bytes, m.summary, m.tenant, m.tags" \
     " FROM models m JOIN blobs a ON a.id = m.architecture LEFT JOIN blobs w ON w.id = m.weights"
 
 static void read_blob(struct blob *b, const struct db_val *col)
@@ -26,13 +26,14 @@ static void read_model(void *row, const struct db_val *col)
     read_blob(&m->architecture, col + 3);
     read_blob(&m->weights, col + 6);
     m->summary = (char *)(uintptr_t)col_text(&col[9]);
+    col_copy(&col[11], m->tags, sizeof m->tags);
     col_copy(&col[10], m->tenant, sizeof m->tenant);
 }
 
 static enum err_code add(struct txn *t, void *arg, struct err *e)
 {
-    static const char sql[] = "INSERT INTO models (id, name, created_ms, architecture, weights, summary, tenant)"
-                              " VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    static const char sql[] = "INSERT INTO models (id, name, created_ms, architecture, weights, summary, tenant, tags)"
+                              " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     const struct model_row *m = arg;
     enum err_code rc = blob_row_add(t, &m->architecture, m->tenant, e);
 
@@ -40,7 +41,7 @@ static enum err_code add(struct txn *t, void *arg, struct err *e)
         rc = blob_row_add(t, &m->weights, m->tenant, e);
     if (rc == ERR_OK)
         rc = txn_query(t, sql, ARGS(DB_S(m->id), DB_S(m->name), DB_I(m->created_ms), DB_S(m->architecture.id),
-                                    DB_S(text_or_null(m->weights.id)), DB_S(m->summary), DB_S(m->tenant)), NULL, NULL, e);
+                                    DB_S(text_or_null(m->weights.id)), DB_S(m->summary), DB_S(m->tenant), DB_S(m->tags)), NULL, NULL, e);
     if (rc == ERR_OK)
         rc = limit_bytes(t, m->tenant, e);
     return rc == ERR_OK ? answer_row_add(t, m->answer, m->tenant, e) : rc;
@@ -82,12 +83,13 @@ void model_row_clear(struct model_row *m)
 
 enum err_code store_model_list(struct store *s, const struct page *p, store_row_fn *fn, void *user, bool *more, struct err *e)
 {
-    static const char sql[] = MODEL_COLUMNS " WHERE m.tenant = $3 AND m.id < $1 ORDER BY m.id DESC LIMIT $2";
+    static const char sql[] = MODEL_COLUMNS " WHERE m.tenant = $3 AND m.id < $1 AND ($4 IS NULL OR replace(m.tags, $4, '') <> m.tags)"
+                              " ORDER BY m.id DESC LIMIT $2";
     struct model_row m = { 0 };
     struct lister l = { read_model, &m, fn, user, p->limit, more };
 
     *more = false;
-    return store_read(s, sql, ARGS(DB_S(*p->after ? p->after : PAGE_LAST), DB_I(p->limit + 1), DB_S(p->tenant)), lister_row, &l, e);
+    return store_read(s, sql, ARGS(DB_S(*p->after ? p->after : PAGE_LAST), DB_I(p->limit + 1), DB_S(p->tenant), DB_S(p->tag)), lister_row, &l, e);
 }
 
 struct set_weights { const char *tenant, *id; const struct blob *w; const char *summary; };

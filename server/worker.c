@@ -62,13 +62,27 @@ static json_t *real_or_null(double x)
     return isfinite(x) ? json_real(x) : json_null();
 }
 
-/* Seconds left, from the pace of this attempt; NAN: no telling yet. */
+void lease_lap(struct lease *l, const struct job_progress *p, int64_t now_ms)
+{
+    if (p->iteration == l->lap_iteration && l->lap != 0)
+        return;
+    if (l->lap_iteration > 0 && l->lap != 0 && p->fraction > l->lap_fraction)
+        l->pace = (double)(now_ms - l->lap) / 1000 / (p->fraction - l->lap_fraction);
+    l->lap_iteration = p->iteration;
+    l->lap = now_ms;
+    l->lap_fraction = p->fraction;
+}
+
+/* Seconds left. The sparser, the faster: by the pace of the last whole iteration, which is slower than those that follow; before there is one, by that of
+ * this attempt. NAN: no telling yet. */
 static double seconds_left(const struct lease *l, double fraction)
 {
     double gone = (double)(clock_mono_ms() - l->started) / 1000, done = fraction - l->started_fraction;
 
     if (fraction >= 1)
         return 0;
+    if (l->pace > 0)
+        return l->pace * (1 - fraction);
     return done > 0 && gone > 0 ? gone * (1 - fraction) / done : (double)NAN;
 }
 
@@ -178,6 +192,8 @@ static void lease_begin(struct worker *one, const struct job_row *j, int64_t cla
     atomic_store(&l->lost, false);
     atomic_store(&l->stop, one->pool->stopping);
     *l->phase = '\0';
+    l->lap = 0;
+    l->pace = 0;
     one->busy = true;
     pthread_mutex_unlock(&one->pool->lock);
     pthread_mutex_unlock(&one->lease_lock);

@@ -28,11 +28,15 @@ struct lease {
     struct job_progress progress; /* phase "" : none yet */
     char phase[32];
     int64_t started;              /* monotonic ms of the first progress of this attempt, */
-    double started_fraction;      /* and the fraction then: for the time that is left */
+    double started_fraction;      /* and the fraction then; */
+    int64_t lap_iteration, lap;   /* the same where the running iteration began, */
+    double lap_fraction, pace;    /* and what the last whole one took, in seconds per whole job (0: none yet): for the time that is left */
 };
 
 /* Cancelled, stopping, saved for a pause, lost, or not renewed for FENCE_MS (then it becomes lost). */
 bool lease_must_stop(struct lease *l);
+/* Under progress_lock, before p is put down: an iteration that is over says how fast the rest will go. */
+void lease_lap(struct lease *l, const struct job_progress *p, int64_t now_ms);
 /* Renews the lease and records progress; sets cancel and pause, or lost on ERR_CONFLICT. */
 MUST enum err_code lease_renew(struct lease *l, struct err *e);
 

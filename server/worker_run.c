@@ -145,6 +145,7 @@ static void on_progress(void *user, const struct job_progress *p)
         l->started = clock_mono_ms();
         l->started_fraction = p->fraction;
     }
+    lease_lap(l, p, clock_mono_ms());
     l->progress = *p;
     snprintf(l->phase, sizeof l->phase, "%s", p->phase);
     pthread_mutex_unlock(&l->progress_lock);

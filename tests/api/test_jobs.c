@@ -122,7 +122,7 @@ START_TEST(jobs_sorted_and_filtered)
     ck_assert_uint_eq(strlen(page_of_jobs(at("/v1/jobs?model=%s&limit=1", w.trained), next)), 25); /* the one that is done */
     ck_assert_uint_gt(strlen(page_of_jobs(at("/v1/jobs?dataset=%s", w.dataset), next)), 50);
     r = call("GET", "/v1/jobs?format=csv&limit=1&name=odd", NULL);
-    ck_assert_int_eq(strncmp(r.text, "id,name,state,priority,model,dataset,created_at,started_at,finished_at,attempt,iterations,best_metric,retry_of\n\"job_", 115), 0);
+    ck_assert_int_eq(strncmp(r.text, "id,name,state,priority,model,dataset,created_at,started_at,finished_at,attempt,iterations,best_metric,retry_of,tags\n\"job_", 120), 0);
     ck_assert_ptr_nonnull(strstr(r.text, "\",\"An_Odd%One\",\"queued\",0,"));
     reply_clear(&r);
     r = call("GET", "/v1/jobs?format=ndjson&limit=3", NULL);
@@ -169,6 +169,7 @@ START_TEST(a_dry_run_tells_and_stores_nothing)
     ck_assert_int_eq(json_integer_value(json_object_get(json_array_get(json_object_get(last, "layers"), 0), "nonzero")), 3);
     ck_assert_int_eq(json_integer_value(json_object_get(json_object_get(json_object_get(j, "config"), "prune"), "iterations")), 2);
     ck_assert_int_gt(json_integer_value(json_object_get(json_object_get(j, "memory"), "needed_bytes")), 0);
+    ck_assert_double_gt(json_number_value(json_object_get(json_object_get(j, "seconds"), "estimate")), 0);
     ck_assert_uint_eq(strlen(page_of_jobs("/v1/jobs", next)), 50);
 }
 END_TEST

@@ -15,7 +15,7 @@
 
 /* other: a property of the body that is no field of the table. */
 static const struct { const char *name; const struct param *table; const char *other; } tables[] = {
-    { "JobConfig", job_params, NULL }, { "DatasetOptions", data_params, NULL }, { "Predict", api_predict_params, "samples" },
+    { "JobConfig", job_params, "tags" }, { "DatasetOptions", data_params, "tags" }, { "Predict", api_predict_params, "samples" },
     { "Evaluate", api_evaluate_params, NULL },
 };
 enum { N_TABLES = sizeof tables / sizeof tables[0] };

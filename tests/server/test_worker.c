@@ -253,12 +253,29 @@ START_TEST(renewals_record_progress)
 }
 END_TEST
 
+/* Training took 10 s for half of the job; an iteration, then, 2 s for a tenth: the 0.4 that are left take 8 s, whatever training took. */
+START_TEST(the_time_left_is_that_of_iterations)
+{
+    static const struct { int64_t at_ms, iteration; double fraction, pace; } laps[] = {
+        { 1000, 0, 0, 0 }, { 11000, 0, 0.49, 0 }, { 11000, 1, 0.5, 0 }, { 12000, 1, 0.55, 0 }, { 13000, 2, 0.6, 20 }, { 13500, 2, 0.65, 20 },
+        { 14000, 3, 0.7, 10 }, { 14500, 3, 0.7, 10 },
+    };
+    struct lease l = { .store = NULL };
+
+    for (size_t i = 0; i < sizeof laps / sizeof laps[0]; i++) {
+        lease_lap(&l, &(struct job_progress){ .iteration = laps[i].iteration, .fraction = laps[i].fraction }, laps[i].at_ms);
+        ck_assert_double_eq_tol(l.pace, laps[i].pace, 1e-9);
+    }
+}
+END_TEST
+
 static void cases(Suite *s)
 {
     TCase *tc = suite_case(s, "worker");
 
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, every_job_runs_once);
+    tcase_add_test(tc, the_time_left_is_that_of_iterations);
     tcase_add_loop_test(tc, an_error_ends_the_job_or_puts_it_back, 0, sizeof ends / sizeof ends[0]);
     tcase_add_loop_test(tc, cancel_stops_within_a_second, 0, 2);
     tcase_add_test(tc, stop_puts_running_jobs_back);
