@@ -153,28 +153,23 @@ static void need_mix(struct life *l, int i)
         memset(l->needed[node->in[k]], true, value_len(l->net, node->in[k]));
 }
 
-static bool column_is_read(const struct life *l, const struct weight *w, int number, int column)
-{
-    float x;
-
-    if (life_column_constant(l, number, column, &x) && (x == 0 || life_can_shift(l->net->node[w->node].op)))
-        return false;
-    for (int o = 0; o < w->info.shape.d[0]; o++)
-        if (has_weight(w, o, column) && life_row_needed(l, number, o))
-            return true;
-    return false;
-}
-
 static void need_make(struct life *l, int i)
 {
     const struct node *node = &l->net->node[i];
-    const struct weight *w = &l->net->weight[node->first_weight];
+    int number = node->first_weight;
+    const struct weight *w = &l->net->weight[number];
+    bool *reads = l->reads[number];
 
+    for (int o = 0; o < w->info.shape.d[0]; o++)
+        for (int c = 0; c < w->info.shape.d[1] && life_row_needed(l, number, o); c++)
+            reads[c] = reads[c] || has_weight(w, o, c);
     for (int c = 0; c < w->info.shape.d[1]; c++) {
-        struct run r = column_run(l->net, node->first_weight, c);
+        struct run r = column_run(l->net, number, c);
+        float x;
 
-        l->reads[node->first_weight][c] = column_is_read(l, w, node->first_weight, c);
-        if (l->reads[node->first_weight][c])
+        if (reads[c] && life_column_constant(l, number, c, &x) && (x == 0 || life_can_shift(node->op)))
+            reads[c] = false; /* the bias takes it over */
+        if (reads[c])
             memset(l->needed[node->in[0]] + r.first, true, r.len);
     }
 }

@@ -11,7 +11,7 @@
 
 struct model {
     struct net *net;
-    json_t *architecture; /* the Keras JSON as it came: pruning weights does not change it */
+    json_t *architecture; /* the Keras JSON as it came: pruning weights does not change it, shrinking makes another (core/shrink.h) */
 };
 void model_clear(struct model *m);
 
