@@ -1,9 +1,11 @@
 /* core/criteria.c: the table of criteria. To add one: a file core/crit_<name>.c, and its row here. */
 #include "core/criterion.h"
 
-extern const struct criterion crit_magnitude, crit_random, crit_snip, crit_grasp, crit_taylor, crit_obd, crit_synflow;
+extern const struct criterion crit_magnitude, crit_random, crit_snip, crit_grasp, crit_taylor, crit_obd, crit_synflow, crit_wanda, crit_sparsegpt,
+                              crit_obs;
 
 static const struct plug *const rows[] = {
-    &crit_magnitude.plug, &crit_random.plug, &crit_snip.plug, &crit_grasp.plug, &crit_taylor.plug, &crit_obd.plug, &crit_synflow.plug, NULL
+    &crit_magnitude.plug, &crit_random.plug, &crit_snip.plug, &crit_grasp.plug, &crit_taylor.plug, &crit_obd.plug, &crit_synflow.plug, &crit_wanda.plug,
+    &crit_sparsegpt.plug, &crit_obs.plug, NULL
 };
 const struct plug_table criterion_table = { "criterion", rows };

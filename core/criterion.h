@@ -31,6 +31,8 @@ struct crit_net {
 struct criterion {
     struct plug plug;
     bool samples; /* needs train and loss */
+    /* May be NULL. What can be said when the job is posted: whether it can do kernel w. ERR_UNSUPPORTED and others; `at` is a pointer into its options. */
+    enum err_code (*check)(const void *conf, const struct net *net, int w, struct err *e);
     /* For units of weights, at most one of the two; neither: the row is for neurons only. Writes finite scores, larger = keep; those of numbers that are zero already do not matter. Deterministic, whatever the team. */
     void (*score)(const struct crit_in *in, float *score);                                            /* w->len of them; allocates nothing */
     enum err_code (*score_net)(const struct crit_net *in, float *const *score, struct err *e);        /* score[w]: zeros, of net->weight[w]; NULL: not wanted */
@@ -38,7 +40,7 @@ struct criterion {
      * fixed bundles. Also of neurons whose numbers are all zero: the caller knows them. Deterministic, whatever the team. */
     enum err_code (*score_neurons)(const struct crit_net *in, const struct groups *g, float *const *score, struct err *e);
     /* May be NULL. Masks exactly n_masked numbers of kernel w, those that are zero already among them, and changes the others so that the outputs of
-     * the layer stay near what they were: writes mask and x of the copy. Called kernel by kernel in the order of the net, so that the later ones
+     * the layer stay near what they were: writes mask and x of the copy, and other weights of its node. Called kernel by kernel in the order of the net, so that the later ones
      * see what the earlier ones have become; score_net says how many go where kernels compete. */
     enum err_code (*solve)(const struct crit_net *in, int w, uint64_t n_masked, struct err *e);
     uint64_t (*memory)(const struct net *net, const void *conf); /* bytes that this needs, the copy counted; NULL: none but the copy */

@@ -2,6 +2,7 @@
 #include "core/gemm.h"
 
 #include <cblas.h>
+#include <f77blas.h>
 #include <stdio.h>
 
 static char description[256];
@@ -13,6 +14,29 @@ void gemm(bool ta, bool tb, int m, int n, int k, const float *a, int lda, const 
         return;
     }
     cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
+}
+
+void gemm_double(bool ta, bool tb, int m, int n, int k, double alpha, const double *a, int lda, const double *b, int ldb, double beta, double *c,
+                 int ldc)
+{
+    cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+/* LAPACK is column-major: its lower triangle is our upper one, and its L with a = LL' our U. */
+bool cholesky(int n, double *a)
+{
+    blasint size = n, info = 0;
+
+    BLASFUNC(dpotrf)((char[]){ 'L', 0 }, &size, a, &size, &info);
+    return info == 0;
+}
+
+bool cholesky_inverse(int n, double *a)
+{
+    blasint size = n, info = 0;
+
+    BLASFUNC(dpotri)((char[]){ 'L', 0 }, &size, a, &size, &info);
+    return info == 0;
 }
 
 int tile_rows(int m, int most)

@@ -11,6 +11,15 @@
  * stored matrix is the transpose of op(). */
 void gemm(bool ta, bool tb, int m, int n, int k, const float *a, int lda, const float *b, int ldb, float beta, float *c, int ldc);
 
+/* The same in double, with a factor: c = alpha * op(a) * op(b) + beta * c. */
+void gemm_double(bool ta, bool tb, int m, int n, int k, double alpha, const double *a, int lda, const double *b, int ldb, double beta, double *c,
+                 int ldc);
+/* a (n,n): the upper triangle of a symmetric matrix becomes that of U, a = U'U. false: it is not positive definite; the triangle is spoilt. What is
+ * below the diagonal is neither read nor written. */
+bool cholesky(int n, double *a);
+/* The triangle of U becomes that of the inverse of U'U. */
+bool cholesky_inverse(int n, double *a);
+
 /* Rows of one tile when m rows are cut into tiles of at most `most`: tiles of equal size, a multiple of 4 but for the last. */
 int tile_rows(int m, int most);
 

@@ -140,6 +140,17 @@ static void find_layers(struct pruner *p, const struct net *net)
     }
 }
 
+static enum err_code check_criterion(const struct pruner *p, const struct net *net, struct err *e)
+{
+    const struct criterion *c = criterion_of(p->conf.criterion.plug);
+    enum err_code rc = ERR_OK;
+
+    for (int l = 0; l < p->n_layers && rc == ERR_OK && c->check; l++)
+        if (p->layer[l].group != IGNORED)
+            rc = c->check(p->conf.criterion.conf, net, p->layer[l].w, e);
+    return rc == ERR_OK ? rc : err_at(e, rc, "/criterion");
+}
+
 enum err_code pruner_new(struct pruner **out, const struct prune_conf *conf, const struct net *net, uint64_t seed, struct err *e)
 {
     struct pruner *p = mem_zalloc(1, sizeof *p);
@@ -161,6 +172,8 @@ enum err_code pruner_new(struct pruner **out, const struct prune_conf *conf, con
     rc = p->n_layers > 0 ? check_rules(p, net, e) : err_set(e, ERR_INVALID, "the model has no prunable weights");
     for (int i = 0; rc == ERR_OK && i < p->n_layers; i++)
         place_layer(p, net, &p->layer[i]);
+    if (rc == ERR_OK)
+        rc = check_criterion(p, net, e);
     if (rc == ERR_OK && p->n_groups == 1 && p->group[0].len == 0)
         rc = err_field(e, ERR_INVALID, "/layers", "the rules leave no weight to prune");
     if (rc == ERR_OK)
@@ -565,6 +578,16 @@ static void mask_layer(const struct layer *l, struct net *net, const uint32_t *k
     }
 }
 
+/* What was solved: the mask, and all weights of the node. */
+static void take_layer(struct net *net, const struct net *from, int w)
+{
+    const struct node *node = &net->node[net->weight[w].node];
+
+    memcpy(net->weight[w].mask, from->weight[w].mask, from->weight[w].len);
+    for (int i = node->first_weight; i < node->first_weight + node->plan.n_weights; i++)
+        memcpy(net->weight[i].x, from->weight[i].x, from->weight[i].len * sizeof(float));
+}
+
 /* Leaves the choice within each layer to the criterion: it masks as many as the selection would, and repairs the rest. */
 static enum err_code solve_all(const struct pruner *p, struct net *net, const struct step *s, struct err *e)
 {
@@ -580,14 +603,9 @@ static enum err_code solve_all(const struct pruner *p, struct net *net, const st
             rc = criterion_of(p->conf.criterion.plug)->solve(&s->in, at->w, n, e);
     }
     rc = name_criterion(p, rc, e);
-    for (int l = 0; l < p->n_layers && rc == ERR_OK; l++) {
-        const struct weight *from = &s->in.net->weight[p->layer[l].w];
-
-        if (p->layer[l].group == IGNORED)
-            continue;
-        memcpy(net->weight[p->layer[l].w].mask, from->mask, from->len);
-        memcpy(net->weight[p->layer[l].w].x, from->x, from->len * sizeof(float));
-    }
+    for (int l = 0; l < p->n_layers && rc == ERR_OK; l++)
+        if (p->layer[l].group != IGNORED)
+            take_layer(net, s->in.net, p->layer[l].w);
     return rc;
 }
 

@@ -31,6 +31,7 @@ owner() { # header, pattern of the files that own it
 }
 owner cblas.h '^core/gemm\.c$'
 owner zstd.h '^core/packed_(read|write)\.c$'
+owner f77blas.h '^core/gemm\.c$'
 owner sqlite3.h '^server/db_sqlite\.c$'
 owner microhttpd.h '^server/http[a-z_]*\.[ch]$'
 

@@ -1,0 +1,388 @@
+/* core/crit_obs.c: layerwise optimal brain surgeon, exact (OBS: Hassibi & Stork 1993; row by row: ExactOBS, Frantar, Singh & Alistarh 2022).
+ *
+ * In each row again and again: the weight q goes whose loss, w_q^2 / A_qq, is the least; the others of its row take over what it did, w -= w_q /
+ * A_qq A[:,q]; and A, the inverse Hessian of the weights that stay, loses its row and column q, A -= A[:,q] A[q,:] / A_qq. The record of a row until
+ * nothing is left, its trace, says what each further weight of it costs. Over all rows of a layer the next to go is the cheapest next one of
+ * any row, until n_masked are gone; a second pass stops each row where it must and keeps what it has become.
+ *
+ * The downdates of A are put off and done BLOCK at a time as one product, with A compacted to what stays: the vectors of a block, A[:,q] /
+ * sqrt(A_qq), are columns of a Cholesky factor whose order is found on the way. A row costs about 2/3 of columns^3 multiply-adds, in the cache. */
+#include <string.h>
+
+#include "core/gemm.h"
+#include "core/layerwise.h"
+#include "core/mem.h"
+#include "core/simd.h"
+
+enum { BLOCK = 32 };
+
+struct obs_conf {
+    int64_t samples, batch_size;
+    double damping, max_macs;
+};
+static const struct param obs_params[] = {
+    LAYERWISE_FIELDS(struct obs_conf),
+    FIELD_REAL(struct obs_conf, max_macs, 1, 1e18, 1e12, "A layer whose rows times columns^3 is above this is refused when the job is posted."), FIELD_END
+};
+
+static struct layerwise_conf shared(const struct obs_conf *c) { return (struct layerwise_conf){ c->samples, c->batch_size, c->damping }; }
+
+/* ---- one row ---- */
+
+/* What a row needs while weights go. Weights that are left are numbered 0 .. left-1; those that went since the last compaction are among them. */
+struct row {
+    int left;
+    double *a;      /* left,left: inverse Hessian as of the last compaction */
+    double *v;      /* BLOCK,left: what has been taken off since: a - v'v */
+    double *w, *diagonal; /* left: as of now */
+    int *column;    /* left: of the layer */
+    bool *gone;     /* left */
+};
+/* One step of a trace. cost: what the loss grows by, never falling along the row; zeros have -1, so they go first. */
+struct step { double cost; int column; };
+
+static void row_start(struct row *t, const struct layerwise *l, int r)
+{
+    size_t n = (size_t)l->n;
+
+    t->left = 0;
+    for (int j = 0; j < l->n; j++)
+        if (!l->dead[j])
+            t->column[t->left++] = j;
+    for (int i = 0; i < t->left; i++) {
+        const double *from = l->inverse + (size_t)t->column[i] * n;
+        double *to = t->a + (size_t)i * (size_t)t->left;
+
+        for (int j = 0; j < t->left; j++)
+            to[j] = from[t->column[j]];
+        t->w[i] = l->w[(size_t)r * n + (size_t)t->column[i]];
+        t->diagonal[i] = to[i];
+        t->gone[i] = false;
+    }
+}
+
+/* The cheapest; ties to the lower column. The bias never goes. */
+static int cheapest(const struct row *t, int bias, double *cost)
+{
+    int best = -1;
+
+    for (int i = 0; i < t->left; i++) {
+        double c = t->w[i] == 0 ? -1 : t->w[i] * t->w[i] / t->diagonal[i];
+
+        if (!t->gone[i] && t->column[i] != bias && (best < 0 || c < *cost)) {
+            best = i;
+            *cost = c;
+        }
+    }
+    return best;
+}
+
+SIMD static void subtract(double *restrict y, double f, const double *restrict x, int n)
+{
+    for (int i = 0; i < n; i++)
+        y[i] -= f * x[i];
+}
+
+SIMD static void take_off(double *restrict w, double f, double *restrict diagonal, const double *restrict v, int n)
+{
+    for (int i = 0; i < n; i++) {
+        w[i] -= f * v[i];
+        diagonal[i] -= v[i] * v[i];
+    }
+}
+
+/* Weight q goes, the b-th since the last compaction. */
+static void remove_weight(struct row *t, int q, int b)
+{
+    double *v = t->v + (size_t)b * (size_t)t->left, root;
+
+    memcpy(v, t->a + (size_t)q * (size_t)t->left, (size_t)t->left * sizeof *v);
+    for (int s = 0; s < b; s++)
+        subtract(v, t->v[(size_t)s * (size_t)t->left + (size_t)q], t->v + (size_t)s * (size_t)t->left, t->left);
+    root = sqrt(v[q]);
+    for (int i = 0; i < t->left; i++)
+        v[i] = t->gone[i] ? 0 : v[i] / root;
+    take_off(t->w, t->w[q] / root, t->diagonal, v, t->left);
+    t->w[q] = 0;
+    t->gone[q] = true;
+}
+
+/* Keeps, of each of `rows` rows, what is not gone. */
+static void compact_rows(const struct row *t, double *a, int rows, const bool *drop)
+{
+    size_t at = 0;
+
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < t->left && !(drop && drop[i]); j++)
+            if (!t->gone[j])
+                a[at++] = a[(size_t)i * (size_t)t->left + (size_t)j];
+}
+
+static void compact(struct row *t, int b)
+{
+    int left = 0;
+
+    compact_rows(t, t->a, t->left, t->gone);
+    compact_rows(t, t->v, b, NULL);
+    for (int i = 0; i < t->left; i++)
+        if (!t->gone[i]) {
+            t->w[left] = t->w[i];
+            t->column[left++] = t->column[i];
+        }
+    t->left = left;
+    gemm_double(true, false, left, left, b, -1, t->v, left, t->v, left, 1, t->a, left);
+    for (int i = 0; i < left; i++) {
+        t->diagonal[i] = t->a[(size_t)i * (size_t)left + (size_t)i];
+        t->gone[i] = false;
+    }
+}
+
+/* Removes n weights; trace may be NULL. */
+static void run_row(struct row *t, const struct layerwise *l, int r, int n, struct step *trace)
+{
+    int bias = l->bias ? l->cols : -1, b = 0;
+    double highest = -1, cost = 0;
+
+    row_start(t, l, r);
+    for (int i = 0; i < n; i++) {
+        int q = cheapest(t, bias, &cost);
+
+        highest = cost > highest ? cost : highest;
+        if (trace)
+            trace[i] = (struct step){ highest, t->column[q] };
+        remove_weight(t, q, b++);
+        if (b == BLOCK) {
+            compact(t, b);
+            b = 0;
+        }
+    }
+}
+
+static bool row_alloc(struct row *t, int n)
+{
+    size_t len = (size_t)n;
+
+    t->a = mem_alloc(len * len * sizeof *t->a);
+    t->v = mem_alloc(BLOCK * len * sizeof *t->v);
+    t->w = mem_alloc(len * sizeof *t->w);
+    t->diagonal = mem_alloc(len * sizeof *t->diagonal);
+    t->column = mem_alloc(len * sizeof *t->column);
+    t->gone = mem_alloc(len * sizeof *t->gone);
+    return t->a && t->v && t->w && t->diagonal && t->column && t->gone;
+}
+
+static void row_clear(struct row *t)
+{
+    mem_free(t->a);
+    mem_free(t->v);
+    mem_free(t->w);
+    mem_free(t->diagonal);
+    mem_free(t->column);
+    mem_free(t->gone);
+}
+
+/* ---- all rows ---- */
+
+enum { AT_ONCE = 8 }; /* rows, at most: each needs an A of its own */
+
+struct obs {
+    struct layerwise l;
+    struct row *row;    /* n_at_once */
+    int n_at_once, first, live; /* live: columns that are not dead */
+    struct step *trace; /* rows,live */
+    int *count;         /* rows: steps of the trace that are done */
+    int *heap;          /* rows: the one whose next step is cheapest on top */
+};
+
+static void obs_clear(struct obs *o)
+{
+    for (int i = 0; o->row && i < o->n_at_once; i++)
+        row_clear(&o->row[i]);
+    mem_free(o->row);
+    mem_free(o->trace);
+    mem_free(o->count);
+    mem_free(o->heap);
+    layerwise_clear(&o->l);
+}
+
+static enum err_code obs_init(struct obs *o, const struct crit_net *in, int w, struct err *e)
+{
+    const struct layerwise_conf conf = shared(in->conf);
+    enum err_code rc = layerwise_init(&o->l, in, w, false, &conf, e);
+    const struct layerwise *l = &o->l;
+    bool ok;
+
+    if (rc != ERR_OK)
+        return rc;
+    for (int j = 0; j < l->cols; j++)
+        o->live += !l->dead[j];
+    o->n_at_once = team_size(in->team) < AT_ONCE ? team_size(in->team) : AT_ONCE;
+    o->row = mem_zalloc((size_t)o->n_at_once, sizeof *o->row);
+    o->trace = mem_alloc((size_t)l->rows * (size_t)o->live * sizeof *o->trace);
+    o->count = mem_zalloc((size_t)l->rows, sizeof *o->count);
+    o->heap = mem_alloc((size_t)l->rows * sizeof *o->heap);
+    ok = o->row && o->trace && o->count && o->heap;
+    for (int i = 0; ok && i < o->n_at_once; i++)
+        ok = row_alloc(&o->row[i], l->n);
+    return ok ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+}
+
+static enum err_code each_row(struct obs *o, const struct crit_net *in, void (*fn)(void *ctx, int tile), struct err *e)
+{
+    for (o->first = 0; o->first < o->l.rows; o->first += o->n_at_once) {
+        if (in->stop && in->stop(in->user))
+            return err_set(e, ERR_STOPPED, "stopped on request");
+        team_for(in->team, o->l.rows - o->first < o->n_at_once ? o->l.rows - o->first : o->n_at_once, fn, o);
+    }
+    return ERR_OK;
+}
+
+static struct step *trace_of(const struct obs *o, int r) { return o->trace + (size_t)r * (size_t)o->live; }
+
+static void trace_tile(void *ctx, int tile)
+{
+    const struct obs *o = ctx;
+    int r = o->first + tile;
+
+    run_row(&o->row[tile], &o->l, r, o->live, trace_of(o, r));
+}
+
+static void solve_tile(void *ctx, int tile)
+{
+    const struct obs *o = ctx;
+    const struct row *t = &o->row[tile];
+    int r = o->first + tile;
+    double *w = o->l.w + (size_t)r * (size_t)o->l.n;
+
+    run_row(&o->row[tile], &o->l, r, o->count[r], NULL);
+    for (int i = 0; i < t->left; i++)
+        w[t->column[i]] = t->w[i];
+    for (int i = 0; i < o->count[r]; i++)
+        o->l.kernel->mask[(size_t)r * (size_t)o->l.cols + (size_t)trace_of(o, r)[i].column] = 0;
+}
+
+/* ---- which rows lose how many ---- */
+
+static bool before(const struct obs *o, int a, int b)
+{
+    double x = o->count[a] < o->live ? trace_of(o, a)[o->count[a]].cost : HUGE_VAL, y = o->count[b] < o->live ? trace_of(o, b)[o->count[b]].cost : HUGE_VAL;
+
+    return x != y ? x < y : a < b;
+}
+
+static void sift_down(struct obs *o, int at)
+{
+    int *h = o->heap, child;
+
+    while ((child = 2 * at + 1) < o->l.rows) {
+        int row = h[at];
+
+        if (child + 1 < o->l.rows && before(o, h[child + 1], h[child]))
+            child++;
+        if (!before(o, h[child], row))
+            return;
+        h[at] = h[child];
+        h[child] = row;
+        at = child;
+    }
+}
+
+/* n more than what is masked already. */
+static void deal_out(struct obs *o, uint64_t n)
+{
+    const struct layerwise *l = &o->l;
+
+    for (int r = 0; r < l->rows; r++) {
+        o->heap[r] = r;
+        for (int j = 0; j < l->cols; j++)
+            o->count[r] += !l->dead[j] && !l->kernel->mask[(size_t)r * (size_t)l->cols + (size_t)j];
+    }
+    for (int at = l->rows / 2; at >= 0; at--)
+        sift_down(o, at);
+    for (; n > 0; n--) {
+        o->count[o->heap[0]]++;
+        sift_down(o, 0);
+    }
+}
+
+static enum err_code obs_solve(const struct crit_net *in, int w, uint64_t n_masked, struct err *e)
+{
+    struct obs o = { 0 };
+    enum err_code rc = obs_init(&o, in, w, e);
+
+    if (rc == ERR_OK)
+        n_masked = layerwise_mask_free(&o.l, n_masked);
+    if (rc == ERR_OK && n_masked > 0)
+        rc = each_row(&o, in, trace_tile, e);
+    if (rc == ERR_OK && n_masked > 0) {
+        deal_out(&o, n_masked);
+        rc = each_row(&o, in, solve_tile, e);
+    }
+    if (rc == ERR_OK)
+        rc = layerwise_store(&o.l, e);
+    obs_clear(&o);
+    return rc;
+}
+
+/* The score of a weight is what its step costs. */
+static enum err_code score_kernel(const struct crit_net *in, int w, float *score, struct err *e)
+{
+    struct obs o = { 0 };
+    enum err_code rc = obs_init(&o, in, w, e);
+
+    if (rc == ERR_OK)
+        rc = each_row(&o, in, trace_tile, e);
+    memset(score, 0, in->net->weight[w].len * sizeof *score); /* dead inputs are in no trace */
+    for (int r = 0; rc == ERR_OK && r < o.l.rows; r++)
+        for (int i = 0; i < o.live; i++)
+            score[(size_t)r * (size_t)o.l.cols + (size_t)trace_of(&o, r)[i].column] = (float)trace_of(&o, r)[i].cost;
+    obs_clear(&o);
+    return rc;
+}
+
+static enum err_code obs_score(const struct crit_net *in, float *const *score, struct err *e)
+{
+    enum err_code rc = ERR_OK;
+
+    for (int i = 0; i < in->net->n_weights && rc == ERR_OK; i++)
+        if (score[i])
+            rc = score_kernel(in, i, score[i], e);
+    return rc;
+}
+
+static enum err_code obs_check(const void *conf, const struct net *net, int w, struct err *e)
+{
+    const struct obs_conf *c = conf;
+    const struct shape *s = &net->weight[w].info.shape;
+    enum err_code rc = layerwise_check(net, w, e);
+    double macs;
+
+    if (rc != ERR_OK)
+        return rc;
+    macs = s->d[0] * pow(s->d[1], 3);
+    if (macs > c->max_macs)
+        return err_field(e, ERR_INVALID, "/max_macs", "layer %s has %d rows of %d columns: rows times columns^3 is %.3g; sparsegpt is cheaper",
+                         net->node[net->weight[w].node].layer, s->d[0], s->d[1], macs);
+    return ERR_OK;
+}
+
+static uint64_t obs_memory(const struct net *net, const void *conf)
+{
+    const struct layerwise_conf c = shared(conf);
+    uint64_t most = 0;
+
+    for (int i = 0; i < net->n_weights; i++) {
+        const struct op_weight *info = &net->weight[i].info;
+        uint64_t rows = (uint64_t)info->shape.d[0], n = (uint64_t)info->shape.d[1] + 1, at_once = rows < AT_ONCE ? rows : AT_ONCE;
+        uint64_t bytes = info->prunable ? at_once * n * 8 * (n + BLOCK + 4) + rows * n * sizeof(struct step) : 0;
+
+        most = bytes > most ? bytes : most;
+    }
+    return most + layerwise_memory(net, &c);
+}
+
+const struct criterion crit_obs = {
+    .plug = { "obs", "Layerwise optimal brain surgeon, exact: weight by weight, with repair of what stays (Hassibi & Stork 1993; ExactOBS: Frantar et al. 2022).",
+              obs_params, sizeof(struct obs_conf) },
+    .samples = true, .check = obs_check, .score_net = obs_score, .solve = obs_solve, .memory = obs_memory
+};

@@ -1,0 +1,40 @@
+/* core/layerwise.h: what layerwise second-order criteria share (crit_sparsegpt.c, crit_obs.c): one layer in double, and what its inputs say.
+ *
+ * A layer computes W X; the columns of X are samples. When a row w of W becomes w + d, its output changes by d'Hd in the mean square,
+ * H = XX'/samples: the same H for all rows. A bias is one more column of W whose input is always 1: it is repaired as the others are, but never goes.
+ * So all that such a criterion looks at is W and the inverse of H + lambda I. lambda is `damping` times the mean diagonal of H; where that
+ * leaves no inverse it is ten times as much, and so on.
+ *
+ * An input that is 0 in every sample is dead. It is uncoupled (H_jj = 1, nothing beside it), and its weights cost nothing: they go first. */
+#ifndef CORE_LAYERWISE_H
+#define CORE_LAYERWISE_H
+
+#include "core/probe.h"
+
+struct layerwise_conf { int64_t samples, batch_size; double damping; };
+#define LAYERWISE_FIELDS(st) \
+    PROBE_FIELDS(st, 2048, 256), \
+    FIELD_REAL(st, damping, 0, 10, 0.01, "Added to the diagonal of the inputs' XX', as a share of its mean; times ten as long as that is not positive definite.")
+
+struct layerwise {
+    struct weight *kernel, *bias; /* of the net; bias NULL: none */
+    int rows, cols, n;            /* n: columns of the kernel, and 1 for the bias */
+    double *w;                    /* rows,n */
+    double *inverse;              /* n,n: of H + lambda I, both triangles; factor: U instead, inverse = U'U, upper triangle */
+    bool *dead;                   /* n */
+};
+
+/* Runs samples through in->net as it is now and looks at the inputs of kernel w. ERR_STOPPED; ERR_DIVERGED: no damping helps. */
+MUST enum err_code layerwise_init(struct layerwise *l, const struct crit_net *in, int w, bool factor, const struct layerwise_conf *conf,
+                                   struct err *e);
+void layerwise_clear(struct layerwise *l);
+/* Masks what costs nothing, at most n numbers: first what is masked already, then zeros, then weights of dead inputs. Returns how many of n are left. */
+uint64_t layerwise_mask_free(struct layerwise *l, uint64_t n);
+/* Writes w to kernel and bias; 0 where the mask says so. ERR_DIVERGED: a number is not finite. */
+MUST enum err_code layerwise_store(const struct layerwise *l, struct err *e);
+/* ERR_UNSUPPORTED unless kernel w is a dense layer's. */
+MUST enum err_code layerwise_check(const struct net *net, int w, struct err *e);
+/* Bytes, at most: of the largest layer, and of running samples. */
+uint64_t layerwise_memory(const struct net *net, const struct layerwise_conf *conf);
+
+#endif
