@@ -7,6 +7,7 @@
  *
  * The downdates of A are put off and done BLOCK at a time as one product, with A compacted to what stays: the vectors of a block, A[:,q] /
  * sqrt(A_qq), are columns of a Cholesky factor whose order is found on the way. A row costs about 2/3 of columns^3 multiply-adds, in the cache. */
+#include <float.h>
 #include <string.h>
 
 #include "core/gemm.h"
@@ -35,6 +36,8 @@ struct row {
     double *a;      /* left,left: inverse Hessian as of the last compaction */
     double *v;      /* BLOCK,left: what has been taken off since: a - v'v */
     double *w, *diagonal; /* left: as of now */
+    double *fee;    /* left: infinite for what cannot go (any more), else 0 */
+    double *cost;   /* left */
     int *column;    /* left: of the layer */
     bool *gone;     /* left */
 };
@@ -58,22 +61,31 @@ static void row_start(struct row *t, const struct layerwise *l, int r)
         t->w[i] = l->w[(size_t)r * n + (size_t)t->column[i]];
         t->diagonal[i] = to[i];
         t->gone[i] = false;
+        t->fee[i] = 0;
+    }
+    if (l->bias)
+        t->fee[t->left - 1] = HUGE_VAL;
+}
+
+/* Zeros cost nothing, and less than that. What is not finite costs the most: it shows when the row is stored. */
+SIMD static void costs(double *restrict cost, const double *restrict w, const double *restrict diagonal, const double *restrict fee, int n)
+{
+    for (int i = 0; i < n; i++) {
+        double c = w[i] == 0 ? -1 : w[i] * w[i] / diagonal[i];
+
+        cost[i] = (c < DBL_MAX ? c : DBL_MAX) + fee[i];
     }
 }
 
-/* The cheapest; ties to the lower column. The bias never goes. */
-static int cheapest(const struct row *t, int bias, double *cost)
+/* Ties to the lower column. Something must be able to go. */
+static int cheapest(const struct row *t)
 {
-    int best = -1;
+    int best = 0;
 
-    for (int i = 0; i < t->left; i++) {
-        double c = t->w[i] == 0 ? -1 : t->w[i] * t->w[i] / t->diagonal[i];
-
-        if (!t->gone[i] && t->column[i] != bias && (best < 0 || c < *cost)) {
+    costs(t->cost, t->w, t->diagonal, t->fee, t->left);
+    for (int i = 1; i < t->left; i++)
+        if (t->cost[i] < t->cost[best])
             best = i;
-            *cost = c;
-        }
-    }
     return best;
 }
 
@@ -105,6 +117,7 @@ static void remove_weight(struct row *t, int q, int b)
     take_off(t->w, t->w[q] / root, t->diagonal, v, t->left);
     t->w[q] = 0;
     t->gone[q] = true;
+    t->fee[q] = HUGE_VAL;
 }
 
 /* Keeps, of each of `rows` rows, what is not gone. */
@@ -127,6 +140,7 @@ static void compact(struct row *t, int b)
     for (int i = 0; i < t->left; i++)
         if (!t->gone[i]) {
             t->w[left] = t->w[i];
+            t->fee[left] = t->fee[i];
             t->column[left++] = t->column[i];
         }
     t->left = left;
@@ -140,14 +154,14 @@ static void compact(struct row *t, int b)
 /* Removes n weights; trace may be NULL. */
 static void run_row(struct row *t, const struct layerwise *l, int r, int n, struct step *trace)
 {
-    int bias = l->bias ? l->cols : -1, b = 0;
-    double highest = -1, cost = 0;
+    double highest = -1;
+    int b = 0;
 
     row_start(t, l, r);
     for (int i = 0; i < n; i++) {
-        int q = cheapest(t, bias, &cost);
+        int q = cheapest(t);
 
-        highest = cost > highest ? cost : highest;
+        highest = t->cost[q] > highest ? t->cost[q] : highest;
         if (trace)
             trace[i] = (struct step){ highest, t->column[q] };
         remove_weight(t, q, b++);
@@ -166,9 +180,11 @@ static bool row_alloc(struct row *t, int n)
     t->v = mem_alloc(BLOCK * len * sizeof *t->v);
     t->w = mem_alloc(len * sizeof *t->w);
     t->diagonal = mem_alloc(len * sizeof *t->diagonal);
+    t->fee = mem_alloc(len * sizeof *t->fee);
+    t->cost = mem_alloc(len * sizeof *t->cost);
     t->column = mem_alloc(len * sizeof *t->column);
     t->gone = mem_alloc(len * sizeof *t->gone);
-    return t->a && t->v && t->w && t->diagonal && t->column && t->gone;
+    return t->a && t->v && t->w && t->diagonal && t->fee && t->cost && t->column && t->gone;
 }
 
 static void row_clear(struct row *t)
@@ -177,6 +193,8 @@ static void row_clear(struct row *t)
     mem_free(t->v);
     mem_free(t->w);
     mem_free(t->diagonal);
+    mem_free(t->fee);
+    mem_free(t->cost);
     mem_free(t->column);
     mem_free(t->gone);
 }
@@ -374,7 +392,7 @@ static uint64_t obs_memory(const struct net *net, const void *conf)
     for (int i = 0; i < net->n_weights; i++) {
         const struct op_weight *info = &net->weight[i].info;
         uint64_t rows = (uint64_t)info->shape.d[0], n = (uint64_t)info->shape.d[1] + 1, at_once = rows < AT_ONCE ? rows : AT_ONCE;
-        uint64_t bytes = info->prunable ? at_once * n * 8 * (n + BLOCK + 4) + rows * n * sizeof(struct step) : 0;
+        uint64_t bytes = info->prunable ? at_once * n * 8 * (n + BLOCK + 6) + rows * n * sizeof(struct step) : 0;
 
         most = bytes > most ? bytes : most;
     }

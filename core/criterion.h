@@ -40,8 +40,9 @@ struct criterion {
      * fixed bundles. Also of neurons whose numbers are all zero: the caller knows them. Deterministic, whatever the team. */
     enum err_code (*score_neurons)(const struct crit_net *in, const struct groups *g, float *const *score, struct err *e);
     /* May be NULL. Masks exactly n_masked numbers of kernel w, those that are zero already among them, and changes the others so that the outputs of
-     * the layer stay near what they were: writes mask and x of the copy, and other weights of its node. Called kernel by kernel in the order of the net, so that the later ones
-     * see what the earlier ones have become; score_net says how many go where kernels compete. */
+     * the layer stay near what they were: writes mask and x of the copy, and the other weights of its node. Called kernel by kernel in the order
+     * of the net, so that the later ones see what the earlier ones have become; score_net, which then leaves the copy as it is, says how many go
+     * where kernels compete. */
     enum err_code (*solve)(const struct crit_net *in, int w, uint64_t n_masked, struct err *e);
     uint64_t (*memory)(const struct net *net, const void *conf); /* bytes that this needs, the copy counted; NULL: none but the copy */
 };
