@@ -132,4 +132,4 @@ for name, solve in (("sparsegpt", sparsegpt), ("obs", obs)):
     k1, b1 = solve(kernels[1], biases[1], *hessian(inputs(1, k0, b0)), GO[1])
     assert [(k == 0).sum() for k in (k0, k1)] == list(GO)
     out["solved"][name] = {"kernel": [flat(k0), flat(k1)], "bias": [flat(b0), flat(b1)]}
-print(json.dumps(out, indent=1))
+print(json.dumps(out))
