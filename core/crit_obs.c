@@ -283,7 +283,8 @@ static void solve_tile(void *ctx, int tile)
 
 static bool before(const struct obs *o, int a, int b)
 {
-    double x = o->count[a] < o->live ? trace_of(o, a)[o->count[a]].cost : HUGE_VAL, y = o->count[b] < o->live ? trace_of(o, b)[o->count[b]].cost : HUGE_VAL;
+    double x = o->count[a] < o->live ? trace_of(o, a)[o->count[a]].cost : HUGE_VAL;
+    double y = o->count[b] < o->live ? trace_of(o, b)[o->count[b]].cost : HUGE_VAL;
 
     return x != y ? x < y : a < b;
 }

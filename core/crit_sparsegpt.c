@@ -29,7 +29,7 @@ static struct layerwise_conf shared(const struct sparsegpt_conf *c) { return (st
 struct candidate { double score; size_t k; }; /* of the kernel's numbers */
 struct sweep {
     struct layerwise l; /* with U */
-    double *removed;/* rows,block: what each weight of the block that went is divided by U_jj */
+    double *removed; /* rows,block: what each weight of the block that went is divided by U_jj */
     struct candidate *candidate;
     int first, end; /* columns of the block */
 };
@@ -82,7 +82,8 @@ static void repair_tile(void *ctx, int tile)
             for (int i = j; i < s->end && e != 0; i++)
                 row[i] -= e * u[i];
         }
-    gemm_double(false, false, rows, l->n - s->end, width, -1, removed, width, s->l.inverse + (size_t)s->first * (size_t)l->n + s->end, l->n, 1, w + s->end, l->n);
+    gemm_double(false, false, rows, l->n - s->end, width, -1, removed, width, l->inverse + (size_t)s->first * (size_t)l->n + s->end, l->n, 1,
+                w + s->end, l->n);
 }
 
 /* left: to be masked yet. */
@@ -160,8 +161,16 @@ static enum err_code sparsegpt_score(const struct crit_net *in, float *const *sc
 static uint64_t sparsegpt_memory(const struct net *net, const void *conf)
 {
     const struct layerwise_conf c = shared(conf);
+    uint64_t block = (uint64_t)((const struct sparsegpt_conf *)conf)->block, most = 0;
 
-    return layerwise_memory(net, &c);
+    for (int i = 0; i < net->n_weights; i++) {
+        const struct op_weight *info = &net->weight[i].info;
+        uint64_t rows = (uint64_t)info->shape.d[0], cols = (uint64_t)info->shape.d[1];
+        uint64_t bytes = rows * (block < cols ? block : cols) * (sizeof(double) + sizeof(struct candidate));
+
+        most = info->prunable && bytes > most ? bytes : most;
+    }
+    return most + layerwise_memory(net, &c);
 }
 
 static enum err_code sparsegpt_check(const void *conf, const struct net *net, int w, struct err *e) { return (void)conf, layerwise_check(net, w, e); }
