@@ -169,7 +169,10 @@ enum err_code pruner_new(struct pruner **out, const struct prune_conf *conf, con
     }
     p->group[0].target = conf->target_sparsity;
     find_layers(p, net);
-    rc = p->n_layers > 0 ? check_rules(p, net, e) : err_set(e, ERR_INVALID, "the model has no prunable weights");
+    if (!criterion_scores_weights(criterion_of(conf->criterion.plug)))
+        rc = err_field(e, ERR_INVALID, "/criterion", "%s scores neurons only", conf->criterion.plug->name);
+    else
+        rc = p->n_layers > 0 ? check_rules(p, net, e) : err_set(e, ERR_INVALID, "the model has no prunable weights");
     for (int i = 0; rc == ERR_OK && i < p->n_layers; i++)
         place_layer(p, net, &p->layer[i]);
     if (rc == ERR_OK)
