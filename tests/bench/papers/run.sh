@@ -35,14 +35,14 @@ for paper in $papers; do
     rows=$(jq -c --arg p "$paper" --slurpfile f "$file" --argjson j "$job" --argjson seed "$seed" --argjson t "$took" '
       . + [{paper: $p, seed: $seed, seconds: $t, claim: $f[0].claim, result: $j.result,
             error: (100 * (1 - $j.result.chosen.test.accuracy)), dense_error: (100 * (1 - $j.result.baseline.test.accuracy)),
-            sparsity: $j.result.sparsity}]' <<<"$rows")
+            sparsity: $j.result.sparsity, times_smaller: [$j.result.finishing[]?.times_smaller // empty][0]}]' <<<"$rows")
     jq -r 'last | "\(.paper), seed \(.seed): error \(.error * 100 | round / 100) %, dense \(.dense_error * 100 | round / 100) %, sparsity \(.sparsity), \(.seconds) s"' <<<"$rows" >&2
   done
 done
 jq -r '
   def mean(f): map(f) | add / length;
   def round2: . * 100 | round / 100;
-  "| paper | claimed sparsity, error | sparsity | error, mean of \(group_by(.seed) | length) (dense) | reached |", "|---|---|---|---|---|",
+  "| paper | claimed sparsity, error | sparsity | error, mean of \(group_by(.seed) | length) (dense) | file | reached |", "|---|---|---|---|---|---|",
   (group_by(.paper)[] | mean(.error) as $e |
-   "| \(.[0].paper) | \(.[0].claim.sparsity), \(.[0].claim.error) % | \(mean(.sparsity) * 10000 | round / 10000) | \($e | round2) % (\(mean(.dense_error) | round2) %) | \(if $e <= .[0].claim.error + 0.2 then "yes" else "no" end) |")' <<<"$rows"
+   "| \(.[0].paper) | \(.[0].claim.sparsity), \(.[0].claim.error) % | \(mean(.sparsity) * 10000 | round / 10000) | \($e | round2) % (\(mean(.dense_error) | round2) %) | \(if .[0].times_smaller then "\(mean(.times_smaller) | round2)x" else "" end) | \(if $e <= .[0].claim.error + 0.2 then "yes" else "no" end) |")' <<<"$rows"
 [ -z "$json" ] || jq . <<<"$rows" >"$json"
