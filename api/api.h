@@ -3,9 +3,11 @@
 #define API_API_H
 
 #include "core/model.h"
+#include "server/auth.h"
 #include "server/config.h"
 #include "server/http.h"
 #include "server/hub.h"
+#include "server/quota.h"
 #include "server/store.h"
 #include "server/worker.h"
 
@@ -13,6 +15,9 @@ struct app {
     struct store *store;
     struct workers *workers; /* NULL in tests without workers */
     struct hub *hub;         /* NULL in tests: no streams, nothing is waited for */
+    struct auth *auth;       /* NULL in tests: no tokens are asked for */
+    struct quota *quota;     /* NULL in tests: no limits */
+    bool local_only;         /* while no tokens are asked for, Host must name this machine */
     const struct config *config;
     uint64_t memory_per_job; /* bytes; 0: not limited */
     int64_t started_ms;
@@ -33,7 +38,11 @@ handler api_job_create, api_job_list, api_job_get, api_job_patch, api_job_delete
 handler api_job_iterations, api_job_iteration, api_job_iteration_model, api_job_events, api_job_model;
 handler api_model_predict, api_job_predict, api_job_iteration_predict, api_model_evaluate, api_job_evaluate, api_job_iteration_evaluate;
 handler api_events, api_curves;
+handler api_token_create, api_token_list, api_token_get, api_token_revoke;
 handler api_capabilities, api_openapi, api_healthz, api_readyz, api_metrics, api_root;
+
+/* Who asks, and may they? For http_conf.admit. */
+MUST enum err_code api_admit(struct app *app, struct req *rq, const struct route *r, struct reply *rp, struct err *e);
 
 /* ---- reply.c: what the handlers share ---- */
 

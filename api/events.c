@@ -56,7 +56,8 @@ static bool is_end(const struct event_row *ev)
 
 struct follow {
     struct source source; /* first */
-    struct store *store;
+    struct app *app;
+    char token[ID_LEN];   /* that it was opened with: it ends with it. "" : none */
     struct hub_sub *sub;
     char tenant[TENANT_LEN], job[ID_LEN]; /* job "" : all */
     int64_t last;         /* number of the last event that was sent */
@@ -88,8 +89,8 @@ static void replay(struct follow *f)
 {
     bool more = false;
     struct err e = { 0 };
-    enum err_code rc = *f->job ? store_events(f->store, f->job, f->last, REPLAY_PAGE, replay_row, f, &more, &e)
-                               : store_events_all(f->store, f->tenant, f->last, REPLAY_PAGE, replay_row, f, &more, &e);
+    enum err_code rc = *f->job ? store_events(f->app->store, f->job, f->last, REPLAY_PAGE, replay_row, f, &more, &e)
+                               : store_events_all(f->app->store, f->tenant, f->last, REPLAY_PAGE, replay_row, f, &more, &e);
 
     if (rc != ERR_OK) { /* the client comes back and says where it was */
         log_event(LOG_WARN, "event stream ended", LOG_S("error", e.msg));
@@ -120,6 +121,10 @@ static void fill(struct follow *f, enum source_call why)
         f->out = (struct api_text){ 0 };
     }
     f->sent = f->out.n = 0;
+    if (*f->token && !auth_alive(f->app->auth, f->token, clock_ms())) {
+        f->ended = true;
+        return;
+    }
     if (!f->begun)
         api_text_add(&f->out, "retry: %d\n\n", RETRY_MS);
     f->begun = true;
@@ -157,6 +162,7 @@ static void follow_free(struct source *s)
     struct follow *f = (struct follow *)(void *)s;
 
     hub_unsubscribe(f->sub);
+    quota_stream_close(f->app->quota, f->tenant);
     mem_free(f->out.s);
     mem_free(f);
 }
@@ -170,12 +176,18 @@ static enum err_code follow(struct app *app, const struct req *rq, const char *j
     if (!f)
         return err_set(e, ERR_NOMEM, "out of memory");
     f->source = (struct source){ follow_read, follow_free, HEARTBEAT_MS };
-    f->store = app->store;
+    f->app = app;
+    memcpy(f->token, rq->token, sizeof f->token);
     memcpy(f->tenant, rq->tenant, sizeof f->tenant);
     snprintf(f->job, sizeof f->job, "%s", job);
     f->last = last;
     f->replaying = from_store;
-    rc = hub_subscribe(&f->sub, app->hub, rq->tenant, job, HUB_EVENTS, rq->waker, e);
+    rc = quota_stream_open(app->quota, f->tenant, e);
+    if (rc == ERR_OK) {
+        rc = hub_subscribe(&f->sub, app->hub, f->tenant, job, HUB_EVENTS, rq->waker, e);
+        if (rc != ERR_OK)
+            quota_stream_close(app->quota, f->tenant);
+    }
     if (rc != ERR_OK) {
         mem_free(f);
         return rc;

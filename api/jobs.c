@@ -430,6 +430,8 @@ static void job_etag(const struct job_row *j, int64_t position, char *etag, size
 struct waiting {
     struct source source; /* first; only waited for */
     struct hub_sub *sub;
+    struct quota *quota;
+    char tenant[TENANT_LEN];
     int64_t until_ms;
     char seen[64];        /* "<state>-<iterations>-" */
 };
@@ -439,6 +441,7 @@ static void waiting_free(struct source *s)
     struct waiting *w = (struct waiting *)(void *)s;
 
     hub_unsubscribe(w->sub);
+    quota_stream_close(w->quota, w->tenant);
     mem_free(w);
 }
 
@@ -447,13 +450,20 @@ static enum err_code wait_begin(struct app *app, const struct req *rq, int64_t s
 {
     struct waiting *w = mem_zalloc(1, sizeof *w);
     const char *seen = rq->header(rq, "If-None-Match");
-    enum err_code rc = w ? hub_subscribe(&w->sub, app->hub, rq->tenant, rq->arg[0], HUB_STORED, rq->waker, e) : err_set(e, ERR_NOMEM, "out of memory");
+    enum err_code rc = w ? quota_stream_open(app->quota, rq->tenant, e) : err_set(e, ERR_NOMEM, "out of memory");
 
+    if (rc == ERR_OK) {
+        rc = hub_subscribe(&w->sub, app->hub, rq->tenant, rq->arg[0], HUB_STORED, rq->waker, e);
+        if (rc != ERR_OK)
+            quota_stream_close(app->quota, rq->tenant);
+    }
     if (rc != ERR_OK) {
         mem_free(w);
         return rc;
     }
     w->source.free = waiting_free;
+    w->quota = app->quota;
+    memcpy(w->tenant, rq->tenant, sizeof w->tenant);
     w->until_ms = clock_mono_ms() + seconds * 1000;
     if (seen && *seen == '"')
         snprintf(w->seen, sizeof w->seen, "%s", seen + 1);

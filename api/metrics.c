@@ -105,6 +105,24 @@ static void put_store(struct api_text *t, const struct store_figures *f)
     one(t, "espalier_disk_floor_bytes", "gauge", "Kept free: below it, uploads and checkpoints are refused.", (double)f->disk_floor);
 }
 
+/* ---- access ---- */
+
+static void put_access(struct api_text *t, struct app *app, const struct store_figures *f)
+{
+    static const char refused[] = "espalier_quota_rejections_total";
+    struct quota_figures q;
+
+    quota_figures(app->quota, &q);
+    one(t, "espalier_tokens", "gauge", "Tokens that are valid.", app->auth ? (double)auth_count(app->auth, clock_ms()) : 0);
+    one(t, "espalier_auth_failures_total", "counter", "Requests with a wrong token.", (double)q.wrong_tokens);
+    one(t, "espalier_auth_limited_total", "counter", "Those of them that came too often from one address.", (double)q.limited_addresses);
+    head(t, refused, "counter", "Requests refused by a tenant's limit, by limit.");
+    api_text_add(t, "%s{limit=\"bytes\"} %llu\n", refused, (unsigned long long)f->over_bytes);
+    api_text_add(t, "%s{limit=\"jobs\"} %llu\n", refused, (unsigned long long)f->over_jobs);
+    api_text_add(t, "%s{limit=\"streams\"} %llu\n", refused, (unsigned long long)q.streams);
+    api_text_add(t, "%s{limit=\"requests\"} %llu\n", refused, (unsigned long long)q.requests);
+}
+
 /* ---- the process ---- */
 
 /* Pages of /proc/self/statm: all, and resident. */
@@ -170,6 +188,7 @@ enum err_code api_metrics(struct app *app, const struct req *rq, struct reply *r
     one(&t, "espalier_workers_alive", "gauge", "Worker threads that tick.", app->workers ? workers_alive(app->workers) : 0);
     put_requests(&t);
     put_store(&t, &figures);
+    put_access(&t, app, &figures);
     put_process(&t, app->started_ms);
     return api_reply_text(rp, &t, "text/plain; version=0.0.4; charset=utf-8", e);
 }

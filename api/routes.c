@@ -55,6 +55,11 @@ const struct route api_routes[] = {
     { "GET", "/v1/jobs/{job}/model", SCOPE_READ, SLOW, 0, "format", api_job_model, NULL },
     { "POST", "/v1/jobs/{job}/predict", SCOPE_READ, BODY_FILE, API_MAX_SAMPLES_TEXT, "format", api_job_predict, NULL },
     { "POST", "/v1/jobs/{job}/evaluate", SCOPE_READ, BODY_JSON | BODY_OPTIONAL | SLOW, API_MAX_JSON, NULL, api_job_evaluate, NULL },
+
+    { "POST", "/v1/tokens", SCOPE_ADMIN, BODY_JSON | BODY_OPTIONAL, API_MAX_JSON, NULL, api_token_create, NULL },
+    { "GET", "/v1/tokens", SCOPE_ADMIN, 0, 0, PAGE, api_token_list, NULL },
+    { "GET", "/v1/tokens/{token}", SCOPE_ADMIN, 0, 0, NULL, api_token_get, NULL },
+    { "DELETE", "/v1/tokens/{token}", SCOPE_ADMIN, 0, 0, NULL, api_token_revoke, NULL },
     END
 };
 

@@ -8,15 +8,25 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "server/auth.h"
 #include "server/log.h"
 
-enum { NAME_LEN = 64, VALUE_LEN = 4096, HELP_LEN = 8192, MAX_SETTINGS = 32 };
+enum { NAME_LEN = 64, VALUE_LEN = 4096, HELP_LEN = 16384, MAX_SETTINGS = 32 };
 
 const struct param config_params[] = {
     FIELD_TEXT(struct config, listen, "127.0.0.1:8080", "Address and port to listen on; port 0: the system chooses."),
     FIELD_TEXT(struct config, listen_health, "", "Address and port of a listener for /healthz, /readyz and /metrics alone; empty: they are on "
                "the main one."),
     FIELD_TEXT(struct config, data, "./espalier-data", "Data directory, made if missing; on a local disk."),
+    FIELD_CHOICE(struct config, access, "auto|token|open", ACCESS_AUTO, "Who may come in. auto: tokens are asked for as soon as there is one, and wherever the "
+                 "address is not loopback; token: always; open: never, whoever reaches the address may do everything."),
+    FIELD_TEXT(struct config, admin_token, "", "A token, any 32 characters or more, that may do everything of the tenant \"default\"; give it by file."),
+    FIELD_INT(struct config, tenant_storage_mb, 0, 1 << 30, 0, "What each tenant may store, MB; uploads and jobs beyond it get 507. 0: no limit."),
+    FIELD_INT(struct config, tenant_waiting_jobs, 0, 1 << 30, 0, "Jobs of each tenant that are queued or paused; more get 429. 0: no limit."),
+    FIELD_INT(struct config, tenant_running_jobs, 0, 1024, 0, "Jobs of each tenant that run at a time; more wait. 0: no limit."),
+    FIELD_INT(struct config, tenant_streams, 0, 65536, 0, "Event streams and waiting requests of each tenant at a time; more get 429. 0: no limit."),
+    FIELD_INT(struct config, tenant_requests_per_second, 0, 1000000, 0, "Requests of each tenant a second, in bursts of ten seconds' worth; more get 429. "
+              "0: no limit."),
     FIELD_INT(struct config, workers, 1, 64, 1, "Jobs that run at a time."),
     FIELD_INT(struct config, threads, 0, 1024, 0, "Threads of all jobs together; 0: the CPUs this process may use."),
     FIELD_INT(struct config, memory_mb, 0, 1 << 30, 0, "Memory of all jobs together, MB; 0: 80 % of what this process may use."),
@@ -207,6 +217,62 @@ enum err_code config_load(struct config *c, int argc, char **argv, char **env, e
     return rc;
 }
 
+/* ---- a command's own flags ---- */
+
+/* The value of argv[*at], the flag of p. */
+static enum err_code take_option(json_t *obj, const struct param *p, int argc, char **argv, int *at, struct err *e)
+{
+    char name[NAME_LEN];
+    const char *value = strchr(argv[*at], '=');
+
+    flag_name(name, p->name);
+    if (!value && *at + 1 == argc)
+        return err_set(e, ERR_INVALID, "%s needs a value", name);
+    value = value ? value + 1 : argv[++*at];
+    return json_object_set_new(obj, p->name, to_json(p, value)) == 0 ? ERR_OK : err_set(e, ERR_INVALID, "%s: is not UTF-8", name);
+}
+
+enum err_code config_options(void *conf, size_t conf_size, const struct param *tab, int *argc, char **argv, struct err *e)
+{
+    json_t *obj = json_object();
+    char name[NAME_LEN], msg[sizeof e->msg];
+    int left = 1;
+    enum err_code rc = obj ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+
+    for (int at = 1; at < *argc && rc == ERR_OK; at++) {
+        const struct param *p = tab;
+
+        while (p->name && !flag_is(argv[at], p->name))
+            p++;
+        if (p->name)
+            rc = take_option(obj, p, *argc, argv, &at, e);
+        else
+            argv[left++] = argv[at];
+    }
+    if (rc == ERR_OK) {
+        *argc = left;
+        rc = params_parse(conf, conf_size, tab, obj, e);
+        if (rc != ERR_OK && e->at[0] == '/') {
+            flag_name(name, e->at + 1);
+            memcpy(msg, e->msg, sizeof msg);
+            rc = err_set(e, rc, "%s: %.240s", name, msg);
+        }
+    }
+    json_decref(obj);
+    return rc;
+}
+
+json_t *config_dump(const struct config *c)
+{
+    json_t *j = params_dump(config_params, c);
+
+    if (j && json_object_set_new(j, "admin_token", json_string(*c->admin_token ? "(set)" : "")) != 0) {
+        json_decref(j);
+        j = NULL;
+    }
+    return j;
+}
+
 /* ---- help ---- */
 
 static void default_text(const struct param *p, char *buf, size_t n)
@@ -238,7 +304,10 @@ enum err_code config_help(char **out, struct err *e)
     n = (size_t)snprintf(text, HELP_LEN, "Usage: espalierd [COMMAND] [--option value ...]\n\nPrunes neural networks, over HTTP.\n\n"
                          "  check                  Checks the settings and the data directory, and prints what they come to.\n"
                          "  backup DIR             Copies the data directory while the daemon runs; a daemon on the copy goes on with it.\n"
-                         "  healthcheck            Asks the daemon with these settings for /healthz; the exit status is 0 if it is well.\n\n");
+                         "  healthcheck            Asks the daemon with these settings for /healthz; the exit status is 0 if it is well.\n"
+                         "  token create           Makes a token and prints it: [--tenant T] [--name N] [--scope read|submit|admin] [--expires-days D].\n"
+                         "  token list             Prints all tokens, without their secrets.\n"
+                         "  token revoke ID        Makes a token invalid. All three may be used while the daemon runs.\n\n");
     for (const struct param *p = config_params; p->name; p++) {
         flag_name(flag, p->name);
         variable_name(name, p->name, "");

@@ -8,6 +8,13 @@ struct config {
     char listen[128];          /* --listen 127.0.0.1:8080 */
     char listen_health[128];   /* --listen-health: of probes and metrics alone; "": they are on the main one */
     char data[3072];           /* --data ./espalier-data */
+    int access;                /* --access auto: enum access */
+    char admin_token[256];     /* --admin-token: of TENANT_DEFAULT; "": none */
+    int64_t tenant_storage_mb; /* --tenant-storage-mb 0: here and below, of each tenant; 0: no limit */
+    int64_t tenant_waiting_jobs; /* --tenant-waiting-jobs 0 */
+    int64_t tenant_running_jobs; /* --tenant-running-jobs 0 */
+    int64_t tenant_streams;    /* --tenant-streams 0 */
+    int64_t tenant_requests_per_second; /* --tenant-requests-per-second 0 */
     int64_t workers;           /* --workers 1: jobs at a time */
     int64_t threads;           /* --threads 0: of all jobs together; 0: the CPUs this process may use */
     int64_t memory_mb;         /* --memory-mb 0: of all jobs together; 0: 80 % of what the process may use (cgroup or host) */
@@ -27,6 +34,10 @@ extern const struct param config_params[];
 enum config_action { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION };
 /* What argv and env ask for; c is filled for CONFIG_RUN. ERR_INVALID names the flag or the variable. env ends with NULL. */
 MUST enum err_code config_load(struct config *c, int argc, char **argv, char **env, enum config_action *action, struct err *e);
+/* Takes the flags of a command's own table out of argv, into conf; what stays is config_load's. */
+MUST enum err_code config_options(void *conf, size_t conf_size, const struct param *tab, int *argc, char **argv, struct err *e);
+/* All settings as JSON; of a secret only whether it is set. New reference; NULL when memory is short. */
+json_t *config_dump(const struct config *c);
 /* The --help text, from the table; to be mem_freed. */
 MUST enum err_code config_help(char **out, struct err *e);
 

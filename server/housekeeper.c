@@ -12,6 +12,7 @@ static const int64_t DAY_MS = (int64_t)24 * 3600 * 1000;
 
 struct housekeeper {
     struct store *store;
+    struct auth *auth;
     const struct config *config;
     pthread_t thread;
     pthread_mutex_t lock;
@@ -27,7 +28,7 @@ static void tell(enum err_code rc, const struct err *e, const char *what, int64_
         log_event(LOG_INFO, "housekeeping removed what was old", LOG_S("what", what), LOG_I("n", n));
 }
 
-static void clean(struct store *s, const struct config *c, int64_t now_ms)
+static void clean(struct store *s, struct auth *a, const struct config *c, int64_t now_ms)
 {
     struct err e = { 0 };
     int64_t n = 0;
@@ -37,6 +38,7 @@ static void clean(struct store *s, const struct config *c, int64_t now_ms)
     if (c->keep_uploads_days > 0)
         tell(store_uploads_expire(s, now_ms - c->keep_uploads_days * DAY_MS, &n, &e), &e, "models and data sets", n);
     tell(store_answers_expire(s, now_ms, &e), &e, "answers", 0);
+    tell(auth_flush(a, &e), &e, "last uses of tokens", 0);
     tell(store_tidy(s, &e), &e, "log of the database", 0);
 }
 
@@ -48,7 +50,7 @@ static void *run(void *arg)
     pthread_mutex_lock(&k->lock);
     while (!k->stopping) {
         pthread_mutex_unlock(&k->lock);
-        clean(k->store, k->config, clock_ms());
+        clean(k->store, k->auth, k->config, clock_ms());
         pthread_mutex_lock(&k->lock);
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += ROUND_SECONDS;
@@ -59,7 +61,7 @@ static void *run(void *arg)
     return NULL;
 }
 
-enum err_code housekeeper_start(struct housekeeper **out, struct store *s, const struct config *c, struct err *e)
+enum err_code housekeeper_start(struct housekeeper **out, struct store *s, struct auth *a, const struct config *c, struct err *e)
 {
     struct housekeeper *k = mem_zalloc(1, sizeof *k);
     pthread_condattr_t attr;
@@ -67,6 +69,7 @@ enum err_code housekeeper_start(struct housekeeper **out, struct store *s, const
     if (!k)
         return err_set(e, ERR_NOMEM, "out of memory");
     k->store = s;
+    k->auth = a;
     k->config = c;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -3,12 +3,13 @@
 #ifndef SERVER_HOUSEKEEPER_H
 #define SERVER_HOUSEKEEPER_H
 
+#include "server/auth.h"
 #include "server/config.h"
 #include "server/store.h"
 
 struct housekeeper;
 /* The first round is at once. */
-MUST enum err_code housekeeper_start(struct housekeeper **out, struct store *s, const struct config *c, struct err *e);
+MUST enum err_code housekeeper_start(struct housekeeper **out, struct store *s, struct auth *a, const struct config *c, struct err *e);
 void housekeeper_stop(struct housekeeper *k); /* NULL is legal */
 
 #endif

@@ -293,6 +293,31 @@ enum err_code http_split_address(const char *s, char *host, size_t n, const char
     return ERR_OK;
 }
 
+/* What the address means may change later, as names do: it must be loopback whatever it means now. */
+static bool is_loopback(const struct sockaddr *a)
+{
+    if (a->sa_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)(const void *)a)->sin_addr.s_addr) >> 24 == 127;
+    return a->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr);
+}
+
+bool http_is_loopback(const char *listen)
+{
+    const struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM };
+    struct addrinfo *list = NULL;
+    char host[256];
+    const char *port = NULL;
+    bool all;
+
+    if (http_split_address(listen, host, sizeof host, &port, NULL) != ERR_OK || getaddrinfo(*host ? host : NULL, port, &hints, &list) != 0)
+        return false;
+    all = list != NULL;
+    for (const struct addrinfo *a = list; a; a = a->ai_next)
+        all = all && is_loopback(a->ai_addr);
+    freeaddrinfo(list);
+    return all;
+}
+
 static int try_listen(const struct addrinfo *a)
 {
     int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), on = 1, saved;

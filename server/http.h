@@ -45,6 +45,7 @@ struct req {
     char client[48];           /* its address, numeric; "" : not known */
     char tenant[TENANT_LEN];   /* whose things it sees, and what it may do with them: by conf.admit, */
     enum scope scope;          /* else TENANT_DEFAULT and SCOPE_ADMIN */
+    char token[32];            /* id of the token it came with, "" : none */
     /* Query parameter by name, decoded; NULL: absent. Only names that the route lists get as far as the handler, each once. */
     const char *(*query)(const struct req *rq, const char *name);
     /* Request header by name; NULL: absent. */
@@ -111,6 +112,8 @@ MUST enum err_code http_start(struct http **out, const struct http_conf *c, stru
 int http_port(const struct http *h);
 /* "host:port" or "[v6]:port" into its parts; *port points into s. */
 MUST enum err_code http_split_address(const char *s, char *host, size_t n, const char **port, struct err *e);
+/* Can it be reached from this machine alone? false also where that cannot be said. */
+bool http_is_loopback(const char *listen);
 /* Quiesces, waits up to grace_ms for requests under way, stops, frees. A SLOW handler that runs is waited for, however long it takes; those that
  * still queue get 503. NULL is legal. */
 void http_stop(struct http *h, int grace_ms);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "api/api.h"
@@ -22,6 +23,7 @@
 #include "server/healthcheck.h"
 #include "server/housekeeper.h"
 #include "server/log.h"
+#include "server/token.h"
 
 enum { EXIT_USAGE = 2, HTTP_GRACE_MS = 2000, PROBE_CONNECTIONS = 32, HEALTHCHECK_MS = 3000, STORE_NOTE_LEN = 200 };
 
@@ -60,7 +62,7 @@ static enum err_code check_tables(struct err *e)
 {
     const struct plug_table *const tables[] = { &op_table, &loss_table, &optimizer_table, &lr_schedule_table, &criterion_table,
                                                 &schedule_table, &model_format_table };
-    const struct param *const fields[] = { config_params, data_params, job_params };
+    const struct param *const fields[] = { config_params, data_params, job_params, token_command_params };
     enum err_code rc = ERR_OK;
 
     for (size_t i = 0; i < sizeof tables / sizeof tables[0] && rc == ERR_OK; i++)
@@ -79,16 +81,11 @@ static void limit_budget(struct budget *b, const struct config *c)
     b->memory = c->memory_mb > 0 ? (uint64_t)c->memory_mb << 20 : b->memory / 5 * 4;
 }
 
-static bool is_loopback(const char *listen)
-{
-    return strncmp(listen, "127.", 4) == 0 || strncmp(listen, "[::1]", 5) == 0 || strncmp(listen, "localhost", 9) == 0;
-}
-
 static int per_address(const struct config *c)
 {
     if (c->max_connections_per_address > 0)
         return (int)c->max_connections_per_address;
-    return is_loopback(c->listen) ? 0 : (int)c->max_connections / 2;
+    return http_is_loopback(c->listen) ? 0 : (int)c->max_connections / 2;
 }
 
 /* ---- start and stop ---- */
@@ -97,6 +94,8 @@ struct parts {
     struct config config;
     struct store *store;
     struct hub *hub;
+    struct auth *auth;
+    struct quota *quota;
     struct workers *workers;
     struct housekeeper *housekeeper;
     struct http *http, *probes; /* probes NULL: they are on the main listener */
@@ -132,9 +131,33 @@ static enum err_code open_store(struct parts *p, struct err *e)
         return rc;
     store_listen(p->store, publish, p->hub);
     store_set_disk_floor(p->store, (uint64_t)p->config.disk_floor_mb << 20);
+    store_set_limits(p->store, &(struct store_limits){ p->config.tenant_storage_mb << 20, p->config.tenant_waiting_jobs,
+                                                       p->config.tenant_running_jobs });
     rc = store_jobs_recover(p->store, clock_ms(), (int)p->config.crash_limit, &requeued, e);
     if (rc == ERR_OK && requeued > 0)
         log_event(LOG_WARN, "jobs of a process that died are queued again", LOG_I("jobs", requeued));
+    return rc;
+}
+
+static struct auth_conf access_of(const struct config *c)
+{
+    return (struct auth_conf){ .data = c->data, .admin_token = c->admin_token, .access = (enum access)c->access,
+                               .loopback = http_is_loopback(c->listen) };
+}
+
+static enum err_code start_access(struct parts *p, struct err *e)
+{
+    const struct config *c = &p->config;
+    const struct auth_conf conf = access_of(c);
+    enum err_code rc = auth_new(&p->auth, p->store, &conf, clock_ms(), e);
+
+    p->app.auth = p->auth;
+    p->app.local_only = conf.loopback && c->access != ACCESS_OPEN;
+    if (rc == ERR_OK)
+        rc = quota_new(&p->quota, c->tenant_requests_per_second, c->tenant_streams, e);
+    p->app.quota = p->quota;
+    if (rc == ERR_OK && !conf.loopback && c->access == ACCESS_OPEN)
+        log_event(LOG_WARN, "open to whoever reaches this address: no tokens are asked for", LOG_S("listen", c->listen));
     return rc;
 }
 
@@ -163,7 +186,7 @@ static enum err_code start_http(struct parts *p, struct err *e)
         .listen = p->config.listen, .routes = apart ? api_plain_routes : api_routes, .app = &p->app,
         .max_upload = (uint64_t)p->config.max_upload_mb << 20,
         .max_connections = (int)p->config.max_connections, .max_per_address = per_address(&p->config), .max_streams = (int)p->config.max_streams,
-        .temp_path = upload_path, .problem = api_problem, .user = p->store,
+        .admit = api_admit, .temp_path = upload_path, .problem = api_problem, .user = p->store,
     };
     enum err_code rc;
 
@@ -184,9 +207,11 @@ static enum err_code start(struct parts *p, struct err *e)
     if (rc == ERR_OK)
         rc = open_store(p, e);
     if (rc == ERR_OK)
+        rc = start_access(p, e);
+    if (rc == ERR_OK)
         rc = start_jobs(p, e);
     if (rc == ERR_OK)
-        rc = housekeeper_start(&p->housekeeper, p->store, &p->config, e);
+        rc = housekeeper_start(&p->housekeeper, p->store, p->auth, &p->config, e);
     return rc == ERR_OK ? start_http(p, e) : rc;
 }
 
@@ -198,6 +223,8 @@ static void stop(struct parts *p)
     http_stop(p->http, HTTP_GRACE_MS); /* handlers see the workers until here */
     http_stop(p->probes, 0);
     workers_free(p->workers);
+    auth_free(p->auth);
+    quota_free(p->quota);
     store_close(p->store);
     hub_free(p->hub);
 }
@@ -212,8 +239,6 @@ static void log_listening(const struct parts *p)
     log_event(LOG_INFO, line, LOG_S("data", p->config.data), LOG_I("port", http_port(p->http)));
     if (p->probes)
         log_event(LOG_INFO, "probes and metrics on their own port", LOG_S("listen", p->config.listen_health), LOG_I("port", http_port(p->probes)));
-    if (!is_loopback(listen))
-        log_event(LOG_WARN, "listening beyond loopback without access control: whoever reaches this port may use it", LOG_S("listen", listen));
 }
 
 /* A connection is a descriptor, and 1024 is what most shells allow; what the system allows may be taken. */
@@ -242,13 +267,14 @@ static json_t *describe(const struct config *c, const char *data)
     json_int_t workers = c->workers;
 
     limit_budget(&b, c);
-    return json_pack("{s:o,s:{s:I,s:I},s:s}", "settings", params_dump(config_params, c), "budget", "threads_per_job",
+    return json_pack("{s:o,s:{s:I,s:I},s:s}", "settings", config_dump(c), "budget", "threads_per_job",
                      b.cpus > workers ? b.cpus / workers : (json_int_t)1, "memory_mb_per_job", (json_int_t)(b.memory >> 20) / workers, "data", data);
 }
 
 static int run_check(const struct config *c, const char *arg)
 {
     struct err e = { 0 };
+    const struct auth_conf access = access_of(c);
     char host[256], data[STORE_NOTE_LEN];
     const char *port;
     json_t *j = NULL;
@@ -262,6 +288,8 @@ static int run_check(const struct config *c, const char *arg)
         rc = http_split_address(c->listen_health, host, sizeof host, &port, &e);
     if (rc == ERR_OK)
         rc = store_check(c->data, data, sizeof data, &e);
+    if (rc == ERR_OK)
+        rc = auth_preview(&access, clock_ms(), &e);
     if (rc != ERR_OK)
         return failed("check", &e);
     j = describe(c, data);
@@ -272,6 +300,8 @@ static int run_check(const struct config *c, const char *arg)
     mem_free(text);
     return text && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
+
+static struct token_conf token_options; /* of token create */
 
 static int run_backup(const struct config *c, const char *dir)
 {
@@ -295,23 +325,142 @@ static int run_healthcheck(const struct config *c, const char *arg)
     return healthcheck(listen, HEALTHCHECK_MS, &e) == ERR_OK ? EXIT_SUCCESS : failed(listen, &e);
 }
 
+/* The token is all that is printed on stdout, so that a script can take it. */
+static int run_token_create(const struct config *c, const char *arg)
+{
+    struct err e = { 0 };
+    char text[TOKEN_TEXT_LEN];
+    struct token_row row;
+
+    (void)arg;
+    umask(077);
+    if (!tenant_valid(token_options.tenant)) {
+        fprintf(stderr, "espalierd: --tenant: must have 1 to %d of a-z, 0-9, - and _\n", TENANT_LEN - 1);
+        return EXIT_FAILURE;
+    }
+    token_make(&row, text, &token_options, clock_ms());
+    if (token_leave(c->data, &row, &e) != ERR_OK)
+        return failed("token create", &e);
+    fprintf(stderr, "espalierd: %s: scope %s of tenant %s; it is shown this once\n", row.id, scope_name(row.scope), row.tenant);
+    puts(text);
+    return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static const char *day(char text[32], int64_t ms)
+{
+    time_t seconds = (time_t)(ms / 1000);
+    struct tm tm;
+
+    if (!ms || !gmtime_r(&seconds, &tm) || strftime(text, 32, "%Y-%m-%dT%H:%MZ", &tm) == 0)
+        snprintf(text, 32, "-");
+    return text;
+}
+
+static enum err_code print_token(void *user, const void *row, struct err *e)
+{
+    const struct token_row *t = row;
+    char expires[32], used[32];
+    int64_t now = clock_ms();
+
+    (void)e;
+    if (*t->hash)
+        printf("%-24s  %-16s  %-6s  %-8s  %-17s  %-17s  %s\n", t->id, t->tenant, scope_name(t->scope), *(const bool *)user ? "new" : t->revoked_ms
+               ? "revoked" : t->expires_ms && t->expires_ms <= now ? "expired" : "valid", day(expires, t->expires_ms), day(used, t->used_ms), t->name);
+    return ERR_OK;
+}
+
+static int run_token_list(const struct config *c, const char *arg)
+{
+    struct err e = { 0 };
+    bool waits = false;
+    enum err_code rc;
+
+    (void)arg;
+    printf("%-24s  %-16s  %-6s  %-8s  %-17s  %-17s  %s\n", "ID", "TENANT", "SCOPE", "STATE", "EXPIRES", "LAST USED", "NAME");
+    rc = store_tokens_read(c->data, print_token, &waits, &e);
+    waits = true; /* what the daemon has not taken yet */
+    if (rc == ERR_OK)
+        rc = token_files(c->data, false, print_token, &waits, &e);
+    return rc == ERR_OK && fflush(stdout) == 0 ? EXIT_SUCCESS : failed("token list", &e);
+}
+
+struct wanted { const char *id; bool found; };
+
+static enum err_code find_token(void *user, const void *row, struct err *e)
+{
+    struct wanted *w = user;
+
+    (void)e;
+    w->found = w->found || strcmp(((const struct token_row *)row)->id, w->id) == 0;
+    return ERR_OK;
+}
+
+static int run_token_revoke(const struct config *c, const char *id)
+{
+    struct wanted w = { id, false };
+    struct err e = { 0 };
+    enum err_code rc = store_tokens_read(c->data, find_token, &w, &e);
+
+    umask(077);
+    if (rc == ERR_OK)
+        rc = token_files(c->data, false, find_token, &w, &e);
+    if (rc == ERR_OK && !w.found)
+        rc = err_set(&e, ERR_NOT_FOUND, "there is no token %.40s; espalierd token list shows all", id);
+    if (rc == ERR_OK)
+        rc = token_leave_revoke(c->data, id, &e);
+    return rc == ERR_OK ? EXIT_SUCCESS : failed("token revoke", &e);
+}
+
 /* What the program does other than serve: espalierd NAME [ARGUMENT] [--option value ...] */
-static const struct command { const char *name, *arg; int (*run)(const struct config *c, const char *arg); } commands[] = {
-    { "check", NULL, run_check },
-    { "backup", "DIR", run_backup },
-    { "healthcheck", NULL, run_healthcheck },
+static const struct command { const char *name, *arg; int (*run)(const struct config *c, const char *arg); bool token_options; } commands[] = {
+    { "check", NULL, run_check, false },
+    { "backup", "DIR", run_backup, false },
+    { "healthcheck", NULL, run_healthcheck, false },
+    { "token create", NULL, run_token_create, true },
+    { "token list", NULL, run_token_list, false },
+    { "token revoke", "ID", run_token_revoke, false },
 };
 
-/* The command that argv[1] names, and how many words it takes; NULL: serve. */
+/* How many words of argv the name is; 0: they are others. */
+static int words_of(const char *name, int argc, char **argv)
+{
+    int n = 1;
+
+    for (const char *p = name; *p; n++) {
+        size_t len = strcspn(p, " ");
+
+        if (n >= argc || strlen(argv[n]) != len || memcmp(argv[n], p, len) != 0)
+            return 0;
+        p += len + (p[len] == ' ');
+    }
+    return n - 1;
+}
+
+/* The command that argv names, and how many words it takes; NULL: serve. */
 static const struct command *find_command(int argc, char **argv, int *n_words)
 {
-    *n_words = 0;
-    for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof commands[0]; i++)
-        if (strcmp(argv[1], commands[i].name) == 0) {
-            *n_words = commands[i].arg ? 2 : 1;
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        *n_words = words_of(commands[i].name, argc, argv);
+        if (*n_words > 0) {
+            *n_words += commands[i].arg != NULL;
             return &commands[i];
         }
+    }
+    *n_words = 0;
     return NULL;
+}
+
+/* Settings of the process, and the command's own; as read_config. */
+static int read_settings(struct config *c, const struct command *command, int argc, char **argv)
+{
+    struct err e = { 0 };
+
+    if (command && command->token_options &&
+        config_options(&token_options, sizeof token_options, token_command_params, &argc, argv, &e) != ERR_OK) {
+        fprintf(stderr, "espalierd: %s\n", e.msg);
+        return EXIT_USAGE;
+    }
+    return read_config(c, argc, argv);
 }
 
 /* ---- signals ---- */
@@ -349,7 +498,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "espalierd: usage: espalierd %s %s [--option value ...]\n", command->name, command->arg);
         return EXIT_USAGE;
     }
-    status = read_config(&p.config, argc - n_words, argv + n_words);
+    status = read_settings(&p.config, command, argc - n_words, argv + n_words);
     if (status >= 0)
         return command && status != EXIT_SUCCESS ? EXIT_FAILURE : status;
     if (command)

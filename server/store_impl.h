@@ -102,6 +102,7 @@ MUST enum err_code job_event(struct txn *t, const char *job, int64_t now_ms, con
 struct job_move { const char *id; enum job_state from, to; int64_t now_ms; const char *error, *key, *json; };
 MUST enum err_code job_move(struct txn *t, const struct job_move *m, struct err *e);
 extern const char job_select[]; /* one job by id, $1 */
+extern const char queue_next[]; /* the id of the job whose turn it is; $4: at most so many running of a tenant, 0: any number */
 db_row_fn job_row_read;         /* user: struct job_row, whose strings become its own */
 
 /* ---- limits of a tenant (store_limits.c), within a transaction ---- */

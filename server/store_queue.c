@@ -29,18 +29,24 @@ static enum err_code lease_state(struct txn *t, const char *id, int64_t token, s
 
 /* ---- whose turn it is ---- */
 
+/* As the index jobs_queue has it. (Without the CAST, SQLite does not take the index for a comparison with a column.) */
+#define QUEUED_OF "CAST(CASE WHEN state = 'queued' THEN tenant END AS TEXT)"
+
 /* line: one row per tenant with queued jobs: how many of its jobs run, when it had its last turn (0: never), which of its jobs is the next. Tenants are
  * found by stepping through an index, so what this costs grows with their number, not with that of the jobs. */
 #define LINE \
     "WITH RECURSIVE waiting (tenant) AS (" \
-    " SELECT (SELECT tenant FROM jobs WHERE state = 'queued' ORDER BY tenant LIMIT 1)" \
-    " UNION ALL SELECT (SELECT tenant FROM jobs WHERE state = 'queued' AND tenant > waiting.tenant ORDER BY tenant LIMIT 1)" \
+    " SELECT (SELECT tenant FROM jobs WHERE " QUEUED_OF " > '' ORDER BY " QUEUED_OF " LIMIT 1)" \
+    " UNION ALL SELECT (SELECT tenant FROM jobs WHERE " QUEUED_OF " > waiting.tenant ORDER BY " QUEUED_OF " LIMIT 1)" \
     " FROM waiting WHERE waiting.tenant IS NOT NULL)," \
     " line (tenant, running, served, id) AS (SELECT tenant," \
     " (SELECT count(*) FROM jobs WHERE tenant = waiting.tenant AND state IN ('running', 'cancelling'))," \
     " COALESCE((SELECT served FROM turns WHERE tenant = waiting.tenant), 0)," \
-    " (SELECT id FROM jobs WHERE state = 'queued' AND tenant = waiting.tenant ORDER BY priority DESC, id LIMIT 1)" \
+    " (SELECT id FROM jobs WHERE " QUEUED_OF " = waiting.tenant ORDER BY priority DESC, id LIMIT 1)" \
     " FROM waiting WHERE tenant IS NOT NULL) "
+
+#define QUEUE_NEXT LINE "SELECT id FROM line WHERE $4 = 0 OR running < $4 ORDER BY running, served, id LIMIT 1"
+const char queue_next[] = QUEUE_NEXT;
 
 /* A queued job: how many of its tenant's come before it, and its tenant's place in the line. */
 struct place { const char *tenant; int64_t before, running, served; char head[ID_LEN]; int64_t position; };
@@ -76,10 +82,11 @@ static enum err_code other_place(void *user, const struct db_val *col, int n_col
 
 enum err_code store_job_position(struct store *s, const struct job_row *j, int64_t *position, struct err *e)
 {
-    static const char own[] = LINE "SELECT (SELECT count(*) FROM jobs WHERE state = 'queued' AND tenant = $1"
-                                   " AND (priority > $2 OR (priority = $2 AND id < $3))), running, served, id FROM line WHERE tenant = $1";
+    static const char own[] = LINE "SELECT (SELECT count(*) FROM jobs WHERE " QUEUED_OF " = $1 AND priority > $2)"
+                                   " + (SELECT count(*) FROM jobs WHERE " QUEUED_OF " = $1 AND priority = $2 AND id < $3),"
+                                   " running, served, id FROM line WHERE tenant = $1";
     static const char others[] = LINE "SELECT tenant, running, served, id, (SELECT count(*) FROM"
-                                      " (SELECT 1 FROM jobs WHERE state = 'queued' AND tenant = line.tenant LIMIT $1)) FROM line";
+                                      " (SELECT 1 FROM jobs WHERE " QUEUED_OF " = line.tenant LIMIT $1) AS some) FROM line";
     struct place p = { .tenant = j->tenant, .before = -1 };
     enum err_code rc = ERR_OK;
 
@@ -104,7 +111,7 @@ static enum err_code claim(struct txn *t, void *arg, struct err *e)
     static const char sql[] =
         "UPDATE jobs SET state = 'running', attempt = attempt + 1, lease_token = lease_token + 1, lease_owner = $1, lease_until_ms = $2,"
         " started_ms = COALESCE(started_ms, $3)"
-        " WHERE id = (" LINE "SELECT id FROM line WHERE $4 = 0 OR running < $4 ORDER BY running, served, id LIMIT 1) RETURNING id";
+        " WHERE id = (" QUEUE_NEXT ") RETURNING id";
     static const char turn[] = "INSERT INTO turns (tenant, served) SELECT tenant, (SELECT value FROM counters WHERE name = 'events') FROM jobs"
                                " WHERE id = $1 ON CONFLICT (tenant) DO UPDATE SET served = excluded.served";
     const struct claim *a = arg;

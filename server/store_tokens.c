@@ -51,11 +51,14 @@ static enum err_code one_row(void *user, const struct db_val *col, int n_col, st
 
 enum err_code store_token_get(struct store *s, const char *tenant, const char *id, struct token_row *out, struct err *e)
 {
-    enum err_code rc;
+    struct token_row row = { .scope = SCOPE_MISSING };
+    enum err_code rc = store_read(s, TOKEN_COLUMNS " WHERE id = $1 AND tenant = $2", ARGS(DB_S(id), DB_S(tenant)), one_row, &row, e);
 
-    *out = (struct token_row){ .scope = SCOPE_MISSING };
-    rc = store_read(s, TOKEN_COLUMNS " WHERE id = $1 AND tenant = $2", ARGS(DB_S(id), DB_S(tenant)), one_row, out, e);
-    return rc == ERR_OK && !*out->id ? err_set(e, ERR_NOT_FOUND, "no token %.40s", id) : rc;
+    if (rc == ERR_OK && !*row.id)
+        rc = err_set(e, ERR_NOT_FOUND, "no token %.40s", id);
+    if (rc == ERR_OK)
+        *out = row;
+    return rc;
 }
 
 enum err_code store_token_list(struct store *s, const struct page *p, store_row_fn *fn, void *user, bool *more, struct err *e)

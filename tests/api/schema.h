@@ -101,7 +101,8 @@ static inline const json_t *schema_of_reply(const json_t *doc, const char *metho
         if (!responses || !schema_path_fits(path, target))
             continue;
         content = json_object_get(schema_resolve(doc, r ? r : json_object_get(responses, "default")), "content");
-        return json_object_get(json_object_get(content, r ? "application/json" : "application/problem+json"), "schema");
+        item = json_object_get(content, "application/json");
+        return json_object_get(item ? item : json_object_get(content, "application/problem+json"), "schema");
     }
     return NULL;
 }

@@ -1,6 +1,6 @@
 /* openapi.json against the code, in both directions: routes, query parameters, bodies, field tables; and its own examples against its schemas.
  *
- * The schemas JobConfig and DatasetOptions are what the field tables say. When a table has changed:
+ * The schemas JobConfig, DatasetOptions and TokenOptions are what the field tables say. When a table has changed:
  *     UPDATE_OPENAPI=1 build/tests/test_openapi
  * writes them into api/openapi.json; look at the difference, and commit it. */
 #include <stdio.h>
@@ -10,13 +10,14 @@
 #include "api/api.h"
 #include "core/job.h"
 #include "server/embed.h"
+#include "server/token.h"
 #include "tests/api/schema.h"
 #include "tests/suite.h"
 
 /* other: a property of the body that is no field of the table. */
 static const struct { const char *name; const struct param *table; const char *other; } tables[] = {
     { "JobConfig", job_params, "tags" }, { "DatasetOptions", data_params, "tags" }, { "Predict", api_predict_params, "samples" },
-    { "Evaluate", api_evaluate_params, NULL },
+    { "Evaluate", api_evaluate_params, NULL }, { "TokenOptions", token_command_params + TOKEN_API_PARAMS, NULL },
 };
 enum { N_TABLES = sizeof tables / sizeof tables[0] };
 static json_t *doc;
@@ -96,6 +97,21 @@ START_TEST(every_route_is_described)
     ck_assert_str_eq(have, want);
     ck_assert_ptr_nonnull(json_object_get(json_object_get(op, "responses"), "default"));
     ck_assert_uint_ge(json_object_size(json_object_get(op, "responses")), 2);
+}
+END_TEST
+
+/* Which scope it needs, and what is answered without it. */
+START_TEST(access_is_described)
+{
+    const struct route *r = &api_routes[_i];
+    const json_t *op = operation(r->path, r->method), *list = json_object_get(op, "security"), *responses = json_object_get(op, "responses");
+    const char *scope = json_string_value(json_array_get(json_object_get(json_array_get(list, 0), "token"), 0));
+
+    ck_assert_msg(json_is_array(list), "%s %s: no security", r->method, r->path);
+    ck_assert_str_eq(scope ? scope : "open", scope_name(r->scope));
+    for (const char *const *code = (const char *const[]){ "401", "403", "429", NULL }; *code; code++)
+        ck_assert_msg((r->scope == SCOPE_OPEN) == !json_object_get(responses, *code), "%s %s: %s", r->method, r->path, *code);
+    ck_assert_msg(!(r->flags & BODY_FILE) || json_object_get(responses, "507"), "%s %s: 507", r->method, r->path);
 }
 END_TEST
 
@@ -268,6 +284,7 @@ static void cases(Suite *s)
         n++;
     tcase_add_checked_fixture(tc, load, unload);
     tcase_add_loop_test(tc, every_route_is_described, 0, n);
+    tcase_add_loop_test(tc, access_is_described, 0, n);
     tcase_add_test(tc, everything_described_is_a_route);
     tcase_add_test(tc, the_version_is_ours);
     tcase_add_loop_test(tc, field_tables_are_described, 0, N_TABLES);

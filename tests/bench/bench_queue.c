@@ -1,6 +1,6 @@
-/* How long a claim takes when many jobs are queued: opens a store of its own in a temporary folder, queues N jobs, claims some.
+/* How long a claim takes when many jobs are queued: opens a store of its own in a temporary folder, queues N jobs of some tenants, claims some.
  *
- *     cmake --build build --target bench_queue && build/tests/bench_queue [N] */
+ *     cmake --build build --target bench_queue && build/tests/bench_queue [N [TENANTS]] */
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 
 #include "server/store.h"
 
-enum { CLAIMS = 200 };
+enum { CLAIMS = 200, MOST_TENANTS = 1000 };
 
 static void must(enum err_code rc, const struct err *e)
 {
@@ -48,8 +48,8 @@ static struct blob a_blob(struct store *s)
     return b;
 }
 
-/* The model and the data set that all jobs use. */
-static struct job_row a_job(struct store *s)
+/* The model and the data set that all jobs of a tenant use. */
+static struct job_row a_job(struct store *s, long tenant)
 {
     struct model_row m = { .name = "net", .created_ms = 1, .architecture = a_blob(s), .summary = (char *)(uintptr_t)"{}" };
     struct dataset_row d = { .name = "data", .created_ms = 1, .conf = (char *)(uintptr_t)"{}" };
@@ -58,6 +58,9 @@ static struct job_row a_job(struct store *s)
 
     id_new(m.id, "mdl");
     id_new(d.id, "dst");
+    snprintf(j.tenant, sizeof j.tenant, "team-%ld", tenant);
+    memcpy(m.tenant, j.tenant, sizeof m.tenant);
+    memcpy(d.tenant, j.tenant, sizeof d.tenant);
     must(store_model_add(s, &m, &e), &e);
     must(store_dataset_add(s, &d, &e), &e);
     snprintf(j.model, sizeof j.model, "%s", m.id);
@@ -75,20 +78,22 @@ static int by_size(const void *a, const void *b)
 
 int main(int argc, char **argv)
 {
-    long n = argc > 1 ? strtol(argv[1], NULL, 10) : 100000;
+    long n = argc > 1 ? strtol(argv[1], NULL, 10) : 100000, tenants = argc > 2 ? strtol(argv[2], NULL, 10) : 10;
     char dir[] = "/tmp/bench_queue.XXXXXX";
     struct err e = { 0 };
     struct store *s;
-    struct job_row j;
+    static struct job_row j[MOST_TENANTS];
     double took[CLAIMS];
 
     if (!mkdtemp(dir))
         must(err_errno(&e, 0, "temporary folder"), &e);
     must(store_open(&s, dir, &e), &e);
-    j = a_job(s);
+    tenants = tenants < 1 ? 1 : tenants > MOST_TENANTS ? MOST_TENANTS : tenants;
+    for (long i = 0; i < tenants; i++)
+        j[i] = a_job(s, i);
     for (long i = 0; i < n; i++) {
-        id_new(j.id, "job");
-        must(store_job_add(s, &j, &e), &e);
+        id_new(j[i % tenants].id, "job");
+        must(store_job_add(s, &j[i % tenants], &e), &e);
     }
     for (int i = 0; i < CLAIMS; i++) {
         struct job_row claimed = { 0 };
@@ -102,7 +107,7 @@ int main(int argc, char **argv)
             break;
     }
     qsort(took, CLAIMS, sizeof took[0], by_size);
-    printf("%ld jobs queued: a claim takes %.2f ms, p95 %.2f ms, most %.2f ms\n", n, took[CLAIMS / 2], took[CLAIMS * 95 / 100], took[CLAIMS - 1]);
+    printf("%ld jobs of %ld tenants queued: a claim takes %.2f ms, p95 %.2f ms, most %.2f ms\n", n, tenants, took[CLAIMS / 2], took[CLAIMS * 95 / 100], took[CLAIMS - 1]);
     store_close(s);
     nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     return 0;

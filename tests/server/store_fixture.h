@@ -72,7 +72,7 @@ static inline bool blob_exists(const char *id)
     return access(path, F_OK) == 0;
 }
 
-static struct model_row make_model(bool trained)
+static inline struct model_row make_model(bool trained)
 {
     struct model_row m = { .tenant = TENANT_DEFAULT, .name = "net", .created_ms = 5, .architecture = make_blob(), .summary = (char *)(uintptr_t)"{\"n\":1}" };
 
@@ -83,7 +83,7 @@ static struct model_row make_model(bool trained)
     return m;
 }
 
-static struct dataset_row make_dataset(void)
+static inline struct dataset_row make_dataset(void)
 {
     struct dataset_row d = { .tenant = TENANT_DEFAULT, .name = "data", .created_ms = 6, .conf = (char *)(uintptr_t)"{}" };
 
@@ -104,14 +104,28 @@ static struct job_row job_for(const struct model_row *m, const struct dataset_ro
     return j;
 }
 
-static inline struct job_row make_job(int64_t priority)
+/* With a model and a data set of its own. */
+static inline struct job_row make_job_of(const char *tenant, int64_t priority)
 {
-    struct model_row m = make_model(true);
-    struct dataset_row d = make_dataset();
-    struct job_row j = job_for(&m, &d, priority);
+    struct model_row m = { .name = "net", .created_ms = 5, .architecture = make_blob(), .weights = make_blob(), .summary = (char *)(uintptr_t)"{\"n\":1}" };
+    struct dataset_row d = { .name = "data", .created_ms = 6, .conf = (char *)(uintptr_t)"{}" };
+    struct job_row j;
 
+    id_new(m.id, "mdl");
+    id_new(d.id, "dst");
+    snprintf(m.tenant, sizeof m.tenant, "%s", tenant);
+    snprintf(d.tenant, sizeof d.tenant, "%s", tenant);
+    OK(store_model_add(st, &m, &err));
+    OK(store_dataset_add(st, &d, &err));
+    j = job_for(&m, &d, priority);
+    snprintf(j.tenant, sizeof j.tenant, "%s", tenant);
     OK(store_job_add(st, &j, &err));
     return j;
+}
+
+static inline struct job_row make_job(int64_t priority)
+{
+    return make_job_of(TENANT_DEFAULT, priority);
 }
 
 static inline struct job_row claim_job(void)
@@ -124,15 +138,20 @@ static inline struct job_row claim_job(void)
     return j;
 }
 
-static inline enum job_state state_now(const char *id)
+static inline enum job_state state_now_of(const char *tenant, const char *id)
 {
     struct job_row j = { 0 };
     enum job_state s;
 
-    OK(store_job_get(st, TENANT_DEFAULT, id, &j, &err));
+    OK(store_job_get(st, tenant, id, &j, &err));
     s = j.state;
     job_row_clear(&j);
     return s;
+}
+
+static inline enum job_state state_now(const char *id)
+{
+    return state_now_of(TENANT_DEFAULT, id);
 }
 
 /* ---- invariants ---- */
