@@ -34,6 +34,26 @@ void job_state_clear(struct job_state *s)
 
 static json_t *or_null(json_t *j) { return j ? json_incref(j) : json_null(); }
 
+static json_t *search_json(const struct job_search *s)
+{
+    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:I,s:b,s:b}", "level", s->level, "kept", s->kept, "failed", s->failed, "step", s->step, "rate", s->rate,
+                     "tries", (json_int_t)s->tries, "down", (int)s->down, "roll_back", (int)s->roll_back);
+}
+
+static bool search_from_json(struct job_search *s, const json_t *j)
+{
+    json_int_t tries;
+    int down, back;
+
+    if (json_unpack((json_t *)j, "{s:F,s:F,s:F,s:F,s:F,s:I,s:b,s:b}", "level", &s->level, "kept", &s->kept, "failed", &s->failed, "step", &s->step,
+                    "rate", &s->rate, "tries", &tries, "down", &down, "roll_back", &back) != 0)
+        return false;
+    s->tries = tries;
+    s->down = down;
+    s->roll_back = back;
+    return true;
+}
+
 static json_t *state_json(const struct job_state *s)
 {
     json_t *j = json_object(), *spent = json_array();
@@ -46,7 +66,8 @@ static json_t *state_json(const struct job_state *s)
          report_put(j, "seconds", json_real(s->seconds)) &&
          report_put(j, "spent", json_incref(spent)) && report_put(j, "start", or_null(s->start)) &&
          report_put(j, "baseline", or_null(s->baseline)) && report_put(j, "test", or_null(s->test)) &&
-         report_put(j, "pruned", or_null(s->pruned)) && report_put(j, "kept_iteration", json_integer(s->kept_iteration)) &&
+         report_put(j, "pruned", or_null(s->pruned)) && report_put(j, "search", search_json(&s->search)) &&
+         report_put(j, "kept_iteration", json_integer(s->kept_iteration)) &&
          report_put(j, "kept_nonzero", json_integer((json_int_t)s->kept_nonzero)) && report_put(j, "kept", or_null(s->kept));
     json_decref(spent);
     if (ok)
@@ -86,7 +107,7 @@ static enum err_code state_from_json(struct job_state *s, const json_t *j, struc
     s->test = borrow_object(j, "test");
     s->pruned = borrow_object(j, "pruned");
     s->kept = borrow_object(j, "kept");
-    if ((unsigned)s->reason >= JOB_REASONS || s->iteration < 0 || (p > PHASE_BASELINE && !(s->start && s->baseline && s->kept)) ||
+    if (!search_from_json(&s->search, json_object_get(j, "search")) || (unsigned)s->reason >= JOB_REASONS || s->iteration < 0 || (p > PHASE_BASELINE && !(s->start && s->baseline && s->kept)) ||
         (p > PHASE_DAMAGE && p < PHASE_FINISH && !s->pruned)) {
         job_state_clear(s);
         return err_set(e, ERR_INVALID, "checkpoint: its state is not whole");

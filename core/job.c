@@ -33,10 +33,10 @@ static bool stop_training(void *user)
     return j->time_is_up;
 }
 
-static enum err_code train(struct job *j, const struct train_conf *conf, uint32_t number, struct err *e)
+static enum err_code train(struct job *j, const struct train_conf *conf, uint32_t number, double rate, struct err *e)
 {
     struct trainer_in in = { .net = j->net, .views = &j->views, .loss = &j->loss, .conf = conf, .metric = j->metric,
-                             .seed = (uint64_t)j->conf->seed, .phase = number, .team = j->team };
+                             .seed = (uint64_t)j->conf->seed, .phase = number, .rate = rate, .team = j->team };
     struct train_hooks hooks = { .stop = stop_training, .progress = job_show_training, .checkpoint_due = job_due, .save = save, .user = j };
     enum err_code rc;
 
@@ -65,7 +65,7 @@ static json_t *spent_json(const struct job *j, bool training)
 
 static enum err_code run_train(struct job *j, struct err *e)
 {
-    enum err_code rc = train(j, &j->conf->train, 0, e);
+    enum err_code rc = train(j, &j->conf->train, 0, 1, e);
 
     if (rc == ERR_STOPPED && j->time_is_up) /* the weights as they are become the result */
         rc = ERR_OK;
@@ -96,6 +96,8 @@ static enum err_code run_baseline(struct job *j, struct err *e)
         rc = job_weigh(j, record, &weights, e);
     if (rc == ERR_OK && !(report_put(record, "seconds", spent_json(j, true)) && (s->start = pruner_save(j->pruner))))
         rc = job_no_memory(e);
+    if (rc == ERR_OK && job_searches(j))
+        job_search_begin(j);
     if (rc == ERR_OK) {
         job_keep(j, json_incref(s->baseline));
         s->reason = job_time_is_up(j) ? REASON_SECONDS : REASON_NONE;
@@ -138,7 +140,11 @@ static enum err_code run_prune(struct job *j, struct err *e)
     job_lap(j); /* what measuring and committing took is in `seconds` alone */
     memset(j->state.spent, 0, sizeof j->state.spent);
     j->state.iteration++;
-    rc = pruner_step(j->pruner, j->net, j->state.iteration, &data, &why);
+    rc = job_searches(j) && j->state.search.roll_back ? job_take_kept(j, &why) : ERR_OK;
+    if (job_searches(j))
+        job_search_aim(j);
+    if (rc == ERR_OK)
+        rc = pruner_step(j->pruner, j->net, j->state.iteration, &data, &why);
     if (rc == ERR_OK)
         rc = job_pack(j, &why);
     return settle(j, rc, PHASE_DAMAGE, &why, e);
@@ -159,7 +165,7 @@ static enum err_code run_damage(struct job *j, struct err *e)
 static enum err_code run_retrain(struct job *j, struct err *e)
 {
     struct err why = { 0 };
-    enum err_code rc = train(j, &j->conf->retrain, (uint32_t)j->state.iteration, &why);
+    enum err_code rc = train(j, &j->conf->retrain, (uint32_t)j->state.iteration, job_searches(j) ? j->state.search.rate : 1, &why);
 
     return settle(j, rc, PHASE_RECOVERY, &why, e);
 }
@@ -171,7 +177,8 @@ static json_t *iteration_head(const struct job *j, const json_t *retrained, bool
     if (report_put(r, "iteration", json_integer(j->state.iteration)) &&
         report_put(r, "target_sparsity", json_real(pruner_target(j->pruner, j->state.iteration))) &&
         report_put(r, "pruned", json_incref(j->state.pruned)) && report_put(r, "retrained", json_incref((json_t *)retrained)) &&
-        report_put(r, "contract_kept", job_has_contract(&j->conf->stop) ? json_boolean(kept) : json_null()))
+        report_put(r, "contract_kept", job_has_contract(&j->conf->stop) ? json_boolean(kept) : json_null()) &&
+        (!job_searches(j) || report_put(r, "search", job_search_json(j))))
         return r;
     json_decref(r);
     return NULL;
@@ -201,6 +208,8 @@ static enum err_code run_recovery(struct job *j, struct err *e)
         if (job_is_better(j, kept, &size, retrained))
             job_keep(j, json_incref(retrained));
         s->reason = job_reason_to_stop(j, kept, &size);
+        if (job_searches(j) && s->reason == REASON_NONE)
+            s->reason = job_search_next(j, kept);
         s->phase = s->reason == REASON_NONE ? PHASE_PRUNE : PHASE_FINISH;
         rc = job_commit_state(j, JOB_COMMIT_ITERATION, record, &weights, e);
     }
@@ -282,6 +291,8 @@ static enum err_code job_resume(struct job *j, const char *path, struct err *e)
         rc = pruner_new(&j->pruner, &j->conf->prune, j->net, (uint64_t)j->conf->seed, e);
         if (rc == ERR_OK)
             rc = pruner_load(j->pruner, j->state.start, e);
+        if (rc == ERR_OK && job_searches(j))
+            job_search_aim(j);
     }
     return rc;
 }

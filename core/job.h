@@ -40,6 +40,7 @@ json_t *job_conf_dump(const struct job_conf *c); /* new reference: resolved, eve
 MUST enum err_code job_check(const struct job_conf *c, const struct net *net, const struct dataset *d, struct err *e);
 /* Does the model take this data set's samples? ERR_INVALID at "/dataset". */
 MUST enum err_code job_check_shape(const struct net *net, const struct dataset *d, struct err *e);
+bool job_has_contract(const struct stop_conf *s);
 /* The metric of contracts and early stopping. */
 enum metric job_metric(const struct job_conf *c, int n_classes);
 /* The loss that the job names, or the one that fits. */

@@ -170,6 +170,11 @@ enum err_code job_bind_loss(struct loss_binding *out, const struct job_conf *c, 
     return rc == ERR_OK ? rc : err_at(e, rc, "%s", c->loss.plug ? "/loss" : "/model");
 }
 
+bool job_has_contract(const struct stop_conf *s)
+{
+    return !(isnan(s->max_drop) && isnan(s->max_relative_drop) && isnan(s->min_metric));
+}
+
 enum err_code job_check(const struct job_conf *c, const struct net *net, const struct dataset *d, struct err *e)
 {
     struct pruner *p = NULL;
@@ -178,6 +183,8 @@ enum err_code job_check(const struct job_conf *c, const struct net *net, const s
 
     if (rc == ERR_OK)
         rc = job_bind_loss(&loss, c, net, d, e);
+    if (rc == ERR_OK && ((const struct schedule *)(const void *)c->prune.schedule.plug)->searches && !job_has_contract(&c->stop))
+        rc = err_field(e, ERR_INVALID, "/stop/max_drop", "the adaptive schedule searches within a contract: give max_drop or max_relative_drop");
     if (rc == ERR_OK && !metric_fits(job_metric(c, d->n_classes), d->n_classes))
         rc = err_field(e, ERR_INVALID, "/metric", "%s is no metric of a %s", metric_name(job_metric(c, d->n_classes)),
                        d->n_classes ? "classification" : "regression");

@@ -2,19 +2,6 @@
 #include "core/job_run.h"
 
 #include <stdio.h>
-#include <string.h>
-
-static enum err_code take_kept(struct job *j, struct err *e)
-{
-    for (int i = 0; i < j->net->n_weights; i++) {
-        struct weight *w = &j->net->weight[i];
-
-        memcpy(w->x, j->kept[i], w->len * sizeof(float));
-        for (size_t k = 0; w->mask && k < w->len; k++)
-            w->mask[k] = w->x[k] != 0; /* it was the last iteration's, which need not be this one */
-    }
-    return job_pack(j, e);
-}
 
 static json_t *result_head(const struct job *j, const json_t *test)
 {
@@ -56,7 +43,7 @@ enum err_code job_run_finish(struct job *j, struct err *e)
     struct job_file weights = { "", "", 0 };
     struct job_commit c = { .kind = JOB_COMMIT_RESULT, .iteration = j->state.kept_iteration, .weights = &weights };
     json_t *test = NULL, *record = NULL;
-    enum err_code rc = take_kept(j, e);
+    enum err_code rc = job_take_kept(j, e);
 
     if (rc == ERR_OK)
         rc = job_evaluate(j, &j->views.test, true, &test, e);

@@ -20,12 +20,24 @@ enum job_phase { JOB_PHASE_LIST(X) JOB_PHASES };
     X(PARAMS, "target_params_reached", "the number of non-zero parameters to stop at was reached") \
     X(SECONDS, "time_spent", "the seconds of work were spent") \
     X(DIVERGED, "diverged", "an iteration was given up") \
+    X(SEARCH, "search_done", "the step of the search fell below the smallest") \
     X(ITERATIONS, "iterations_done", "all iterations were done")
 #define X(id, slug, text) REASON_##id,
 enum job_reason { JOB_REASON_LIST(X) JOB_REASONS };
 #undef X
 
 enum job_spent { SPENT_TRAIN, SPENT_SCORE, SPENT_RETRAIN, SPENT_EVALUATE, SPENT_KINDS };
+
+/* Where the search of an adaptive schedule is. Sparsities are pruner_target's. */
+struct job_search {
+    double level;       /* that the next iteration, or the running one, aims at */
+    double kept;        /* the highest that kept the contract */
+    double failed;      /* the lowest that was given up; above 1: none */
+    double step, rate;  /* share of retraining's learning rate */
+    int64_t tries;      /* iterations at this level before this one */
+    bool down;          /* the direction */
+    bool roll_back;     /* the iteration starts from the kept model */
+};
 
 /* Everything that a checkpoint must hold besides arrays: it travels as JSON. */
 struct job_state {
@@ -38,6 +50,7 @@ struct job_state {
     json_t *start;                /* pruner_save; NULL before the baseline */
     json_t *baseline, *test;      /* metrics of the baseline on validation and test (null without one) */
     json_t *pruned;               /* metrics of this iteration after pruning */
+    struct job_search search;     /* zeros: none */
     int64_t kept_iteration;       /* the model that would be the result now; 0: the baseline */
     uint64_t kept_nonzero;
     json_t *kept;                 /* its metrics */

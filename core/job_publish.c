@@ -49,6 +49,18 @@ void job_keep(struct job *j, json_t *metrics)
     j->state.kept_nonzero = size.nonzero;
 }
 
+enum err_code job_take_kept(struct job *j, struct err *e)
+{
+    for (int i = 0; i < j->net->n_weights; i++) {
+        struct weight *w = &j->net->weight[i];
+
+        memcpy(w->x, j->kept[i], w->len * sizeof(float));
+        for (size_t k = 0; w->mask && k < w->len; k++)
+            w->mask[k] = w->x[k] != 0; /* it was the last iteration's, which need not be this one */
+    }
+    return job_pack(j, e);
+}
+
 /* ---- files and commits ---- */
 
 enum err_code job_publish(struct job *j, const char *kind, job_write_fn *write, struct job_file *out, struct err *e)

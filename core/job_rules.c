@@ -3,11 +3,6 @@
 
 #define ROUNDING 1e-12 /* a drop of exactly what the contract allows keeps it */
 
-bool job_has_contract(const struct stop_conf *s)
-{
-    return !(isnan(s->max_drop) && isnan(s->max_relative_drop) && isnan(s->min_metric));
-}
-
 bool job_contract_kept(const struct job *j, const json_t *metrics)
 {
     const struct stop_conf *s = &j->conf->stop;
@@ -27,8 +22,10 @@ enum job_reason job_reason_to_stop(const struct job *j, bool kept, const struct 
     const struct stop_conf *s = &j->conf->stop;
     double sparsity = (double)(size->weights - size->nonzero) / (double)size->weights;
 
-    if (!kept && !s->continue_on_breach)
+    if (!kept && !s->continue_on_breach && !job_searches(j))
         return REASON_CONTRACT;
+    if (!kept && job_searches(j)) /* a sparsity that does not count */
+        sparsity = 0;
     if (sparsity >= s->target_sparsity)
         return REASON_SPARSITY;
     if (s->target_params > 0 && size->params_nonzero <= (uint64_t)s->target_params)

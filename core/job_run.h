@@ -54,6 +54,8 @@ MUST enum err_code job_evaluate(struct job *j, const struct data_view *view, boo
 double job_metric_of(const struct job *j, const json_t *metrics); /* NAN: not there */
 /* The net as it is becomes the model that would be the result. Takes metrics. */
 void job_keep(struct job *j, json_t *metrics);
+/* The net becomes the kept model, masks as its zeros are. */
+MUST enum err_code job_take_kept(struct job *j, struct err *e);
 typedef enum err_code job_write_fn(struct job *j, struct file_out *f, struct err *e);
 MUST enum err_code job_publish(struct job *j, const char *kind, job_write_fn *write, struct job_file *out, struct err *e);
 /* A commit with a checkpoint of the state as it is now. */
@@ -63,12 +65,19 @@ MUST enum err_code job_commit_state(struct job *j, enum job_commit_kind kind, co
 MUST enum err_code job_weigh(struct job *j, json_t *record, struct job_file *weights, struct err *e);
 
 /* job_rules.c */
-bool job_has_contract(const struct stop_conf *s);
 bool job_contract_kept(const struct job *j, const json_t *metrics);
 enum job_reason job_reason_to_stop(const struct job *j, bool kept, const struct net_size *size);
 /* Whether the net is a better result than the kept one: without a contract the later; else the sparser of those that kept it, and of
  * equally sparse ones that with the better metric. */
 bool job_is_better(const struct job *j, bool kept, const struct net_size *size, const json_t *metrics);
+
+/* job_search.c: what an adaptive schedule does between iterations. */
+bool job_searches(const struct job *j);
+void job_search_begin(struct job *j);          /* the baseline stands */
+void job_search_aim(const struct job *j);      /* tells the pruner */
+/* The iteration kept the contract or not: where the next one aims. REASON_NONE: it is to be run. */
+enum job_reason job_search_next(struct job *j, bool kept);
+json_t *job_search_json(const struct job *j);  /* of an iteration's record; new reference, NULL when memory is short */
 
 /* job_finish.c */
 MUST enum err_code job_run_finish(struct job *j, struct err *e);

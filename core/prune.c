@@ -34,6 +34,7 @@ struct pruner {
     uint64_t seed, len; /* all prunable weights */
     size_t longest;     /* layer */
     int n_layers, n_groups;
+    double aim; /* see pruner_aim; NAN: the schedule counts */
     struct layer *layer;
     struct group *group; /* [0] is the shared one; it may have no layers */
 };
@@ -161,6 +162,7 @@ enum err_code pruner_new(struct pruner **out, const struct prune_conf *conf, con
     p->conf = *conf;
     p->seed = seed;
     p->n_groups = 1;
+    p->aim = NAN;
     p->layer = mem_zalloc((size_t)net->n_weights, sizeof *p->layer);
     p->group = mem_zalloc((size_t)net->n_weights + 1, sizeof *p->group);
     if (!p->layer || !p->group) {
@@ -231,11 +233,13 @@ static double group_sparsity(const struct pruner *p, int g, int64_t i)
     uint64_t zeros = 0;
     double start;
 
-    if (i >= p->conf.iterations)
+    if (isnan(p->aim) ? i >= p->conf.iterations : p->aim >= 1)
         return group->target;
     for (int l = 0; l < p->n_layers; l++)
         zeros += p->layer[l].group == g ? p->layer[l].zeros_at_start : 0;
     start = group->len > 0 ? (double)zeros / (double)group->len : 0;
+    if (!isnan(p->aim))
+        return start < group->target ? start + (group->target - start) * p->aim : group->target;
     return s->at(p->conf.schedule.conf, fmin(start, group->target), group->target, (double)i / (double)p->conf.iterations);
 }
 
@@ -247,6 +251,8 @@ static uint64_t group_count(const struct pruner *p, int g, int64_t i)
 
     return k < p->group[g].cap ? k : p->group[g].cap;
 }
+
+void pruner_aim(struct pruner *p, double share) { p->aim = share; }
 
 double pruner_target(const struct pruner *p, int64_t i)
 {

@@ -13,7 +13,10 @@ struct schedule {
     struct plug plug;
     /* Sparsity at t = i / iterations, 0 < t <= 1, from start to target (both 0..1): at(1) = target exactly, never falls. */
     double (*at)(const void *conf, double start, double target, double t); /* start <= target */
+    bool searches; /* the targets follow from how the iterations before came out (core/job_search.c); `at` is the most they may be */
 };
+/* Options of "adaptive", the row that searches. */
+struct adaptive_conf { double initial_step, minimal_step, step_factor, learning_rate_factor; int64_t patience; };
 extern const struct plug_table schedule_table;
 
 enum { PRUNE_MAX_RULES = 64 };
@@ -48,6 +51,8 @@ MUST enum err_code pruner_load(struct pruner *p, const json_t *saved, struct err
 uint64_t pruner_memory(const struct prune_conf *conf, const struct net *net);
 /* Sparsity planned for iteration i (1 ..), over all prunable weights of the net. */
 double pruner_target(const struct pruner *p, int64_t i);
+/* From now on each iteration has this share of the way from the start to the target behind it, 0..1, whatever the schedule says. */
+void pruner_aim(struct pruner *p, double share);
 /* Weights that pruner_step(i) will have masked: the nearest integer to the target, less what bounds and last weights of layers keep. */
 uint64_t pruner_count(const struct pruner *p, int64_t i);
 /* The plan before anything is scored: [{"name", "shape", "weights", "ignored"}] of the prunable layers, and of iteration i {"iteration",

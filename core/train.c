@@ -180,7 +180,7 @@ static enum err_code step(struct trainer *t, const struct train_hooks *h, struct
 
     shuffle(t);
     t->in.net->ahead = true;
-    t->lr = ((const struct optim_conf_head *)(const void *)conf->optimizer.conf)->learning_rate *
+    t->lr = t->in.rate * ((const struct optim_conf_head *)(const void *)conf->optimizer.conf)->learning_rate *
             t->schedule->at(conf->learning_rate_schedule.conf, at, conf->epochs * t->steps_per_epoch, t->steps_per_epoch);
     for (int i = 0; i * t->chunk < n; i++) {
         int done = i * t->chunk, len = n - done < t->chunk ? n - done : t->chunk;

@@ -53,6 +53,7 @@ struct trainer_in {
     enum metric metric;
     uint64_t seed;
     uint32_t phase;
+    double rate; /* what the learning rate is multiplied with; 0: 1 */
     struct team *team;
 };
 /* Multiply-adds of a step below which it runs on one thread; tests of threads set it to 0. */

@@ -116,6 +116,7 @@ enum err_code trainer_new(struct trainer **out, const struct trainer_in *in, str
     if (!t)
         return err_set(e, ERR_NOMEM, "out of memory");
     t->in = *in;
+    t->in.rate = in->rate > 0 ? in->rate : 1;
     t->optimizer = (const struct optimizer *)(const void *)conf->optimizer.plug;
     t->schedule = (const struct lr_schedule *)(const void *)conf->learning_rate_schedule.plug;
     t->batch_size = t->optimizer->full_batch || conf->batch_size > n ? n : (int)conf->batch_size;

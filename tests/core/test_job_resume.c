@@ -25,6 +25,8 @@ static const char *const resumed[] = {
     "{\"train\": {\"epochs\": 3, \"batch_size\": 50, \"clip_norm\": 1, \"early_stopping\": {\"patience\": 1},"
     "\"optimizer\": {\"type\": \"sgd\", \"learning_rate\": 0.1, \"momentum\": 0.9}, \"learning_rate_schedule\": \"cosine\"},"
     "\"retrain\": {\"epochs\": 3}, \"prune\": {\"criterion\": \"random\", \"scope\": \"layer\", \"iterations\": 3, \"schedule\": \"exponential\"}}",
+    "{" TRAIN ", \"prune\": {\"iterations\": 7, \"schedule\": {\"type\": \"adaptive\", \"initial_step\": 0.4, \"patience\": 1}},"
+    "\"stop\": {\"max_drop\": 0.02}}",
 };
 
 START_TEST(crash_at_every_commit)

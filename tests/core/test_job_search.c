@@ -1,0 +1,121 @@
+/* The adaptive schedule: against a contract that holds up to a known sparsity it ends at most the smallest step below it, turns as it should and tries
+ * nothing twice; in a job its records say what it did, and the chosen model is the sparsest that kept the contract. */
+#include "core/job_run.h"
+#include "tests/core/job_fixture.h"
+
+/* ---- the search alone ---- */
+
+struct sought { double limit, target; const char *schedule; };
+static const struct sought soughts[] = {
+    { 0.62, 0.95, "{\"type\": \"adaptive\", \"patience\": 0}" }, { 0.05, 0.95, "{\"type\": \"adaptive\", \"patience\": 0}" },
+    { 0.001, 0.95, "{\"type\": \"adaptive\", \"patience\": 0}" }, { 1, 0.95, "{\"type\": \"adaptive\", \"patience\": 0}" },
+    { 0.949, 0.95, "{\"type\": \"adaptive\", \"patience\": 0}" }, { 0.31, 1, "{\"type\": \"adaptive\", \"patience\": 2, \"initial_step\": 0.5}" },
+    { 0.7, 0.9, "{\"type\": \"adaptive\", \"patience\": 0, \"initial_step\": 0.07, \"minimal_step\": 0.001, \"step_factor\": 0.7}" },
+    { 0.7, 0.9, "{\"type\": \"adaptive\", \"patience\": 0, \"initial_step\": 1, \"minimal_step\": 1}" },
+};
+
+static void conf_of(struct job_conf *c, const char *schedule, double target)
+{
+    char text[400];
+    json_t *j;
+
+    snprintf(text, sizeof text, "{\"model\": \"m\", \"dataset\": \"d\", \"prune\": {\"schedule\": %s, \"target_sparsity\": %g}}", schedule, target);
+    j = json_loads(text, 0, NULL);
+    ck_assert_int_eq(job_conf_parse(c, j, false, NULL), ERR_OK);
+    json_decref(j);
+}
+
+START_TEST(finds_the_limit)
+{
+    const struct sought *g = &soughts[_i];
+    struct net *net = make_net(false);
+    struct job_conf conf;
+    struct job j = { .conf = &conf, .net = net };
+    const struct adaptive_conf *o = (const void *)conf.prune.schedule.conf;
+    enum job_reason reason = REASON_NONE;
+    int rounds = 0;
+
+    conf_of(&conf, g->schedule, g->target);
+    net_init(net, 1);
+    ck_assert_int_eq(pruner_new(&j.pruner, &conf.prune, net, 1, NULL), ERR_OK);
+    job_search_begin(&j);
+    while (reason == REASON_NONE) {
+        struct job_search before = j.state.search;
+        bool kept = before.level <= g->limit;
+
+        job_search_aim(&j);
+        ck_assert(fabs(pruner_target(j.pruner, 1) - before.level) < 1e-9 && before.level > before.kept && before.level < before.failed);
+        ck_assert(before.level <= g->target && ++rounds < 200);
+        reason = job_search_next(&j, kept);
+        ck_assert(j.state.search.roll_back == (!kept && before.tries >= o->patience));
+        ck_assert(fabs(j.state.search.rate - pow(j.state.search.step / o->initial_step, log(o->learning_rate_factor) / log(o->step_factor))) < 1e-9);
+        if (!kept && before.tries < o->patience)
+            ck_assert(reason == REASON_NONE && j.state.search.level == before.level && j.state.search.tries == before.tries + 1);
+    }
+    ck_assert_int_eq(reason, g->limit >= g->target ? REASON_SPARSITY : REASON_SEARCH);
+    ck_assert_msg(j.state.search.kept <= g->limit && (j.state.search.kept == g->target || g->limit - j.state.search.kept <= o->minimal_step / o->step_factor + 1e-9),
+                  "kept %g of %g", j.state.search.kept, g->limit);
+    pruner_free(j.pruner);
+    net_free(net);
+}
+END_TEST
+
+/* ---- in a job ---- */
+
+#define SEARCH "\"prune\": {\"iterations\": 12, \"schedule\": {\"type\": \"adaptive\", \"initial_step\": 0.4, \"minimal_step\": 0.04}}"
+
+START_TEST(records_tell_the_search)
+{
+    static struct table t;
+    struct caller c;
+    double best = 0;
+    int n_back = 0;
+
+    table_init(&t, 300, 0, 40, false);
+    caller_init(&c, &t, "{" TRAIN ", " SEARCH ", \"stop\": {\"max_drop\": 0.02}}");
+    run_through(&c, 1);
+    for (int i = 1; i < c.n_events - 1; i++) {
+        const json_t *r = c.event[i].record, *s = json_object_get(r, "search"), *next = i < c.n_events - 2 ? c.event[i + 1].record : NULL;
+        bool kept = json_is_true(json_object_get(r, "contract_kept")), back = json_is_true(json_object_get(s, "rolled_back"));
+
+        ck_assert_msg(fabs(number(r, "sparsity") - number(r, "target_sparsity")) < 2e-3, "%d: %g", i, number(r, "sparsity"));
+        best = kept ? fmax(best, number(r, "sparsity")) : best;
+        n_back += back;
+        if (kept && next)
+            ck_assert(number(next, "target_sparsity") > number(r, "target_sparsity"));
+        if (!kept && next && strcmp(text_of(json_object_get(next, "search"), "direction"), "again") == 0)
+            ck_assert(number(next, "sparsity") == number(r, "sparsity"));
+        else if (!kept && next)
+            ck_assert(number(next, "target_sparsity") < number(r, "target_sparsity") &&
+                      json_is_true(json_object_get(json_object_get(next, "search"), "rolled_back")));
+    }
+    ck_assert(n_back > 0 && best > 0.3);
+    ck_assert(number(result(&c), "sparsity") == best);
+    ck_assert_str_eq(text_of(result(&c), "reason"), "search_done");
+    caller_clear(&c);
+}
+END_TEST
+
+START_TEST(a_search_needs_a_contract)
+{
+    static struct table t;
+    struct caller c;
+    struct err e = { 0 };
+
+    table_init(&t, 100, 0, 0, false);
+    caller_init(&c, &t, "{" SEARCH "}");
+    ck_assert_int_eq(run(&c, 1, &e), ERR_INVALID);
+    ck_assert_str_eq(e.at, "/stop/max_drop");
+    caller_clear(&c);
+}
+END_TEST
+
+static void cases(Suite *s)
+{
+    TCase *tc = suite_case(s, "search");
+
+    tcase_add_loop_test(tc, finds_the_limit, 0, sizeof soughts / sizeof soughts[0]);
+    tcase_add_test(tc, records_tell_the_search);
+    tcase_add_test(tc, a_search_needs_a_contract);
+}
+SUITE_MAIN("job_search", cases)
