@@ -152,7 +152,8 @@ static json_t *run(const struct dataset *d, const struct options *o, int threads
     must(data_views_new(&views, d, 0, 1, &e), &e);
     must(loss_bind(&loss, loss_default(net, d->n_classes), net, d->n_classes, 0, &e), &e);
     must(team_new(&team, threads, &e), &e);
-    must(trainer_new(&t, &(struct trainer_in){ net, &views, &loss, &conf, METRIC_ACCURACY, 1, 0, team }, &e), &e);
+    must(trainer_new(&t, &(struct trainer_in){ .net = net, .views = &views, .loss = &loss, .conf = &conf, .metric = METRIC_ACCURACY, .seed = 1,
+                                               .team = team }, &e), &e);
     c.last = now();
     must(trainer_run(t, &(struct train_hooks){ .epoch = epoch_done, .user = &c }, &e), &e);
     qsort(c.epoch, (size_t)c.n, sizeof c.epoch[0], by_size);

@@ -53,6 +53,8 @@ START_TEST(crash_at_every_commit)
 }
 END_TEST
 
+enum { ROUNDS = 9 };
+
 START_TEST(stops_at_random_points)
 {
     static struct table t;
@@ -64,7 +66,7 @@ START_TEST(stops_at_random_points)
     caller_init(&whole, &t, resumed[_i]);
     run_through(&whole, 1);
     calls = whole.stop_calls;
-    for (int round = 0; round < 30; round++) {
+    for (int round = 0; round < ROUNDS; round++) {
         struct rng r = { 8, RNG_TEST, (uint32_t)_i, (uint64_t)round };
         enum err_code rc = ERR_STOPPED;
 
@@ -80,7 +82,7 @@ START_TEST(stops_at_random_points)
         checkpoints += c.n_checkpoints;
         caller_clear(&c);
     }
-    ck_assert_int_gt(checkpoints, 30 * whole.n_events);
+    ck_assert_int_gt(checkpoints, ROUNDS * whole.n_events);
     caller_clear(&whole);
 }
 END_TEST

@@ -91,7 +91,8 @@ static inline void make_net(struct fixture *f, int hidden, bool noisy)
 
 static inline struct trainer_in inputs(struct fixture *f)
 {
-    return (struct trainer_in){ f->net, &f->views, &f->loss, &f->conf, METRIC_ACCURACY, 3, 1, f->team };
+    return (struct trainer_in){ .net = f->net, .views = &f->views, .loss = &f->loss, .conf = &f->conf, .metric = METRIC_ACCURACY, .seed = 3,
+                                .phase = 1, .team = f->team };
 }
 
 /* conf: JSON of train_params, with ' for ". */
