@@ -3,8 +3,9 @@
  *   1. for every weight of the net, as the engine stores it, "mask/<weight>" U8 where it has one, and "net/<weight>" F32: whole, or of a sparse
  *      one the numbers that the mask keeps, in one dimension;
  *   2. "kept/<weight>" F32, for every weight, once there is a kept model;
- *   3. "train/..." whatever the running training phase remembers (train.h);
- *   4. metadata "job": the state as JSON text, with the training's position under "train". */
+ *   3. "origin/<weight>" F32, likewise, once there are weights to rewind to;
+ *   4. "train/..." whatever the running training phase remembers (train.h);
+ *   5. metadata "job": the state as JSON text, with the training's position under "train". */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -67,6 +68,7 @@ static json_t *state_json(const struct job_state *s)
          report_put(j, "spent", json_incref(spent)) && report_put(j, "start", or_null(s->start)) &&
          report_put(j, "baseline", or_null(s->baseline)) && report_put(j, "test", or_null(s->test)) &&
          report_put(j, "pruned", or_null(s->pruned)) && report_put(j, "search", search_json(&s->search)) &&
+         report_put(j, "has_origin", json_boolean(s->has_origin)) &&
          report_put(j, "kept_iteration", json_integer(s->kept_iteration)) &&
          report_put(j, "kept_nonzero", json_integer((json_int_t)s->kept_nonzero)) && report_put(j, "kept", or_null(s->kept));
     json_decref(spent);
@@ -97,6 +99,7 @@ static enum err_code state_from_json(struct job_state *s, const json_t *j, struc
                              .iteration = json_integer_value(json_object_get(j, "iteration")),
                              .reason = (enum job_reason)json_integer_value(json_object_get(j, "reason")),
                              .seconds = json_number_value(json_object_get(j, "seconds")),
+                             .has_origin = json_is_true(json_object_get(j, "has_origin")),
                              .kept_iteration = json_integer_value(json_object_get(j, "kept_iteration")),
                              .kept_nonzero = (uint64_t)json_integer_value(json_object_get(j, "kept_nonzero")) };
     for (int i = 0; i < SPENT_KINDS; i++)
@@ -141,6 +144,8 @@ static enum err_code add_arrays(const struct checkpoint *c, struct st_writer *w,
             rc = add(w, "net", weight, ST_F32, &values, weight_values(weight), e);
         if (rc == ERR_OK && c->kept)
             rc = add(w, "kept", weight, ST_F32, whole, c->kept[i], e);
+        if (rc == ERR_OK && c->origin)
+            rc = add(w, "origin", weight, ST_F32, whole, c->origin[i], e);
     }
     return rc;
 }
@@ -269,7 +274,8 @@ static enum err_code fetch_values(const struct checkpoint_file *c, struct weight
     return ERR_OK;
 }
 
-enum err_code checkpoint_restore(const struct checkpoint_file *c, struct net *net, float *const *kept, struct job_state *s, struct err *e)
+enum err_code checkpoint_restore(const struct checkpoint_file *c, struct net *net, float *const *kept, float *const *origin, struct job_state *s,
+                                  struct err *e)
 {
     enum err_code rc = state_from_json(s, c->meta, e);
 
@@ -281,6 +287,8 @@ enum err_code checkpoint_restore(const struct checkpoint_file *c, struct net *ne
             rc = fetch_values(c, w, e);
         if (rc == ERR_OK && s->kept)
             rc = fetch(c, "kept", w, ST_F32, kept[i], w->len * sizeof(float), e);
+        if (rc == ERR_OK && s->has_origin && origin)
+            rc = fetch(c, "origin", w, ST_F32, origin[i], w->len * sizeof(float), e);
     }
     return rc;
 }

@@ -33,11 +33,12 @@ static bool stop_training(void *user)
     return j->time_is_up;
 }
 
-static enum err_code train(struct job *j, const struct train_conf *conf, uint32_t number, double rate, struct err *e)
+/* first: epochs of conf that are left out. */
+static enum err_code train(struct job *j, const struct train_conf *conf, uint32_t number, int64_t first, double rate, struct err *e)
 {
     struct trainer_in in = { .net = j->net, .views = &j->views, .loss = &j->loss, .conf = conf, .metric = j->metric,
-                             .seed = (uint64_t)j->conf->seed, .phase = number, .rate = rate, .team = j->team };
-    struct train_hooks hooks = { .stop = stop_training, .progress = job_show_training, .checkpoint_due = job_due, .save = save, .user = j };
+                             .seed = (uint64_t)j->conf->seed, .phase = number, .first_epoch = first, .rate = rate, .team = j->team };
+    struct train_hooks hooks = { .stop = stop_training, .progress = job_show_training, .checkpoint_due = job_due, .save = save, .epoch = number == 0 ? job_epoch_done : NULL, .user = j };
     enum err_code rc;
 
     if (conf->epochs == 0)
@@ -65,8 +66,11 @@ static json_t *spent_json(const struct job *j, bool training)
 
 static enum err_code run_train(struct job *j, struct err *e)
 {
-    enum err_code rc = train(j, &j->conf->train, 0, 1, e);
+    enum err_code rc;
 
+    if (rewind_epoch(&j->conf->prune.rewind) == 0)
+        job_save_origin(j);
+    rc = train(j, &j->conf->train, 0, 0, 1, e);
     if (rc == ERR_STOPPED && j->time_is_up) /* the weights as they are become the result */
         rc = ERR_OK;
     if (rc == ERR_OK) {
@@ -96,6 +100,7 @@ static enum err_code run_baseline(struct job *j, struct err *e)
         rc = job_weigh(j, record, &weights, e);
     if (rc == ERR_OK && !(report_put(record, "seconds", spent_json(j, true)) && (s->start = pruner_save(j->pruner))))
         rc = job_no_memory(e);
+    job_save_origin(j); /* training ended early, or there was none */
     if (rc == ERR_OK && job_searches(j))
         job_search_begin(j);
     if (rc == ERR_OK) {
@@ -157,6 +162,8 @@ static enum err_code run_damage(struct job *j, struct err *e)
     json_decref(j->state.pruned);
     j->state.pruned = NULL;
     rc = job_evaluate(j, &j->views.validation, false, &j->state.pruned, e);
+    if (rc == ERR_OK)
+        rc = job_rewind(j, e);
     job_lap(j);
     j->state.phase = PHASE_RETRAIN;
     return rc;
@@ -165,7 +172,8 @@ static enum err_code run_damage(struct job *j, struct err *e)
 static enum err_code run_retrain(struct job *j, struct err *e)
 {
     struct err why = { 0 };
-    enum err_code rc = train(j, &j->conf->retrain, (uint32_t)j->state.iteration, job_searches(j) ? j->state.search.rate : 1, &why);
+    enum err_code rc = train(j, &j->conf->retrain, (uint32_t)j->state.iteration, rewind_epoch(&j->conf->prune.rewind),
+                             job_searches(j) ? j->state.search.rate : 1, &why);
 
     return settle(j, rc, PHASE_RECOVERY, &why, e);
 }
@@ -222,7 +230,7 @@ static enum err_code run_recovery(struct job *j, struct err *e)
 
 static double no_work(const struct job *j) { return (void)j, 0; }
 static double train_work(const struct job *j) { return 3.0 * (double)j->conf->train.epochs * j->views.train.n; }
-static double retrain_work(const struct job *j) { return 3.0 * (double)j->conf->retrain.epochs * j->views.train.n; }
+static double retrain_work(const struct job *j) { return 3.0 * (double)(j->conf->retrain.epochs - rewind_epoch(&j->conf->prune.rewind)) * j->views.train.n; }
 static double validation_work(const struct job *j) { return j->views.validation.n; }
 static double test_work(const struct job *j) { return j->views.test.n; }
 static double baseline_work(const struct job *j) { return validation_work(j) + test_work(j); }
@@ -240,13 +248,34 @@ const struct phase job_phases[JOB_PHASES] = {
 
 /* ---- the job ---- */
 
+static void arrays_free(float **a, int n)
+{
+    for (int i = 0; a && i < n; i++)
+        mem_free(a[i]);
+    mem_free(a);
+}
+
+/* One as long as each weight; NULL when memory is short. */
+static float **arrays_new(const struct net *net)
+{
+    float **a = mem_zalloc((size_t)net->n_weights, sizeof *a);
+
+    for (int i = 0; a && i < net->n_weights; i++) {
+        a[i] = mem_vector(net->weight[i].len);
+        if (!a[i]) {
+            arrays_free(a, net->n_weights);
+            return NULL;
+        }
+    }
+    return a;
+}
+
 static void job_clear(struct job *j)
 {
     checkpoint_close(&j->resume);
     job_state_clear(&j->state);
-    for (int i = 0; j->kept && i < j->net->n_weights; i++)
-        mem_free(j->kept[i]);
-    mem_free(j->kept);
+    arrays_free(j->kept, j->net->n_weights);
+    arrays_free(j->origin, j->net->n_weights);
     trainer_free(j->trainer);
     pruner_free(j->pruner);
     exec_free(j->exec);
@@ -270,13 +299,10 @@ static enum err_code job_init(struct job *j, int threads, struct err *e)
     if (rc != ERR_OK)
         return rc;
     j->metric = job_metric(j->conf, j->data->n_classes);
-    j->kept = mem_zalloc((size_t)j->net->n_weights, sizeof *j->kept);
-    for (int i = 0; j->kept && i < j->net->n_weights; i++) {
-        j->kept[i] = mem_vector(j->net->weight[i].len);
-        if (!j->kept[i])
-            return job_no_memory(e);
-    }
-    return j->kept ? ERR_OK : job_no_memory(e);
+    j->kept = arrays_new(j->net);
+    if (rewind_of(&j->conf->prune.rewind)->weights == REWIND_SAVED)
+        j->origin = arrays_new(j->net);
+    return j->kept && (j->origin || rewind_of(&j->conf->prune.rewind)->weights != REWIND_SAVED) ? ERR_OK : job_no_memory(e);
 }
 
 static enum err_code job_resume(struct job *j, const char *path, struct err *e)
@@ -284,7 +310,7 @@ static enum err_code job_resume(struct job *j, const char *path, struct err *e)
     enum err_code rc = checkpoint_open(&j->resume, path, e);
 
     if (rc == ERR_OK)
-        rc = checkpoint_restore(&j->resume, j->net, j->kept, &j->state, e);
+        rc = checkpoint_restore(&j->resume, j->net, j->kept, j->origin, &j->state, e);
     if (rc == ERR_OK)
         rc = job_pack(j, e);
     if (rc == ERR_OK && j->state.start) {

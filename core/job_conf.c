@@ -30,7 +30,7 @@ const struct param job_params[] = {
     FIELD_REAL(struct job_conf, validation_fraction, 0.001, 0.9, 0.1, "Share of train set apart when the data set has no validation split."),
     FIELD_OBJECT(struct job_conf, train, train_params, "Before pruning. epochs is 0 by default when the model came with weights."),
     FIELD_OBJECT(struct job_conf, prune, prune_params, "What is pruned, and when."),
-    FIELD_OBJECT(struct job_conf, retrain, train_params, "After each pruning. A field that is absent is as in train, epochs is 2."),
+    FIELD_OBJECT(struct job_conf, retrain, train_params, "After each pruning. A field that is absent is as in train, epochs is 2 unless prune.rewind says otherwise."),
     FIELD_OBJECT(struct job_conf, stop, stop_params, "When to stop, and which model is good enough: by the validation split alone."), FIELD_END
 };
 
@@ -59,16 +59,26 @@ static json_t *merged(const struct param *tab, const json_t *base, const json_t 
     return NULL;
 }
 
-/* The same with "epochs", which is not taken from base. */
+/* The same with "epochs", which is not taken from base; NONE: it is. */
+enum { NONE = -1 };
 static json_t *training(const json_t *base, const json_t *over, int64_t epochs)
 {
     json_t *out = merged(train_params, base, over);
 
-    if (out && !json_object_get(over, "epochs") && json_object_set_new(out, "epochs", json_integer(epochs)) != 0) {
+    if (out && epochs != NONE && !json_object_get(over, "epochs") && json_object_set_new(out, "epochs", json_integer(epochs)) != 0) {
         json_decref(out);
         return NULL;
     }
     return out;
+}
+
+/* Whether what is asked for retrains as train trains. */
+static bool retrains_whole(const json_t *doc)
+{
+    const json_t *v = json_object_get(json_object_get(doc, "prune"), "rewind"), *name = json_is_object(v) ? json_object_get(v, "type") : v;
+    const struct plug *p = json_is_string(name) ? plug_find(&rewind_table, json_string_value(name)) : NULL;
+
+    return p && rewind_of(&(struct plug_value){ .plug = p })->retrains;
 }
 
 /* doc with "train" and "retrain" filled in as far as they are objects; what is none is left for the parser to refuse. */
@@ -81,7 +91,7 @@ static json_t *filled_in(const json_t *doc, bool trained)
     train = train ? train : none;
     retrain = retrain ? retrain : none;
     if (ok && json_is_object(train) && json_is_object(retrain))
-        ok = json_object_set_new(out, "retrain", training(train, retrain, 2)) == 0;
+        ok = json_object_set_new(out, "retrain", training(train, retrain, retrains_whole(doc) && !(trained && !json_object_get(train, "epochs")) ? NONE : 2)) == 0;
     if (ok && json_is_object(train) && trained && !json_object_get(train, "epochs"))
         ok = json_object_set_new(out, "train", training(none, train, 0)) == 0;
     json_decref(none);
@@ -175,6 +185,18 @@ bool job_has_contract(const struct stop_conf *s)
     return !(isnan(s->max_drop) && isnan(s->max_relative_drop) && isnan(s->min_metric));
 }
 
+static enum err_code check_rewind(const struct job_conf *c, struct err *e)
+{
+    int64_t epoch = rewind_epoch(&c->prune.rewind);
+
+    if (epoch > c->train.epochs)
+        return err_field(e, ERR_INVALID, "/prune/rewind/epoch", "train ends after %lld epochs", (long long)c->train.epochs);
+    if (epoch > 0 && epoch >= c->retrain.epochs)
+        return err_field(e, ERR_INVALID, "/prune/rewind/epoch", "leaves no epoch to retrain: retrain.epochs, %lld, counts from the start of training",
+                         (long long)c->retrain.epochs);
+    return ERR_OK;
+}
+
 enum err_code job_check(const struct job_conf *c, const struct net *net, const struct dataset *d, struct err *e)
 {
     struct pruner *p = NULL;
@@ -185,6 +207,8 @@ enum err_code job_check(const struct job_conf *c, const struct net *net, const s
         rc = job_bind_loss(&loss, c, net, d, e);
     if (rc == ERR_OK && ((const struct schedule *)(const void *)c->prune.schedule.plug)->searches && !job_has_contract(&c->stop))
         rc = err_field(e, ERR_INVALID, "/stop/max_drop", "the adaptive schedule searches within a contract: give max_drop or max_relative_drop");
+    if (rc == ERR_OK)
+        rc = check_rewind(c, e);
     if (rc == ERR_OK && !metric_fits(job_metric(c, d->n_classes), d->n_classes))
         rc = err_field(e, ERR_INVALID, "/metric", "%s is no metric of a %s", metric_name(job_metric(c, d->n_classes)),
                        d->n_classes ? "classification" : "regression");
@@ -208,6 +232,7 @@ uint64_t job_memory(const struct job_conf *c, const struct net *net, const struc
     net_count(net, &size);
     for (int s = 0; s < DATA_SPLITS; s++)
         samples = larger((uint64_t)d->split[s].n, samples);
-    return 3 * 4 * size.params + size.weights + larger(training, pruner_memory(&c->prune, net)) + net_memory(net, JOB_EVALUATION_BATCH, false) + net_pack_memory(net) +
+    return (rewind_of(&c->prune.rewind)->weights == REWIND_SAVED ? 4 : 3) * 4 * size.params + size.weights +
+           larger(training, pruner_memory(&c->prune, net)) + net_memory(net, JOB_EVALUATION_BATCH, false) + net_pack_memory(net) +
            samples * (k * 4 + 32);
 }

@@ -51,6 +51,7 @@ struct job_state {
     json_t *baseline, *test;      /* metrics of the baseline on validation and test (null without one) */
     json_t *pruned;               /* metrics of this iteration after pruning */
     struct job_search search;     /* zeros: none */
+    bool has_origin;              /* the weights to rewind to are saved */
     int64_t kept_iteration;       /* the model that would be the result now; 0: the baseline */
     uint64_t kept_nonzero;
     json_t *kept;                 /* its metrics */
@@ -61,6 +62,7 @@ void job_state_clear(struct job_state *s);
 struct checkpoint {
     const struct net *net;
     float *const *kept;           /* weights of the kept model, as in net->weight; NULL: none yet */
+    float *const *origin;         /* those that retraining rewinds to; NULL: none */
     const struct trainer *trainer;/* NULL: no training phase is running */
     const struct job_state *state;
 };
@@ -73,9 +75,9 @@ struct checkpoint_file {
 };
 MUST enum err_code checkpoint_open(struct checkpoint_file *c, const char *path, struct err *e);
 void checkpoint_close(struct checkpoint_file *c); /* zeroed and closed ones are legal */
-/* Weights, masks, kept weights (arrays of the caller) and state; net_pack is due. ERR_INVALID when they do not fit the net. */
-MUST enum err_code checkpoint_restore(const struct checkpoint_file *c, struct net *net, float *const *kept, struct job_state *s,
-                                      struct err *e);
+/* Weights, masks, kept weights and those to rewind to (arrays of the caller; origin may be NULL where none are wanted) and state; net_pack is due. ERR_INVALID when they do not fit the net. */
+MUST enum err_code checkpoint_restore(const struct checkpoint_file *c, struct net *net, float *const *kept, float *const *origin,
+                                      struct job_state *s, struct err *e);
 
 /* core/report.c: all return a new reference, or NULL when memory is short. */
 /* Adds a field; false when memory is short. Takes v. */

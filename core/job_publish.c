@@ -89,7 +89,8 @@ static enum err_code write_weights(struct job *j, struct file_out *f, struct err
 
 static enum err_code write_checkpoint(struct job *j, struct file_out *f, struct err *e)
 {
-    struct checkpoint c = { j->net, j->state.kept ? j->kept : NULL, j->trainer, &j->state };
+    struct checkpoint c = { .net = j->net, .kept = j->state.kept ? j->kept : NULL, .origin = j->state.has_origin ? j->origin : NULL,
+                            .trainer = j->trainer, .state = &j->state };
 
     return checkpoint_write(&c, f, e);
 }

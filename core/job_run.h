@@ -18,6 +18,7 @@ struct job {
     struct pruner *pruner;
     struct trainer *trainer; /* of the running training phase */
     float **kept;            /* weights of the model that would be the result now */
+    float **origin;          /* those that retraining rewinds to; NULL: it does not */
     struct job_state state;
     struct checkpoint_file resume; /* until the first phase has taken its part */
     double lap;                    /* when the clock was last read into the state */
@@ -78,6 +79,11 @@ void job_search_aim(const struct job *j);      /* tells the pruner */
 /* The iteration kept the contract or not: where the next one aims. REASON_NONE: it is to be run. */
 enum job_reason job_search_next(struct job *j, bool kept);
 json_t *job_search_json(const struct job *j);  /* of an iteration's record; new reference, NULL when memory is short */
+
+/* job_rewind.c: what retraining starts from. */
+void job_save_origin(struct job *j);                                     /* the net as it is, unless something is saved already */
+void job_epoch_done(void *job, int64_t epoch, double loss, const struct metrics *validation); /* hook of training */
+MUST enum err_code job_rewind(struct job *j, struct err *e);              /* net_pack is done */
 
 /* job_finish.c */
 MUST enum err_code job_run_finish(struct job *j, struct err *e);

@@ -57,6 +57,8 @@ MUST enum err_code net_add(struct net *net, const struct op *op, const struct pl
 MUST enum err_code net_clone(struct net **out, const struct net *net, struct err *e);
 /* Sets every weight by its initialiser: a pure function of the seed. Removes masks; all runs dense, in floats. */
 void net_init(struct net *net, uint64_t seed);
+/* The same numbers without a touch of masks or form: net_apply_masks and net_pack are due. */
+void net_draw(struct net *net, uint64_t seed);
 /* NULL: no such weight. A trailing ":0" (Keras 2) is ignored. */
 struct weight *net_weight(const struct net *net, const char *name);
 const struct shape *net_input(const struct net *net);

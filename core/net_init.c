@@ -64,7 +64,7 @@ static double draw_number(const struct draw *d, struct rng r, size_t i)
     return 0;
 }
 
-void net_init(struct net *net, uint64_t seed)
+void net_draw(struct net *net, uint64_t seed)
 {
     for (int w = 0; w < net->n_weights; w++) {
         struct weight *weight = &net->weight[w];
@@ -73,6 +73,13 @@ void net_init(struct net *net, uint64_t seed)
 
         for (size_t i = 0; i < weight->len; i++)
             weight->x[i] = (float)draw_number(&d, r, i);
+    }
+}
+
+void net_init(struct net *net, uint64_t seed)
+{
+    net_draw(net, seed);
+    for (struct weight *weight = net->weight; weight < net->weight + net->n_weights; weight++) {
         mem_free(weight->mask);
         weight->mask = NULL;
         sparse_free(weight->sparse);

@@ -54,6 +54,7 @@ const struct param prune_params[] = {
     FIELD_PLUG(struct prune_conf, schedule, &schedule_table, "cubic", "How much of the target at which iteration."),
     FIELD_INT(struct prune_conf, iterations, 1, 1000, 10, "Rounds of pruning and retraining."),
     FIELD_REAL(struct prune_conf, target_sparsity, 0, 1, 0.95, "Share of the prunable weights, rules' layers taken out, that is zero in the end."),
+    FIELD_PLUG(struct prune_conf, rewind, &rewind_table, "none", "What retraining starts from."),
     FIELD_LIST(struct prune_conf, layers, n_layers, rule_params, "Rules for single layers; the first that matches counts."), FIELD_END
 };
 

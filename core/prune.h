@@ -7,6 +7,7 @@
 #define CORE_PRUNE_H
 
 #include "core/criterion.h"
+#include "core/rewind.h"
 
 /* A schedule: how much of the target when. one_shot, linear, cubic, exponential. */
 struct schedule {
@@ -34,6 +35,7 @@ struct prune_conf {
     struct plug_value schedule;
     int64_t iterations;
     double target_sparsity; /* of all prunable weights that no rule takes out, 0..1 */
+    struct plug_value rewind; /* what retraining starts from; for the job */
     struct prune_rule layers[PRUNE_MAX_RULES];
     int n_layers;
 };

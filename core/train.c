@@ -78,7 +78,8 @@ static void apply_gradient(struct trainer *t, int w, size_t first, size_t n)
     const struct weight *weight = &t->in.net->weight[w];
     const struct optim_conf_head *head = (const void *)t->in.conf->optimizer.conf;
     struct optim_call c = {
-        .n = n, .w = weight_values(weight) + first, .g = exec_dw(t->exec, w) + first, .lr = t->lr, .t = t->epoch * t->steps_per_epoch + t->batch + 1,
+        .n = n, .w = weight_values(weight) + first, .g = exec_dw(t->exec, w) + first, .lr = t->lr,
+        .t = (t->epoch - t->in.first_epoch) * t->steps_per_epoch + t->batch + 1,
         .decay = weight->info.decayed ? head->weight_decay : 0, .conf = t->in.conf->optimizer.conf
     };
 
@@ -275,9 +276,10 @@ static enum err_code end_epoch(struct trainer *t, const struct train_hooks *h, s
 
 static void report(const struct trainer *t, const struct train_hooks *h)
 {
-    int64_t seen = t->batch * t->batch_size, n = t->in.views->train.n, all = t->in.conf->epochs * t->steps_per_epoch;
+    int64_t seen = t->batch * t->batch_size, n = t->in.views->train.n, epochs = t->in.conf->epochs - t->in.first_epoch;
+    int64_t epoch = t->epoch - t->in.first_epoch;
     struct train_progress p = {
-        .epoch = t->epoch + 1, .epochs = t->in.conf->epochs, .fraction = (double)(t->epoch * t->steps_per_epoch + t->batch) / (double)all,
+        .epoch = epoch + 1, .epochs = epochs, .fraction = (double)(epoch * t->steps_per_epoch + t->batch) / (double)(epochs * t->steps_per_epoch),
         .loss = t->loss_sum / (double)(seen < n ? seen : n)
     };
 
@@ -295,7 +297,7 @@ enum err_code trainer_run(struct trainer *t, const struct train_hooks *h, struct
 {
     enum err_code rc = ERR_OK;
 
-    if (t->in.conf->epochs == 0)
+    if (t->epoch >= t->in.conf->epochs)
         t->finished = true;
     while (rc == ERR_OK && !t->finished) {
         if (t->batch == t->steps_per_epoch) {

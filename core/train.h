@@ -53,6 +53,7 @@ struct trainer_in {
     enum metric metric;
     uint64_t seed;
     uint32_t phase;
+    int64_t first_epoch; /* epochs before it are left out: the learning rate starts as it is there */
     double rate; /* what the learning rate is multiplied with; 0: 1 */
     struct team *team;
 };

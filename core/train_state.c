@@ -116,6 +116,7 @@ enum err_code trainer_new(struct trainer **out, const struct trainer_in *in, str
     if (!t)
         return err_set(e, ERR_NOMEM, "out of memory");
     t->in = *in;
+    t->epoch = in->first_epoch;
     t->in.rate = in->rate > 0 ? in->rate : 1;
     t->optimizer = (const struct optimizer *)(const void *)conf->optimizer.plug;
     t->schedule = (const struct lr_schedule *)(const void *)conf->learning_rate_schedule.plug;
@@ -232,7 +233,7 @@ enum err_code trainer_load(struct trainer *t, const struct st_file *f, const jso
     if (json_unpack((json_t *)meta, "{s:{s:I, s:I, s:F, s:b, s:b, s:F, s:I}}", "train", "epoch", &epoch, "batch", &batch, "loss_sum",
                     &t->loss_sum, "finished", &finished, "has_best", &has_best, "best", &t->best, "wait", &wait) != 0)
         return err_field(e, ERR_INVALID, "/train", "the checkpoint has no position of a training");
-    if (epoch < 0 || epoch >= t->in.conf->epochs + finished || batch < 0 || batch > t->steps_per_epoch || wait < 0)
+    if (epoch < t->in.first_epoch || epoch >= t->in.conf->epochs + finished || batch < 0 || batch > t->steps_per_epoch || wait < 0)
         return err_field(e, ERR_INVALID, "/train", "the checkpoint's position, epoch %lld, batch %lld, is not in this training",
                          (long long)epoch, (long long)batch);
     t->epoch = epoch;

@@ -79,6 +79,9 @@ struct caller {
     long stop_calls, stop_at;   /* stop() says yes at its stop_at-th call; 0: never */
     int crash_at;               /* the crash_at-th commit is not recorded, and the run ends; 0: never */
     bool stopped;
+    struct net *net;            /* of the running process; left to the test when keep_net is set */
+    bool keep_net;
+    void (*retraining)(struct caller *c); /* called before each retraining; may be NULL */
     int64_t late_in;            /* time is up while this iteration is retrained; 0: never */
 };
 
@@ -99,6 +102,8 @@ static inline void on_progress(void *user, const struct job_progress *p)
     ck_assert_msg(p->fraction >= c->fraction - 1e-9 && p->fraction <= 1, "%s: %g after %g", p->phase, p->fraction, c->fraction);
     ck_assert(p->iteration >= 0 && p->iteration <= p->iterations && *p->phase);
     c->fraction = p->fraction;
+    if (c->retraining && p->epoch == 0 && strcmp(p->phase, "retrain") == 0)
+        c->retraining(c);
     if (c->late_in > 0 && p->iteration == c->late_in && p->epoch > 0)
         c->conf.stop.max_seconds = 0;
 }
@@ -205,6 +210,7 @@ static inline enum err_code run(struct caller *c, int threads, struct err *e)
     struct model model = { net, json_object() };
     enum err_code rc;
 
+    c->net = net;
     net_init(net, 42);
     for (int i = 0; c->sparse && i < net->n_weights; i++)
         for (size_t k = 0; k < net->weight[i].len && net->weight[i].info.prunable; k += 2)
@@ -215,7 +221,8 @@ static inline enum err_code run(struct caller *c, int threads, struct err *e)
     c->stopped = false;
     rc = job_run(&c->conf, &model, &c->table->d, *c->checkpoint ? c->checkpoint : NULL, threads, &hooks, e);
     json_decref(model.architecture);
-    net_free(net);
+    if (!c->keep_net)
+        net_free(net);
     return rc;
 }
 

@@ -27,6 +27,9 @@ static const char *const resumed[] = {
     "\"retrain\": {\"epochs\": 3}, \"prune\": {\"criterion\": \"random\", \"scope\": \"layer\", \"iterations\": 3, \"schedule\": \"exponential\"}}",
     "{" TRAIN ", \"prune\": {\"iterations\": 7, \"schedule\": {\"type\": \"adaptive\", \"initial_step\": 0.4, \"patience\": 1}},"
     "\"stop\": {\"max_drop\": 0.02}}",
+    "{\"train\": {\"epochs\": 3, \"batch_size\": 50, \"learning_rate_schedule\": \"cosine\"},"
+    "\"prune\": {\"iterations\": 2, \"rewind\": {\"type\": \"epoch\", \"epoch\": 1}}}",
+    "{\"train\": {\"epochs\": 2}, \"prune\": {\"iterations\": 2, \"rewind\": \"random\"}}",
 };
 
 START_TEST(crash_at_every_commit)

@@ -49,6 +49,31 @@ START_TEST(learns)
 }
 END_TEST
 
+static bool after_two_epochs(void *user)
+{
+    return ((struct log *)user)->epochs == 2;
+}
+
+/* Left-out epochs: learning rate, order and draws are those of an undisturbed training. */
+START_TEST(starts_at_an_epoch)
+{
+    static const char conf[] = "{'optimizer': 'sgd', 'epochs': 4, 'batch_size': 12, 'learning_rate_schedule': 'cosine'}";
+    struct fixture *whole = open_fixture(conf, SAMPLES, 8, true, 1), *f = open_fixture(conf, SAMPLES, 8, true, 1);
+    struct trainer_in in = inputs(f);
+    struct log l = { 0 };
+
+    ck_assert_int_eq(trainer_run(whole->trainer, &(struct train_hooks){ 0 }, NULL), ERR_OK);
+    ck_assert_int_eq(trainer_run(f->trainer, &(struct train_hooks){ .stop = after_two_epochs, .epoch = log_epoch, .user = &l }, NULL), ERR_STOPPED);
+    trainer_free(f->trainer);
+    in.first_epoch = 2;
+    ck_assert_int_eq(trainer_new(&f->trainer, &in, NULL), ERR_OK);
+    ck_assert_int_eq(trainer_run(f->trainer, &(struct train_hooks){ 0 }, NULL), ERR_OK);
+    same_weights(whole->net, f->net, conf);
+    close_fixture(whole);
+    close_fixture(f);
+}
+END_TEST
+
 START_TEST(an_epoch_sees_every_sample_once) /* at rate 0 its loss is that of the training set */
 {
     struct fixture *f = open_fixture("{'optimizer': {'type': 'sgd', 'learning_rate': 0}, 'epochs': 3, 'batch_size': 12}", SAMPLES, 8, false, 2);
@@ -429,6 +454,7 @@ static void cases(Suite *s)
 
     tcase_add_test(tc, defaults);
     tcase_add_loop_test(tc, learns, 0, n);
+    tcase_add_test(tc, starts_at_an_epoch);
     tcase_add_test(tc, an_epoch_sees_every_sample_once);
     tcase_add_test(tc, every_step_and_phase_drops_others);
     tcase_add_loop_test(tc, threads_do_not_change_bytes, 0, 4 * n);
