@@ -133,10 +133,11 @@ START_TEST(a_checkpoint_of_another_model)
 }
 END_TEST
 
+/* Thousands of runs: a part of them will do. */
 #ifdef ESPALIER_SANITIZE
-enum { WALK = 11 }; /* thousands of runs: under the sanitizers a part of them */
+enum { WALK = 11 };
 #else
-enum { WALK = 1 };
+enum { WALK = 3 };
 #endif
 
 START_TEST(every_allocation_fails_once)
