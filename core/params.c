@@ -413,7 +413,7 @@ static bool name_is_well_formed(const char *s)
     if (!s || !*s)
         return false;
     for (; *s; s++)
-        if (!((*s >= 'a' && *s <= 'z') || (*s >= '0' && *s <= '9') || *s == '_'))
+        if (!((*s >= 'a' && *s <= 'z') || (*s >= '0' && *s <= '9') || *s == '_' || *s == ':'))
             return false;
     return true;
 }

@@ -18,7 +18,7 @@
 struct param;
 
 struct plug {
-    const char *name;           /* as in JSON: lower case with underscores */
+    const char *name;           /* as in JSON: lower case with underscores (n:m has a colon) */
     const char *help;           /* one sentence; for a formula its source */
     const struct param *params; /* the options, ends with FIELD_END; NULL: none */
     size_t conf_size;           /* of the struct that params fills; at most PLUG_CONF_MAX */

@@ -32,7 +32,7 @@ static const struct { const char *json, *at; } refused[] = {
     { "{" IDS ", \"retrain\": {\"batches\": 0}}", "/retrain/batches" }, { "{" IDS ", \"train\": [], \"retrain\": {}}", "/train" },
     { "{" IDS ", \"prune\": {\"criterion\": \"no_such\"}}", "/prune/criterion" },
     { "{" IDS ", \"prune\": {\"criterion\": {\"type\": \"magnitude\", \"p\": 9}}}", "/prune/criterion/p" },
-    { "{" IDS ", \"prune\": {\"unit\": \"neuron\"}}", "/prune/unit" }, { "{" IDS ", \"prune\": {\"scope\": \"all\"}}", "/prune/scope" },
+    { "{" IDS ", \"prune\": {\"unit\": \"tree\"}}", "/prune/unit" }, { "{" IDS ", \"prune\": {\"scope\": \"all\"}}", "/prune/scope" },
     { "{" IDS ", \"prune\": {\"schedule\": {\"type\": \"cubic\", \"power\": 3}}}", "/prune/schedule/power" },
     { "{" IDS ", \"prune\": {\"iterations\": 0}}", "/prune/iterations" },
     { "{" IDS ", \"prune\": {\"target_sparsity\": 1.01}}", "/prune/target_sparsity" },
@@ -65,7 +65,7 @@ START_TEST(defaults)
     ck_assert_str_eq(c.train.optimizer.plug->name, "adam");
     ck_assert_str_eq(c.prune.criterion.plug->name, "magnitude");
     ck_assert_str_eq(c.prune.schedule.plug->name, "cubic");
-    ck_assert(c.prune.iterations == 10 && c.prune.target_sparsity == 0.95 && c.prune.scope == 0 && c.prune.n_layers == 0);
+    ck_assert(c.prune.iterations == 10 && c.prune.target_sparsity == 0.95 && strcmp(c.prune.scope.plug->name, "global") == 0 && c.prune.n_layers == 0);
     ck_assert(isnan(c.stop.max_drop) && isnan(c.stop.max_seconds) && c.stop.target_params == 0);
     ck_assert(job_metric(&c, 10) == METRIC_ACCURACY && job_metric(&c, 0) == METRIC_MSE);
 }
