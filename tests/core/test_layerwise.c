@@ -454,7 +454,7 @@ static enum err_code run_step(struct bench *b, struct trial *t)
 
     ck_assert_int_eq(params_parse(&conf, sizeof conf, prune_params, NULL, NULL), ERR_OK);
     conf.criterion = conf_of(t->criterion);
-    conf.scope = t->scope;
+    conf.scope.plug = scope_table.rows[t->scope]; /* global, layer */
     conf.iterations = 1;
     conf.target_sparsity = 0.7;
     bench_open(b, t->size, 3, 100, true);
