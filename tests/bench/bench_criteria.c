@@ -95,7 +95,7 @@ int main(int argc, char **argv)
     for (const struct plug *const *row = criterion_table.rows; *row; row++) {
         double least = HUGE_VAL;
 
-        if (!wanted((*row)->name, argc, argv))
+        if (!wanted((*row)->name, argc, argv) || !criterion_scores_weights(criterion_of(*row)))
             continue;
         for (int run = 0; run < RUNS && (run == 0 || least < 10); run++)
             least = fmin(least, step_seconds((*row)->name, &views.train, &e));
