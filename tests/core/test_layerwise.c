@@ -546,7 +546,7 @@ START_TEST(a_layer_that_is_too_large_is_refused)
     ck_assert_int_eq(pruner_new(&p, &conf, b.net, 1, &e), ERR_INVALID); /* 20 * 150^3 = 6.75e7 */
     ck_assert_str_eq(e.at, "/criterion/max_macs");
     ck_assert_ptr_nonnull(strstr(e.msg, "layer d1"));
-    conf.layers[0] = (struct prune_rule){ .layer = "d1", .ignore = true, .target_sparsity = NAN, .max_sparsity = NAN };
+    conf.layers[0] = (struct prune_rule){ .layer = "d1", .ignore = true, .target_sparsity = NAN, .min_sparsity = NAN, .max_sparsity = NAN };
     conf.n_layers = 1;
     ck_assert_int_eq(pruner_new(&p, &conf, b.net, 1, NULL), ERR_OK);
     pruner_free(p);
