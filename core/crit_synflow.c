@@ -10,7 +10,7 @@
 
 #include "core/criterion.h"
 #include "core/mem.h"
-#include "core/order.h"
+#include "core/select.h"
 
 struct synflow_conf { int64_t rounds; double density; };
 static const struct param synflow_params[] = {
@@ -24,7 +24,7 @@ struct synflow {
     struct exec *exec;
     float *const *score;
     uint32_t *key;       /* of all wanted weights, one after the other */
-    uint32_t **at;       /* per kernel that is wanted: its keys */
+    struct span *span;   /* per kernel that is wanted: its keys */
     int *weight, n;      /* its number in the net */
     uint64_t len;        /* keys */
 };
@@ -73,72 +73,43 @@ static enum err_code flow(const struct synflow *s, struct err *e)
     return ERR_OK;
 }
 
-static size_t len_of(const struct synflow *s, int j) { return s->net->weight[s->weight[j]].len; }
-
-/* What each weight carries: into its key. The largest of a kernel gets a key above all, and stays to the last. */
+/* What each weight carries: into its key. The largest of a kernel stays to the last. */
 static void weigh(const struct synflow *s)
 {
     for (int j = 0; j < s->n; j++) {
         const float *w = s->net->weight[s->weight[j]].x, *g = exec_dw(s->exec, s->weight[j]);
         size_t best = 0;
 
-        for (size_t k = 0; k < len_of(s, j); k++) {
-            s->at[j][k] = w[k] == 0 ? 0 : order_key(w[k] * g[k]);
-            best = s->at[j][k] > s->at[j][best] ? k : best;
+        for (size_t k = 0; k < s->span[j].n; k++) {
+            s->span[j].key[k] = w[k] == 0 ? KEY_DEAD : order_key(w[k] * g[k]);
+            best = s->span[j].key[k] > s->span[j].key[best] ? k : best;
         }
-        s->at[j][best] = UINT32_MAX;
+        s->span[j].key[best] = KEY_STAYS;
     }
 }
 
-/* What is below key falls, and the first `ties` that are equal to it: k in all. Found digit by digit: how many have this prefix? */
-struct cut { uint32_t key; uint64_t ties; };
-static struct cut find_cut(const struct synflow *s, uint64_t k)
+static float carried(const struct synflow *s, int j, size_t k)
 {
-    uint32_t prefix = 0, known = 0;
-
-    for (int shift = 24; shift >= 0; shift -= 8) {
-        uint64_t count[256] = { 0 };
-        uint32_t d = 0;
-
-        for (uint64_t i = 0; i < s->len; i++)
-            if ((s->key[i] & known) == prefix)
-                count[s->key[i] >> shift & 255]++;
-        for (; d < 255 && count[d] <= k; d++)
-            k -= count[d];
-        prefix |= d << shift;
-        known |= 255u << shift;
-    }
-    return (struct cut){ prefix, k };
+    return s->net->weight[s->weight[j]].x[k] * exec_dw(s->exec, s->weight[j])[k];
 }
 
-static bool falls(struct cut *c, uint32_t key)
+/* What is marked falls: score = round + what it carried, as a share of the most of them. */
+static void take(struct synflow *s, int64_t round)
 {
-    if (key != c->key || c->ties == 0)
-        return key < c->key;
-    c->ties--;
-    return true;
-}
+    float most = 0;
 
-/* All but `left` of the live ones fall, or with left 0 all: score = round + what it carried, as a share of `most`. */
-static void take(struct synflow *s, uint64_t left, int64_t round)
-{
-    struct cut c = { UINT32_MAX, UINT64_MAX };
-    float most = 1;
+    for (int j = 0; j < s->n; j++)
+        for (size_t k = 0; k < s->span[j].n; k++)
+            most = s->span[j].key[k] == KEY_GOES ? fmaxf(most, carried(s, j, k)) : most;
+    for (int j = 0; j < s->n; j++)
+        for (size_t k = 0; k < s->span[j].n; k++) {
+            float *w = &s->net->weight[s->weight[j]].x[k];
 
-    if (left > 0) {
-        c = find_cut(s, s->len - left);
-        most = fminf(order_value(c.key), 1);
-    }
-    for (int j = 0; j < s->n; j++) {
-        float *w = s->net->weight[s->weight[j]].x, *score = s->score[s->weight[j]];
-        const float *g = exec_dw(s->exec, s->weight[j]);
-
-        for (size_t k = 0; k < len_of(s, j); k++)
-            if (falls(&c, s->at[j][k]) && w[k] != 0) {
-                score[k] = (float)round + (most > 0 ? 0.999f * w[k] * g[k] / most : 0);
-                w[k] = 0;
+            if (s->span[j].key[k] == KEY_GOES && *w != 0) {
+                s->score[s->weight[j]][k] = (float)round + (most > 0 ? 0.999f * carried(s, j, k) / most : 0);
+                *w = 0;
             }
-    }
+        }
 }
 
 static enum err_code run_rounds(struct synflow *s, const struct crit_net *in, struct err *e)
@@ -147,7 +118,7 @@ static enum err_code run_rounds(struct synflow *s, const struct crit_net *in, st
     uint64_t live = 0;
 
     for (int j = 0; j < s->n; j++)
-        for (size_t k = 0; k < len_of(s, j); k++)
+        for (size_t k = 0; k < s->span[j].n; k++)
             live += s->net->weight[s->weight[j]].x[k] != 0;
     for (int64_t round = 0; round <= c->rounds; round++) {
         uint64_t left = (uint64_t)((double)live * pow(c->density, (double)(round + 1) / (double)c->rounds));
@@ -157,12 +128,13 @@ static enum err_code run_rounds(struct synflow *s, const struct crit_net *in, st
             rc = err_set(e, ERR_STOPPED, "stopped on request");
         if (rc != ERR_OK)
             return rc;
-        weigh(s);
-        if (round == c->rounds)
-            left = 0;
-        else if (left < (uint64_t)s->n)
-            left = (uint64_t)s->n;
-        take(s, left, round);
+        if (round < c->rounds) {
+            weigh(s);
+            select_smallest(s->span, s->n, s->len - (left < (uint64_t)s->n ? (uint64_t)s->n : left));
+        } else {
+            memset(s->key, 0, s->len * sizeof *s->key); /* KEY_GOES: all that is left */
+        }
+        take(s, round);
     }
     return ERR_OK;
 }
@@ -173,17 +145,17 @@ static enum err_code synflow_score(const struct crit_net *in, float *const *scor
     enum err_code rc = ERR_OK;
 
     s.weight = mem_zalloc((size_t)in->net->n_weights, sizeof *s.weight);
-    s.at = mem_zalloc((size_t)in->net->n_weights, sizeof *s.at);
+    s.span = mem_zalloc((size_t)in->net->n_weights, sizeof *s.span);
     for (int i = 0; i < in->net->n_weights && s.weight; i++)
         if (score[i]) {
             s.weight[s.n++] = i;
             s.len += in->net->weight[i].len;
         }
     s.key = mem_alloc(s.len * sizeof *s.key);
-    if (!s.weight || !s.at || !s.key)
+    if (!s.weight || !s.span || !s.key)
         rc = err_set(e, ERR_NOMEM, "out of memory");
-    for (int j = 0; rc == ERR_OK && j < s.n; j++)
-        s.at[j] = j > 0 ? s.at[j - 1] + len_of(&s, j - 1) : s.key;
+    for (uint64_t j = 0, at = 0; rc == ERR_OK && j < (uint64_t)s.n; at += s.span[j++].n)
+        s.span[j] = (struct span){ .key = s.key + at, .n = in->net->weight[s.weight[j]].len, .each = 1 };
     if (rc == ERR_OK) {
         linearize(in->net);
         rc = exec_new(&s.exec, in->net, 1, true, 0, in->team, e);
@@ -192,7 +164,7 @@ static enum err_code synflow_score(const struct crit_net *in, float *const *scor
         rc = run_rounds(&s, in, e);
     exec_free(s.exec);
     mem_free(s.weight);
-    mem_free(s.at);
+    mem_free(s.span);
     mem_free(s.key);
     return rc;
 }

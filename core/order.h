@@ -14,14 +14,6 @@ static inline uint32_t order_key(float x)
     memcpy(&u, &x, sizeof u);
     return u & 0x80000000u ? ~u : u | 0x80000000u;
 }
-static inline float order_value(uint32_t key)
-{
-    uint32_t u = key & 0x80000000u ? key ^ 0x80000000u : ~key;
-    float x;
-
-    memcpy(&x, &u, sizeof x);
-    return x;
-}
 #define ORDER_KEY_MIN 0x00800000u
 #define ORDER_KEY_MAX 0xff7fffffu
 

@@ -116,10 +116,10 @@ def scores(net, loss_of):
 
 
 def flow_shares(w, flow):
-    """w dR/dw over R: each layer that every path passes sums up to 1. R is what the last kernel carries."""
+    """w dR/dw, what a weight carries, as a share of the most."""
     carried = [a * g for a, g in zip(w, flow)]
-    total = carried[-1].sum()
-    return [t / total for t in carried]
+    most = max(t.max() for t in carried)
+    return [t / most for t in carried]
 
 
 def finish(net, loss, loss_of, **data):
