@@ -130,6 +130,7 @@ static enum err_code parse_default(const struct param *p, char *conf, struct err
     case PARAM_CHOICE: *(int *)field = (int)p->def; break;
     case PARAM_TEXT: snprintf(field, p->size, "%s", p->choices); break;
     case PARAM_LIST: *(int *)(void *)(conf + p->n_offset) = 0; break;
+    case PARAM_SWITCH: *(bool *)field = p->def != 0; /* fallthrough */
     case PARAM_OBJECT:
         rc = params_parse(field, 0, p->sub, NULL, e);
         return rc == ERR_OK ? rc : err_at(e, rc, "/%s", p->name);
@@ -163,6 +164,12 @@ static enum err_code parse_field(const struct param *p, char *conf, const json_t
     case PARAM_TEXT: return parse_text(p, field, v, e);
     case PARAM_LIST: return parse_list(p, conf, v, e);
     case PARAM_OBJECT: rc = params_parse(field, 0, p->sub, v, e); break;
+    case PARAM_SWITCH:
+        if (!json_is_boolean(v) && !json_is_object(v))
+            return field_error(e, p->name, ERR_INVALID, "must be true, false or an object of options");
+        *(bool *)field = !json_is_false(v);
+        rc = params_parse(field, 0, p->sub, json_is_object(v) ? v : NULL, e);
+        break;
     case PARAM_PLUG: rc = plug_parse(field, p->plugs, v, e); break;
     }
     return rc == ERR_OK ? rc : err_at(e, rc, "/%s", p->name);
@@ -245,6 +252,7 @@ static json_t *dump_field(const struct param *p, const char *conf)
     case PARAM_CHOICE: choice_text(p->choices, *(const int *)field, text, sizeof text); return json_string(text);
     case PARAM_TEXT: return json_string(field);
     case PARAM_OBJECT: return params_dump(p->sub, field);
+    case PARAM_SWITCH: return *(const bool *)field ? params_dump(p->sub, field) : json_false();
     case PARAM_PLUG: return plug_dump(field);
     case PARAM_LIST:
         list = json_array();
@@ -344,6 +352,9 @@ static json_t *describe_field(const struct param *p)
             json_object_set_new(s, "default", json_string(p->choices));
         break;
     case PARAM_OBJECT: s = params_describe(p->sub); break;
+    case PARAM_SWITCH:
+        s = json_pack("{s:[{s:s},o],s:b}", "oneOf", "type", "boolean", params_describe(p->sub), "default", p->def != 0);
+        break;
     case PARAM_PLUG:
         s = describe_plugs(p->plugs);
         if (p->choices && *p->choices)
@@ -442,7 +453,7 @@ enum err_code params_check(const struct param *tab, struct err *e)
             return err_set(e, ERR_INTERNAL, "field \"%s\": default \"%s\" is no row", p->name, p->choices);
         if (p->type == PARAM_PLUG)
             rc = plugs_check(p->plugs, e);
-        else if (p->type == PARAM_OBJECT || p->type == PARAM_LIST)
+        else if (p->type == PARAM_OBJECT || p->type == PARAM_SWITCH || p->type == PARAM_LIST)
             rc = params_check(p->sub, e);
     }
     return rc;

@@ -41,6 +41,7 @@ enum param_type {
     PARAM_CHOICE, /* int, index into choices */
     PARAM_TEXT,   /* char[size]; valid UTF-8 without control characters, min..size-1 bytes */
     PARAM_OBJECT, /* a struct with its own table */
+    PARAM_SWITCH, /* a struct with its own table, whose first member, a bool, says whether it is on: false, true, or an object of options, which means on */
     PARAM_PLUG,   /* struct plug_value */
     PARAM_LIST    /* an array of structs of `size` bytes at offset, its length (int) at n_offset; at most max elements */
 };
@@ -50,7 +51,7 @@ struct param {
     size_t offset;
     double min, max, def;    /* inclusive; def when the key is absent; PARAM_REQUIRED: it must be there. TEXT: min bytes */
     const char *choices;     /* CHOICE: "global|layer"; TEXT and PLUG: the default, NULL = required, "" = none */
-    const struct param *sub; /* OBJECT and LIST: the table of the struct or element */
+    const struct param *sub; /* OBJECT, SWITCH and LIST: the table of the struct or element */
     const struct plug_table *plugs; /* PLUG */
     size_t size, n_offset;
     const char *help; /* one sentence, with the unit */
@@ -71,6 +72,10 @@ struct param {
 #define FIELD_TEXT(st, f, dflt, h) \
     { .name = #f, .type = PARAM_TEXT, .offset = offsetof(st, f), .size = sizeof(((st *)0)->f), .choices = dflt, .help = h }
 #define FIELD_OBJECT(st, f, table, h) { .name = #f, .type = PARAM_OBJECT, .offset = offsetof(st, f), .sub = table, .help = h }
+/* dflt: 1: on when absent */
+#define FIELD_SWITCH(st, f, dflt, table, h) \
+    { .name = #f, .type = PARAM_SWITCH, .offset = offsetof(st, f) + 0 * sizeof(char[offsetof(__typeof__(((st *)0)->f), on) == 0 ? 1 : -1]), .def = dflt, \
+      .sub = table, .help = h }
 #define FIELD_PLUG(st, f, kinds, dflt, h) \
     { .name = #f, .type = PARAM_PLUG, .offset = FIELD_AT(st, f, struct plug_value), .plugs = kinds, .choices = dflt, .help = h }
 #define FIELD_LIST(st, f, count, table, h) \
