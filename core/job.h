@@ -7,6 +7,7 @@
 #define CORE_JOB_H
 
 #include "core/data.h"
+#include "core/finish.h"
 #include "core/model.h"
 #include "core/prune.h"
 #include "core/train.h"
@@ -31,6 +32,7 @@ struct job_conf {
     struct prune_conf prune;
     struct train_conf retrain;  /* inherits every field that is absent from train, but for epochs (2) */
     struct stop_conf stop;
+    struct export_conf export;
 };
 extern const struct param job_params[];
 /* trained: the model has weights. Errors with JSON pointers. */
@@ -65,7 +67,7 @@ struct job_commit {
     int64_t iteration;          /* of ITERATION */
     const json_t *record;       /* BASELINE: metrics and size; ITERATION: as in DESIGN section 3; RESULT: chosen iteration, reason, test metrics; CHECKPOINT: NULL */
     const struct job_file *checkpoint; /* the newest checkpoint, replaces the one before; NULL with RESULT */
-    const struct job_file *weights;    /* BASELINE, ITERATION, RESULT: safetensors of the model as it is then (RESULT: the chosen one) */
+    const struct job_file *weights;    /* BASELINE, ITERATION, RESULT: safetensors of the model as it is then (RESULT: the chosen one; a packed file, with its architecture, when finishing steps changed it) */
 };
 struct job_hooks {
     bool (*stop)(void *user);       /* asked at least once per mini-batch, from the job's thread */

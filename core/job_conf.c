@@ -14,7 +14,7 @@ static const struct param stop_params[] = {
                "Contract: the metric at least this (a metric where smaller is better: at most)."),
     FIELD_REAL(struct stop_conf, target_sparsity, 0, 1, PARAM_NONE, "Stop when this share of the prunable weights is zero."),
     FIELD_INT(struct stop_conf, target_params, 0, SOME_INT, 0, "Stop when at most this many parameters are not zero; 0: no such rule."),
-    FIELD_REAL(struct stop_conf, max_seconds, 0, 1e9, PARAM_NONE, "Stop after the iteration in which this much work was done, restarts included."),
+    FIELD_REAL(struct stop_conf, max_seconds, 0, 1e9, PARAM_NONE, "Stop when this much work was done, restarts included: an iteration still in training is dropped."),
     FIELD_BOOL(struct stop_conf, continue_on_breach, 0, "Go on to the last iteration although the contract broke."), FIELD_END
 };
 
@@ -31,7 +31,8 @@ const struct param job_params[] = {
     FIELD_OBJECT(struct job_conf, train, train_params, "Before pruning. epochs is 0 by default when the model came with weights."),
     FIELD_OBJECT(struct job_conf, prune, prune_params, "What is pruned, and when."),
     FIELD_OBJECT(struct job_conf, retrain, train_params, "After each pruning. A field that is absent is as in train, epochs is 2 unless prune.rewind says otherwise."),
-    FIELD_OBJECT(struct job_conf, stop, stop_params, "When to stop, and which model is good enough: by the validation split alone."), FIELD_END
+    FIELD_OBJECT(struct job_conf, stop, stop_params, "When to stop, and which model is good enough: by the validation split alone."),
+    FIELD_OBJECT(struct job_conf, export, export_params, "Finishing steps of the chosen model, in this order, each evaluated on validation."), FIELD_END
 };
 
 enum metric job_metric(const struct job_conf *c, int n_classes)
@@ -203,6 +204,10 @@ enum err_code job_check(const struct job_conf *c, const struct net *net, const s
     struct loss_binding loss;
     enum err_code rc = check_data(c, net, d, e);
 
+    if (rc == ERR_OK) {
+        rc = export_conf_check(&c->export, e);
+        rc = rc == ERR_OK ? rc : err_at(e, rc, "/export");
+    }
     if (rc == ERR_OK)
         rc = job_bind_loss(&loss, c, net, d, e);
     if (rc == ERR_OK && ((const struct schedule *)(const void *)c->prune.schedule.plug)->searches && !job_has_contract(&c->stop))
@@ -223,7 +228,7 @@ enum err_code job_check(const struct job_conf *c, const struct net *net, const s
 static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 /* The parts that stand at the same time: the net with its masks, the kept model, an evaluation, and the largest of the two training phases
- * and a pruning step. */
+ * and a pruning step; what finishing adds. */
 uint64_t job_memory(const struct job_conf *c, const struct net *net, const struct dataset *d)
 {
     struct net_size size;
@@ -232,7 +237,7 @@ uint64_t job_memory(const struct job_conf *c, const struct net *net, const struc
     net_count(net, &size);
     for (int s = 0; s < DATA_SPLITS; s++)
         samples = larger((uint64_t)d->split[s].n, samples);
-    return (rewind_of(&c->prune.rewind)->weights == REWIND_SAVED ? 4 : 3) * 4 * size.params + size.weights +
+    return (rewind_of(&c->prune.rewind)->weights == REWIND_SAVED ? 4 : 3) * 4 * size.params + size.weights + finish_memory(&c->export, &size) +
            larger(training, pruner_memory(&c->prune, net)) + net_memory(net, JOB_EVALUATION_BATCH, false) + net_pack_memory(net) +
            samples * (k * 4 + 32);
 }

@@ -1,9 +1,115 @@
-/* core/job_finish.c: the last phase: the kept model becomes the result, is evaluated on test and published. */
+/* core/job_finish.c: the last phase: the kept model goes through the finishing steps, each evaluated on validation; what it is then is the result, is
+ * evaluated on test and published. The steps work on a copy, which takes the place of the job's net until the end. */
 #include "core/job_run.h"
 
 #include <stdio.h>
 
-static json_t *result_head(const struct job *j, const json_t *test)
+#include "core/mem.h"
+
+/* ---- finishing steps ---- */
+
+/* Masks that say where the zeros are, so that the net runs as fast as it can. */
+static enum err_code mask_zeros(struct net *net, struct err *e)
+{
+    for (struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
+        if (w->info.prunable && !w->mask && !(w->mask = mem_alloc(w->len)))
+            return job_no_memory(e);
+        for (size_t i = 0; w->mask && i < w->len; i++)
+            w->mask[i] = w->x[i] != 0;
+    }
+    return ERR_OK;
+}
+
+/* The job goes on with m. */
+static enum err_code adopt(struct job *j, struct model *m, struct err *e)
+{
+    enum err_code rc;
+
+    exec_free(j->exec);
+    j->exec = NULL;
+    j->model = m;
+    j->net = m->net;
+    rc = mask_zeros(m->net, e);
+    if (rc == ERR_OK)
+        rc = job_pack(j, e);
+    if (rc == ERR_OK)
+        rc = job_bind_loss(&j->loss, j->conf, m->net, j->data, e);
+    return rc == ERR_OK ? exec_new(&j->exec, m->net, JOB_EVALUATION_BATCH, false, (uint64_t)j->conf->seed, j->team, e) : rc;
+}
+
+/* "size", "bytes" and "latency_us". */
+static enum err_code weigh_step(struct job *j, json_t *report, struct err *e)
+{
+    json_t *size = json_object();
+    enum err_code rc = size ? job_measure(j, size, e) : job_no_memory(e);
+
+    if (rc == ERR_OK && !(report_put(report, "bytes", json_incref(json_object_get(size, "bytes"))) &&
+                          report_put(report, "latency_us", json_incref(json_object_get(size, "latency_us")))))
+        rc = job_no_memory(e);
+    json_object_del(size, "bytes");
+    json_object_del(size, "latency_us");
+    if (rc == ERR_OK && !report_put(report, "size", json_incref(size)))
+        rc = job_no_memory(e);
+    json_decref(size);
+    return rc;
+}
+
+/* What a step has done, as metrics and figures. *metrics: of the model before; then of the model now. */
+static enum err_code judge(struct job *j, struct model *m, json_t *report, json_t **metrics, struct err *e)
+{
+    json_t *now = NULL;
+    double before = job_metric_of(j, *metrics), after;
+    enum err_code rc = adopt(j, m, e);
+
+    if (rc == ERR_OK)
+        rc = job_evaluate(j, &j->views.validation, true, &now, e);
+    if (rc != ERR_OK)
+        return rc;
+    after = job_metric_of(j, now);
+    json_decref(*metrics);
+    *metrics = now;
+    if (!report_put(report, "metrics", json_incref(now)) ||
+        !report_put(report, "metric_change", isfinite(after - before) ? json_real(after - before) : json_null()) ||
+        !report_put(report, "contract_kept", job_has_contract(&j->conf->stop) ? json_boolean(job_contract_kept(j, now)) : json_null()))
+        return job_no_memory(e);
+    return weigh_step(j, report, e);
+}
+
+static enum err_code take_step(struct job *j, const struct finish_step *s, struct model *m, const struct finish_in *in, json_t *list, json_t **metrics,
+                               struct err *e)
+{
+    json_t *report = json_pack("{s:s}", "step", s->plug.name);
+    enum err_code rc = report ? s->run(m, finish_conf(s, &j->conf->export), in, report, e) : job_no_memory(e);
+
+    if (rc == ERR_OK && !json_object_get(report, "skipped")) {
+        j->reshaped = true;
+        rc = judge(j, m, report, metrics, e);
+    }
+    if (rc == ERR_OK && json_array_append(list, report) != 0)
+        rc = job_no_memory(e);
+    json_decref(report);
+    return rc;
+}
+
+/* *m: the finished model, which the job then holds; to be cleared. */
+static enum err_code take_steps(struct job *j, struct model *m, json_t *list, json_t **metrics, struct err *e)
+{
+    struct finish_in in = { &j->views.train, j->team, job_stop, j, 0 };
+    enum err_code rc = model_dense_bytes(j->net, &in.dense_bytes, e);
+
+    if (rc == ERR_OK)
+        rc = net_clone(&m->net, j->net, e);
+    m->architecture = json_incref(j->model->architecture);
+    for (const struct plug *const *s = finish_table.rows; *s && rc == ERR_OK; s++)
+        if (finish_conf(finish_of(*s), &j->conf->export))
+            rc = take_step(j, finish_of(*s), m, &in, list, metrics, e);
+    return rc;
+}
+
+/* ---- the result ---- */
+
+/* metrics: of the finished model on validation, and test. */
+static json_t *result_head(const struct job *j, json_t *metrics, json_t *test, json_t *finishing)
 {
     static const struct { const char *slug, *text; } reasons[] = {
 #define X(id, slug, text) { slug, text },
@@ -12,7 +118,7 @@ static json_t *result_head(const struct job *j, const json_t *test)
     };
     const struct job_state *s = &j->state;
     json_t *r = json_object(), *before = json_pack("{s:O,s:O?}", "validation", s->baseline, "test", s->test),
-           *after = json_pack("{s:O,s:O}", "validation", s->kept, "test", (json_t *)test);
+           *after = json_pack("{s:O,s:O}", "validation", metrics, "test", test);
     char message[600], chosen[80];
     bool contract = job_has_contract(&j->conf->stop);
 
@@ -27,7 +133,7 @@ static json_t *result_head(const struct job *j, const json_t *test)
         report_put(r, "chosen_iteration", json_integer(s->kept_iteration)) &&
         report_put(r, "contract_kept", contract ? json_boolean(s->kept_iteration > 0) : json_null()) &&
         report_put(r, "metric", json_string(metric_name(j->metric))) && report_put(r, "baseline", json_incref(before)) &&
-        report_put(r, "chosen", json_incref(after)) && before && after) {
+        report_put(r, "chosen", json_incref(after)) && report_put(r, "finishing", json_incref(finishing)) && before && after) {
         json_decref(before);
         json_decref(after);
         return r;
@@ -38,17 +144,16 @@ static json_t *result_head(const struct job *j, const json_t *test)
     return NULL;
 }
 
-enum err_code job_run_finish(struct job *j, struct err *e)
+/* Of the model that the job holds now. */
+static enum err_code publish_result(struct job *j, json_t *metrics, json_t *finishing, struct err *e)
 {
     struct job_file weights = { "", "", 0 };
     struct job_commit c = { .kind = JOB_COMMIT_RESULT, .iteration = j->state.kept_iteration, .weights = &weights };
     json_t *test = NULL, *record = NULL;
-    enum err_code rc = job_take_kept(j, e);
+    enum err_code rc = job_evaluate(j, &j->views.test, true, &test, e);
 
-    if (rc == ERR_OK)
-        rc = job_evaluate(j, &j->views.test, true, &test, e);
     if (rc == ERR_OK) {
-        record = result_head(j, test);
+        record = result_head(j, metrics, test, finishing);
         rc = record ? job_weigh(j, record, &weights, e) : job_no_memory(e);
     }
     job_lap(j);
@@ -60,6 +165,25 @@ enum err_code job_run_finish(struct job *j, struct err *e)
     }
     json_decref(test);
     json_decref(record);
+    return rc;
+}
+
+enum err_code job_run_finish(struct job *j, struct err *e)
+{
+    const struct model *given = j->model;
+    struct model finished = { 0 };
+    json_t *list = json_array(), *metrics = json_incref(j->state.kept);
+    enum err_code rc = list ? job_take_kept(j, e) : job_no_memory(e);
+
+    if (rc == ERR_OK)
+        rc = take_steps(j, &finished, list, &metrics, e);
+    if (rc == ERR_OK)
+        rc = publish_result(j, metrics, list, e);
+    j->model = given;
+    j->net = given->net;
+    model_clear(&finished);
+    json_decref(list);
+    json_decref(metrics);
     j->state.phase = PHASE_DONE;
     return rc;
 }

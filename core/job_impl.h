@@ -82,8 +82,8 @@ MUST enum err_code checkpoint_restore(const struct checkpoint_file *c, struct ne
 /* core/report.c: all return a new reference, or NULL when memory is short. */
 /* Adds a field; false when memory is short. Takes v. */
 bool report_put(json_t *object, const char *key, json_t *v);
-/* Sparsity, counts, layers and bytes; file_bytes: of the net's safetensors file. */
-json_t *report_size(const struct net *net, uint64_t file_bytes);
+/* Sparsity, counts, layers and bytes. clip_weights: that its last training had; NAN: none. */
+json_t *report_size(const struct model *m, double clip_weights);
 /* Time of a forward pass, microseconds, on one thread, batches of 1 and 128: as the net runs now, dense with weights everywhere, dense with the zeros in
  * it, and with its kernels sparse wherever that pays for this batch. */
 enum latency_form { LATENCY_NOW, LATENCY_DENSE, LATENCY_MASKED, LATENCY_SPARSE, LATENCY_FORMS };

@@ -82,7 +82,7 @@ enum err_code job_publish(struct job *j, const char *kind, job_write_fn *write, 
 
 static enum err_code write_weights(struct job *j, struct file_out *f, struct err *e)
 {
-    const struct model_format *format = (const struct model_format *)(const void *)plug_find(&model_format_table, "safetensors");
+    const struct model_format *format = (const struct model_format *)(const void *)plug_find(&model_format_table, j->reshaped ? "packed" : "safetensors");
 
     return format->write(j->model, f, e);
 }
@@ -108,19 +108,32 @@ enum err_code job_commit_state(struct job *j, enum job_commit_kind kind, const j
     return rc;
 }
 
-enum err_code job_weigh(struct job *j, json_t *record, struct job_file *weights, struct err *e)
+/* That of the training that the net comes from. */
+static double clip_weights(const struct job *j)
+{
+    int64_t iteration = j->state.phase == PHASE_FINISH ? j->state.kept_iteration : j->state.iteration;
+
+    return iteration > 0 ? j->conf->retrain.clip_weights : j->conf->train.clip_weights;
+}
+
+enum err_code job_measure(struct job *j, json_t *record, struct err *e)
 {
     struct latency latency;
     json_t *size;
     bool ok;
-    enum err_code rc = job_publish(j, "weights", write_weights, weights, e);
+    enum err_code rc = report_measure(&latency, j->net, job_stop, j, e);
 
-    if (rc == ERR_OK)
-        rc = report_measure(&latency, j->net, job_stop, j, e);
     if (rc != ERR_OK)
         return rc;
-    size = report_size(j->net, weights->bytes);
+    size = report_size(j->model, clip_weights(j));
     ok = size && json_object_update(record, size) == 0 && report_put(record, "latency_us", report_latency(&latency));
     json_decref(size);
     return ok ? ERR_OK : job_no_memory(e);
+}
+
+enum err_code job_weigh(struct job *j, json_t *record, struct job_file *weights, struct err *e)
+{
+    enum err_code rc = job_publish(j, "weights", write_weights, weights, e);
+
+    return rc == ERR_OK ? job_measure(j, record, e) : rc;
 }

@@ -6,8 +6,8 @@
 
 struct job {
     const struct job_conf *conf;
-    const struct model *model;
-    struct net *net;
+    const struct model *model; /* the job's; while it finishes, what it has become */
+    struct net *net;           /* the model's */
     const struct dataset *data;
     const struct job_hooks *hooks;
     enum metric metric;
@@ -24,6 +24,7 @@ struct job {
     double lap;                    /* when the clock was last read into the state */
     double saved;                  /* when the last checkpoint was committed */
     double work, work_done;        /* of the whole job, of the phases before this one */
+    bool reshaped;                 /* finishing steps changed the model: its file is packed */
     bool time_is_up;               /* training was stopped by the rule max_seconds */
 };
 
@@ -62,7 +63,8 @@ MUST enum err_code job_publish(struct job *j, const char *kind, job_write_fn *wr
 /* A commit with a checkpoint of the state as it is now. */
 MUST enum err_code job_commit_state(struct job *j, enum job_commit_kind kind, const json_t *record, const struct job_file *weights,
                                     struct err *e);
-/* Weights file, then size and speed of the net as it is, into record. */
+/* Size and speed of the net as it is, into record; and before that its file. */
+MUST enum err_code job_measure(struct job *j, json_t *record, struct err *e);
 MUST enum err_code job_weigh(struct job *j, json_t *record, struct job_file *weights, struct err *e);
 
 /* job_rules.c */
@@ -85,7 +87,7 @@ void job_save_origin(struct job *j);                                     /* the 
 void job_epoch_done(void *job, int64_t epoch, double loss, const struct metrics *validation); /* hook of training */
 MUST enum err_code job_rewind(struct job *j, struct err *e);              /* net_pack is done */
 
-/* job_finish.c */
+/* job_finish.c: the kept model, through the finishing steps, evaluated on test and published. */
 MUST enum err_code job_run_finish(struct job *j, struct err *e);
 
 #endif

@@ -150,16 +150,37 @@ static enum err_code write_numbers(const struct weight *w, struct file_out *f, s
     return rc;
 }
 
+/* *out: a writer that knows what the arrays are, not their numbers; to be freed on error too. */
+static enum err_code describe_arrays(struct st_writer **out, const struct net *net, struct err *e)
+{
+    enum err_code rc;
+
+    *out = NULL;
+    rc = st_writer_new(out, e);
+    for (int i = 0; i < net->n_weights && rc == ERR_OK; i++) {
+        struct shape shape = model_weight_shape(&net->weight[i]);
+
+        rc = st_add(*out, net->weight[i].name, ST_F32, &shape, NULL, e);
+    }
+    return rc;
+}
+
+enum err_code model_dense_bytes(const struct net *net, uint64_t *bytes, struct err *e)
+{
+    struct st_writer *w;
+    enum err_code rc = describe_arrays(&w, net, e);
+
+    if (rc == ERR_OK)
+        rc = st_size(w, bytes, e);
+    st_writer_free(w);
+    return rc;
+}
+
 static enum err_code write_safetensors(const struct model *m, struct file_out *f, struct err *e)
 {
-    struct st_writer *w = NULL;
-    enum err_code rc = st_writer_new(&w, e);
+    struct st_writer *w;
+    enum err_code rc = describe_arrays(&w, m->net, e);
 
-    for (int i = 0; i < m->net->n_weights && rc == ERR_OK; i++) {
-        struct shape shape = model_weight_shape(&m->net->weight[i]);
-
-        rc = st_add(w, m->net->weight[i].name, ST_F32, &shape, NULL, e);
-    }
     if (rc == ERR_OK)
         rc = st_write_header(w, NULL, f, e);
     for (int i = 0; i < m->net->n_weights && rc == ERR_OK; i++)

@@ -40,6 +40,9 @@ MUST enum err_code document_write(const struct model *m, struct file_out *f, str
 /* The Keras JSON alone. */
 MUST enum err_code model_write_architecture(const struct model *m, struct file_out *f, struct err *e);
 
+/* Bytes of the weights as a safetensors file of float32. */
+MUST enum err_code model_dense_bytes(const struct net *net, uint64_t *bytes, struct err *e);
+
 /* What can be fetched: rows "keras" (architecture JSON), "safetensors" (weights), "document" (both in one JSON), "packed" (both, small). */
 struct model_format {
     struct plug plug;

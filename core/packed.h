@@ -34,6 +34,9 @@ MUST enum err_code packed_make(struct packed *out, const struct model *m, json_t
 void packed_clear(struct packed *p);
 MUST enum err_code packed_write(const struct model *m, struct file_out *f, struct err *e);
 
+/* What gzip and zstd make of the weights as float32, zeros and all: to compare with. */
+MUST enum err_code packed_plain_sizes(const struct net *net, uint64_t *gzip, uint64_t *zstd, struct err *e);
+
 /* Do the bytes begin like a packed file? */
 bool packed_is(const void *data, size_t n);
 /* Kernels that are int8 in the file run in integers. ERR_SYNTAX for a broken file, ERR_INVALID where it does not fit its architecture. Memory follows

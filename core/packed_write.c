@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <zlib.h>
 #include <zstd.h>
 
 #include "core/half.h"
@@ -418,4 +419,30 @@ enum err_code packed_write(const struct model *m, struct file_out *f, struct err
         rc = file_out_write(f, p.data, p.n, e);
     packed_clear(&p);
     return rc;
+}
+
+enum err_code packed_plain_sizes(const struct net *net, uint64_t *gzip, uint64_t *zstd, struct err *e)
+{
+    struct bytes all = { .p = NULL };
+    unsigned char *out = NULL;
+    uLongf n = 0;
+    size_t z = 0;
+
+    for (const struct weight *w = net->weight; w < net->weight + net->n_weights; w++)
+        add(&all, w->x, w->len * sizeof(float));
+    if (!all.failed)
+        out = mem_alloc(compressBound(all.n) > ZSTD_compressBound(all.n) ? compressBound(all.n) : ZSTD_compressBound(all.n));
+    if (out) {
+        n = compressBound(all.n);
+        if (compress2(out, &n, all.p, all.n, 6) != Z_OK)
+            n = all.n;
+        z = ZSTD_compress(out, ZSTD_compressBound(all.n), all.p, all.n, LEVEL);
+    }
+    mem_free(all.p);
+    mem_free(out);
+    if (!out)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    *gzip = n + 12; /* what gzip's frame is longer than zlib's */
+    *zstd = ZSTD_isError(z) ? 0 : z;
+    return ERR_OK;
 }

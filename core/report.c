@@ -5,7 +5,8 @@
  *   macs                multiply-adds per sample without the zero weights
  *   compression_ratio   params / params_nonzero
  *   bytes.dense         the fp32 safetensors file
- *   bytes.packed        4 per non-zero weight, one bit per weight for its place, 4 per other number of the net
+ *   bytes.packed        the packed file (packed.h): what ?format=packed downloads
+ *   saturated           of a layer trained with clip_weights: its numbers at the bound / those that are not zero
  *   latency_us          warmed-up forward passes on one thread, the only field that differs from run to run: median of the net as it runs, p95
  *                       beside it, and both of three forms of it: dense, masked, sparse */
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 #include "core/job_impl.h"
 #include "core/mem.h"
+#include "core/packed.h"
 
 enum { MAX_RUNS = 51, WARM_UP = 3 };
 #define MAX_SECONDS 0.03
@@ -34,7 +36,17 @@ static json_t *shape_json(const struct shape *s)
     return list;
 }
 
-static json_t *layer_json(const struct net *net, const struct weight *w)
+/* Share of the numbers that are not zero. */
+static double share_at(const struct weight *w, float bound, size_t nonzero)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < w->len; i++)
+        n += fabsf(w->x[i]) >= bound;
+    return nonzero ? (double)n / (double)nonzero : 0;
+}
+
+static json_t *layer_json(const struct net *net, const struct weight *w, double clip_weights)
 {
     json_t *j = json_object();
     size_t nonzero = 0;
@@ -43,36 +55,40 @@ static json_t *layer_json(const struct net *net, const struct weight *w)
         nonzero += w->x[i] != 0;
     if (report_put(j, "name", json_string(net->node[w->node].layer)) && report_put(j, "shape", shape_json(&w->info.shape)) &&
         report_put(j, "weights", json_integer((json_int_t)w->len)) && report_put(j, "nonzero", json_integer((json_int_t)nonzero)) &&
-        report_put(j, "sparsity", json_real((double)(w->len - nonzero) / (double)w->len)) && report_put(j, "kernel", json_string(w->sparse ? "sparse" : "dense")))
+        report_put(j, "sparsity", json_real((double)(w->len - nonzero) / (double)w->len)) && report_put(j, "kernel", json_string(w->int8 ? "int8" : w->sparse ? "sparse" : "dense")) &&
+        (isnan(clip_weights) || report_put(j, "saturated", json_real(share_at(w, (float)clip_weights, nonzero)))))
         return j;
     json_decref(j);
     return NULL;
 }
 
-static json_t *layers_json(const struct net *net)
+static json_t *layers_json(const struct net *net, double clip_weights)
 {
     json_t *list = json_array();
 
     for (int i = 0; i < net->n_weights; i++)
-        if (net->weight[i].info.prunable && json_array_append_new(list, layer_json(net, &net->weight[i])) != 0) {
+        if (net->weight[i].info.prunable && json_array_append_new(list, layer_json(net, &net->weight[i], clip_weights)) != 0) {
             json_decref(list);
             return NULL;
         }
     return list;
 }
 
-static json_t *bytes_json(const struct net *net, const struct net_size *n, uint64_t file_bytes)
+static json_t *bytes_json(const struct model *m)
 {
-    uint64_t others = 0;
+    struct packed p = { 0 };
+    uint64_t dense = 0;
+    json_t *j = NULL;
 
-    for (int i = 0; i < net->n_weights; i++)
-        others += net->weight[i].info.prunable ? 0 : net->weight[i].len;
-    return json_pack("{s:I,s:I}", "dense", (json_int_t)file_bytes, "packed",
-                     (json_int_t)(4 * n->nonzero + (n->weights + 7) / 8 + 4 * others));
+    if (model_dense_bytes(m->net, &dense, NULL) == ERR_OK && packed_make(&p, m, NULL, NULL) == ERR_OK)
+        j = json_pack("{s:I,s:I}", "dense", (json_int_t)dense, "packed", (json_int_t)p.n);
+    packed_clear(&p);
+    return j;
 }
 
-json_t *report_size(const struct net *net, uint64_t file_bytes)
+json_t *report_size(const struct model *m, double clip_weights)
 {
+    const struct net *net = m->net;
     json_t *j = json_object();
     struct net_size n;
 
@@ -83,7 +99,7 @@ json_t *report_size(const struct net *net, uint64_t file_bytes)
         report_put(j, "params_nonzero", json_integer((json_int_t)n.params_nonzero)) &&
         report_put(j, "macs", json_integer((json_int_t)n.macs_nonzero)) &&
         report_put(j, "compression_ratio", n.params_nonzero ? json_real((double)n.params / (double)n.params_nonzero) : json_null()) &&
-        report_put(j, "layers", layers_json(net)) && report_put(j, "bytes", bytes_json(net, &n, file_bytes)))
+        report_put(j, "layers", layers_json(net, clip_weights)) && report_put(j, "bytes", bytes_json(m)))
         return j;
     json_decref(j);
     return NULL;

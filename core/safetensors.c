@@ -335,6 +335,18 @@ enum err_code st_write(const struct st_writer *w, const json_t *metadata, struct
     return rc;
 }
 
+enum err_code st_size(const struct st_writer *w, uint64_t *bytes, struct err *e)
+{
+    size_t n = 0;
+    char *text = json_text(w->header, JSON_COMPACT, &n);
+
+    if (!text)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    mem_free(text);
+    *bytes = 8 + (n + 7) / 8 * 8 + w->bytes;
+    return ERR_OK;
+}
+
 void st_writer_free(struct st_writer *w)
 {
     if (!w)

@@ -43,6 +43,8 @@ MUST enum err_code st_add(struct st_writer *w, const char *name, enum st_dtype d
 MUST enum err_code st_write(const struct st_writer *w, const json_t *metadata, struct file_out *f, struct err *e);
 /* Only what stands before the arrays (their data may be NULL then): the caller writes the arrays' bytes itself, in the order added. */
 MUST enum err_code st_write_header(const struct st_writer *w, const json_t *metadata, struct file_out *f, struct err *e);
+/* Bytes that the file would have. */
+MUST enum err_code st_size(const struct st_writer *w, uint64_t *bytes, struct err *e);
 void st_writer_free(struct st_writer *w);
 
 #endif

@@ -49,20 +49,33 @@ static inline void table_init(struct table *t, int n_train, int n_validation, in
     }
 }
 
+static inline struct model make_model(bool regression)
+{
+    static const char text[] = "{\"class_name\": \"Sequential\", \"config\": {\"name\": \"m\", \"layers\": ["
+        "{\"class_name\": \"InputLayer\", \"config\": {\"name\": \"in\", \"batch_input_shape\": [null, 12]}},"
+        "{\"class_name\": \"Dense\", \"config\": {\"name\": \"dense\", \"units\": 16, \"activation\": \"relu\"}},"
+        "{\"class_name\": \"BatchNormalization\", \"config\": {\"name\": \"norm\"}},"
+        "{\"class_name\": \"Dropout\", \"config\": {\"name\": \"dropout\", \"rate\": 0.1}},"
+        "{\"class_name\": \"Dense\", \"config\": {\"name\": \"dense_1\", \"units\": 8, \"activation\": \"relu\"}},"
+        "{\"class_name\": \"Dense\", \"config\": {\"name\": \"out\", \"units\": 1, \"activation\": \"%s\"}}]}}";
+    char filled[2000];
+    json_t *doc;
+    struct model m;
+    struct err e = { 0 };
+
+    snprintf(filled, sizeof filled, text, regression ? "linear" : "sigmoid");
+    doc = json_loads(filled, 0, NULL);
+    ck_assert_msg(doc && keras_read(&m, doc, &e) == ERR_OK, "%s %s", e.at, e.msg);
+    json_decref(doc);
+    return m;
+}
+
 static inline struct net *make_net(bool regression)
 {
-    struct net *net = net_of(FEATURES);
+    struct model m = make_model(regression);
 
-    net_chain(net, "dense", "{\"units\": 16}", "dense");
-    net_chain(net, "relu", "", "dense");
-    net_chain(net, "batch_norm", "", "norm");
-    net_chain(net, "dropout", "{\"rate\": 0.1}", "dropout");
-    net_chain(net, "dense", "{\"units\": 8}", "dense_1");
-    net_chain(net, "relu", "", "dense_1");
-    net_chain(net, "dense", "{\"units\": 1}", "out");
-    if (!regression)
-        net_chain(net, "sigmoid", "", "out");
-    return net;
+    json_decref(m.architecture);
+    return m.net;
 }
 
 /* ---- a caller that records commits as the daemon does, and can be stopped or crash ---- */
@@ -72,7 +85,7 @@ struct caller {
     struct table *table;
     bool regression, sparse; /* sparse: the model comes trained, every second weight zero */
     struct job_conf conf;
-    char dir[64], checkpoint[4096];
+    char dir[64], checkpoint[4096], last_weights[4096];
     int n_files, n_events, n_commits, n_checkpoints;
     struct event event[MAX_EVENTS];
     double checkpoint_seconds, fraction;
@@ -124,6 +137,8 @@ static inline char *stripped(const json_t *record)
 
     json_object_del(copy, "seconds");
     json_object_del(copy, "latency_us");
+    for (size_t i = 0; i < json_array_size(json_object_get(copy, "finishing")); i++)
+        json_object_del(json_array_get(json_object_get(copy, "finishing"), i), "latency_us");
     text = json_dumps(copy, 0);
     json_decref(copy);
     return text;
@@ -153,6 +168,7 @@ static inline enum err_code on_commit(void *user, const struct job_commit *m, st
     *ev = (struct event){ .kind = m->kind, .iteration = m->iteration, .text = stripped(m->record), .record = json_deep_copy(m->record) };
     mem_fail_in = hold;
     memcpy(ev->hash, m->weights->hash, sizeof ev->hash);
+    snprintf(c->last_weights, sizeof c->last_weights, "%s", m->weights->path);
     c->n_events++;
     return ERR_OK;
 }
@@ -163,6 +179,8 @@ static inline void caller_init(struct caller *c, struct table *t, const char *op
     struct err e = { 0 };
 
     ck_assert_msg(j != NULL, "%s", options);
+    if (!json_object_get(j, "export")) /* finishing steps have tests of their own */
+        json_object_set_new(j, "export", json_pack("{s:b}", "recalibrate", 0));
     json_object_set_new(j, "model", json_string("m"));
     json_object_set_new(j, "dataset", json_string("d"));
     *c = (struct caller){ .table = t, .regression = t->d.n_classes == 0, .checkpoint_seconds = 1000 };
@@ -206,11 +224,16 @@ static inline void caller_clear(struct caller *c)
 static inline enum err_code run(struct caller *c, int threads, struct err *e)
 {
     struct job_hooks hooks = { on_stop, on_progress, on_new_file, on_commit, c->checkpoint_seconds, c };
-    struct net *net = make_net(c->regression);
-    struct model model = { net, json_object() };
+    long hold = mem_fail_in;
+    struct model model;
+    struct net *net;
     enum err_code rc;
 
-    c->net = net;
+    mem_fail_in = 0;
+    model = make_model(c->regression);
+    mem_fail_in = hold;
+    c->net = net = model.net;
+
     net_init(net, 42);
     for (int i = 0; c->sparse && i < net->n_weights; i++)
         for (size_t k = 0; k < net->weight[i].len && net->weight[i].info.prunable; k += 2)
@@ -220,9 +243,10 @@ static inline enum err_code run(struct caller *c, int threads, struct err *e)
     c->n_commits = 0;
     c->stopped = false;
     rc = job_run(&c->conf, &model, &c->table->d, *c->checkpoint ? c->checkpoint : NULL, threads, &hooks, e);
-    json_decref(model.architecture);
-    if (!c->keep_net)
-        net_free(net);
+    if (c->keep_net)
+        json_decref(model.architecture);
+    else
+        model_clear(&model);
     return rc;
 }
 

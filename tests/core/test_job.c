@@ -285,14 +285,14 @@ END_TEST
 START_TEST(memory_estimate)
 {
     static struct table t;
-    struct net *net = make_net(false);
+    struct model m = make_model(false);
     struct caller c;
 
     table_init(&t, 200, 0, 50, false);
     caller_init(&c, &t, plain);
-    ck_assert_uint_gt(job_memory(&c.conf, net, &t.d), net_memory(net, JOB_EVALUATION_BATCH, false));
-    ck_assert_uint_lt(job_memory(&c.conf, net, &t.d), 4 << 20);
-    net_free(net);
+    ck_assert_uint_gt(job_memory(&c.conf, m.net, &t.d), net_memory(m.net, JOB_EVALUATION_BATCH, false));
+    ck_assert_uint_lt(job_memory(&c.conf, m.net, &t.d), 4 << 20);
+    model_clear(&m);
     caller_clear(&c);
 }
 END_TEST

@@ -30,6 +30,7 @@ static const char *const resumed[] = {
     "{\"train\": {\"epochs\": 3, \"batch_size\": 50, \"learning_rate_schedule\": \"cosine\"},"
     "\"prune\": {\"iterations\": 2, \"rewind\": {\"type\": \"epoch\", \"epoch\": 1}}}",
     "{\"train\": {\"epochs\": 2}, \"prune\": {\"iterations\": 2, \"rewind\": \"random\"}}",
+    "{" TRAIN ", \"prune\": {\"iterations\": 2, \"target_sparsity\": 0.7}, \"export\": {\"shrink\": true, \"quantize\": true, \"pack\": true}}",
 };
 
 START_TEST(crash_at_every_commit)
@@ -109,6 +110,8 @@ END_TEST
 
 /* ---- what goes wrong ---- */
 
+static const char finished[] = "{\"train\": {\"epochs\": 1, \"batch_size\": 16}, \"retrain\": {\"epochs\": 1}, \"prune\": {\"iterations\": 1},"
+                               "\"export\": {\"shrink\": true, \"quantize\": {\"activations\": \"max\"}, \"pack\": true}}";
 static const char tiny[] = "{\"train\": {\"epochs\": 1, \"batch_size\": 16}, \"retrain\": {\"epochs\": 1}, \"prune\": {\"iterations\": 1}}";
 
 START_TEST(a_checkpoint_of_another_model)
@@ -140,6 +143,8 @@ enum { WALK = 11 };
 enum { WALK = 3 };
 #endif
 
+static const char *const tinies[] = { tiny, finished };
+
 START_TEST(every_allocation_fails_once)
 {
     static struct table t;
@@ -148,23 +153,21 @@ START_TEST(every_allocation_fails_once)
 
     table_init(&t, 24, 8, 8, false);
     json_set_alloc_funcs(mem_alloc, mem_free);
-    for (long k = 1; fired; k += WALK) {
+    for (long k = 1; fired; k += _i ? 41 * WALK : WALK) {
         struct job_hooks hooks = { on_stop, on_progress, on_new_file, on_commit, 1000, &c };
-        struct net *net = make_net(false);
-        struct model model = { net, json_object() };
+        struct model model = make_model(false);
         struct err e = { 0 };
         enum err_code rc;
 
-        net_init(net, 1);
-        caller_init(&c, &t, tiny);
+        net_init(model.net, 1);
+        caller_init(&c, &t, tinies[_i]);
         mem_fail_in = k;
         rc = job_run(&c.conf, &model, &t.d, NULL, 1, &hooks, &e);
         fired = mem_fail_in == 0;
         mem_fail_in = 0;
         ck_assert_msg(rc == (fired ? ERR_NOMEM : ERR_OK), "allocation %ld: %s %s", k, err_slug(rc), e.msg);
         ck_assert_int_eq(files(&c, ".tmp", false), 0);
-        json_decref(model.architecture);
-        net_free(net);
+        model_clear(&model);
         caller_clear(&c);
     }
 }
@@ -207,7 +210,7 @@ static void cases(Suite *s)
     tcase_add_loop_test(tc, stops_at_random_points, 0, sizeof resumed / sizeof resumed[0]);
     tcase_add_test(tc, stops_at_once);
     tcase_add_test(tc, a_checkpoint_of_another_model);
-    tcase_add_test(tc, every_allocation_fails_once);
+    tcase_add_loop_test(tc, every_allocation_fails_once, 0, 2);
     tcase_add_test(tc, every_write_fails_once);
 }
 SUITE_MAIN("job_resume", cases)
