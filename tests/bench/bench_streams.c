@@ -32,7 +32,7 @@ static int request(int port, const char *path, const char *more)
     struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     char text[400];
-    int n = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n", path, more);
+    int n = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n", path, more);
 
     if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof a) != 0 || write(fd, text, (size_t)n) != n) {
         perror("connect");
@@ -81,7 +81,7 @@ static double get(int fd, const char *path)
     char text[400], buf[65536], *body;
     size_t n = 0, length = 0;
     double begun = now_ms();
-    int k = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path);
+    int k = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
 
     if (write(fd, text, (size_t)k) != k)
         return -1;

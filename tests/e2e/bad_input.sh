@@ -71,11 +71,11 @@ json 422 "" POST /v1/jobs "{\"model\": \"$(field .id)\", \"dataset\": \"$dataset
 # ---- bodies that lie or break off ----
 trap "" PIPE # the server may close before all is said
 exec 3<>"/dev/tcp/127.0.0.1/${url##*:}"
-printf 'PUT /v1/datasets/%s/test/labels HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nhalf' "$dataset" >&3
+printf 'PUT /v1/datasets/%s/test/labels HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\nhalf' "$dataset" >&3
 sleep 0.2
 exec 3>&-
 exec 3<>"/dev/tcp/127.0.0.1/${url##*:}"
-printf 'POST /v1/datasets HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n' >&3 2>/dev/null || true
+printf 'POST /v1/datasets HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n' >&3 2>/dev/null || true
 head -n 1 <&3 | grep -q ' 400 ' || fail "a smuggling probe was not refused"
 exec 3>&-
 sleep 0.5

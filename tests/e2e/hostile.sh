@@ -25,25 +25,25 @@ refused() {
 }
 
 # ---- two requests in one (service: what libmicrohttpd takes) ----
-next='GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n'
+next='GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n'
 for head in 'Content-Length: 4\r\nTransfer-Encoding: chunked' 'Transfer-Encoding: chunked\r\nContent-Length: 4' 'Content-Length: 2\r\nContent-Length: 60' \
   'Transfer-Encoding: gzip, chunked' 'Transfer-Encoding: foo' 'Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked' 'Content-Length : 2' 'Content-Length: +2' \
   'Content-Length: 0x2' 'Content-Length: 2, 2'; do
-  refused 400 "POST /v1/datasets HTTP/1.1\r\nHost: x\r\n$head\r\n\r\n0\r\n\r\n$next"
+  refused 400 "POST /v1/datasets HTTP/1.1\r\nHost: localhost\r\n$head\r\n\r\n0\r\n\r\n$next"
 done
 refused 400 "GET /v1/models HTTP/1.1\r\n\r\n$next"
-refused 400 "GET /v1/models HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n$next"
-refused 400 "GET http://evil/v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+refused 400 "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nHost: y\r\n\r\n$next"
+refused 400 "GET http://evil/v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 # a body that is longer than it says: the rest is no request
-raw "POST /v1/datasets HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}smuggled: yes\r\n\r\n"
+raw "POST /v1/datasets HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}smuggled: yes\r\n\r\n"
 [[ $statuses == 201* ]] && ! grep -q '200' <<<"$statuses" || fail "a body longer than its length: $statuses"
 # one that is shorter: nothing is made
 before=$(curl -fsS "$url/v1/datasets" | jq '.data | length')
 exec {fd}<>"/dev/tcp/127.0.0.1/$port"
-printf 'POST /v1/datasets HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{}' >&"$fd"
+printf 'POST /v1/datasets HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{}' >&"$fd"
 exec {fd}>&-
 for chunk in 'zz\r\n' '-1\r\n' 'ffffffffffffffffff\r\n{}' '2\r\n{}xx0\r\n\r\n'; do
-  raw "POST /v1/datasets HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n$chunk"
+  raw "POST /v1/datasets HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n$chunk"
   ! grep -q 2 <<<"${statuses:0:1}" || fail "a broken chunk was taken: $statuses"
 done
 [ "$(curl -fsS "$url/v1/datasets" | jq '.data | length')" = "$before" ] || fail "something was made of half a body"
@@ -51,15 +51,15 @@ done
 # ---- paths that climb, and headers as large as one likes ----
 for path in '/v1/models/../../etc/passwd' '/v1/models/%2e%2e%2f%2e%2e%2fetc%2fpasswd' '/v1/models/..%5c..%5cetc' '/v1/models/%00' '/v1/models/a%00b' '/%ff' '/v1//models' \
   '/v1/models/%c0%ae%c0%ae/' '//etc/passwd' '/v1/models/%0d%0aX-Evil:1'; do
-  refused "400 404" "GET ${path//%/%%} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+  refused "400 404" "GET ${path//%/%%} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
   ! grep -qiE '^X-Evil|root:' "$work/answer" || fail "$path: $(cat "$work/answer")"
 done
 long=$(head -c 200000 /dev/zero | tr '\0' a)
-refused "400 414 431" "GET /$long HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-refused "400 413 431" "GET / HTTP/1.1\r\nHost: x\r\nX: $long\r\nConnection: close\r\n\r\n"
+refused "400 414 431" "GET /$long HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+refused "400 413 431" "GET / HTTP/1.1\r\nHost: localhost\r\nX: $long\r\nConnection: close\r\n\r\n"
 
 # ---- text that wants to be a header or a line of the log ----
-raw 'GET /v1/models HTTP/1.1\r\nHost: x\r\nX-Request-Id: a"},{"msg":"forged"\r\nConnection: close\r\n\r\n'
+raw 'GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: a"},{"msg":"forged"\r\nConnection: close\r\n\r\n'
 grep -q '^X-Request-Id: req_' "$work/answer" || fail "an odd request id was taken"
 expect 404 GET '/v1/models/%22%7D%7B%22msg%22:%22forged%22'
 expect 422 GET '/v1/jobs?state=%22%7D%7B%22msg%22:%22forged%22'
@@ -104,7 +104,7 @@ held=()
 for _ in $(seq 40); do exec {fd}<>"/dev/tcp/127.0.0.1/$port" && held+=("$fd") || true; done 2>/dev/null
 answered=0
 for fd in "${held[@]}"; do
-  printf 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n' 2>/dev/null >&"$fd" || continue
+  printf 'GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n' 2>/dev/null >&"$fd" || continue
   if IFS= read -r -t 1 -u "$fd" line 2>/dev/null && [[ $line == "HTTP/1.1 200"* ]]; then answered=$((answered + 1)); fi
 done
 [ "$answered" -ge 1 ] && [ "$answered" -le 12 ] || fail "$answered of 40 connections from one address were served"
