@@ -3,6 +3,10 @@
 # with a status that the document names, and with what the document's example has: the same fields, of the same types.
 . "$(dirname "$0")/daemon.bash"
 doc=$source/api/openapi.json
+# the administrator's token goes with every request
+"$espalierd" token create --data "$data" --scope admin >"$work/token" 2>/dev/null
+printf 'header = "Authorization: Bearer %s"\n' "$(cat "$work/token")" >"$work/.curlrc"
+export CURL_HOME=$work
 start
 
 # ---- a small world ----
@@ -13,6 +17,7 @@ weights='{"dense/kernel": {"shape": [2, 3], "data": [[1, 2, 3], [4, 5, 6]]}, "de
 { echo a,b,label; for i in $(seq 60); do echo "$((i % 7)),$((i % 5)),$((i % 3))"; done; } >"$work/table.csv"
 new_model() { expect 201 POST /v1/models -d "$keras"; model=$(field .id); }
 new_dataset() { expect 201 POST /v1/datasets -d '{}'; dataset=$(field .id); }
+new_token() { expect 201 POST /v1/tokens -d '{}'; token=$(field .id); }
 new_job() { expect 201 POST /v1/jobs -d "{\"model\": \"$trained\", \"dataset\": \"$full\"$1}"; job=$(field .id); }
 expect 201 POST /v1/models -d "{\"architecture\": $keras, \"weights\": $weights}"
 trained=$(field .id)
@@ -26,13 +31,14 @@ curl -fsS -o "$work/weights" "$url/v1/jobs/$finished/model?format=safetensors"
 
 # What an operation needs before it can be called: sets model, dataset, job, and the arguments of curl.
 prepare() { # operation
-  model=$trained dataset=$full job=$finished arguments=() query=""
+  model=$trained dataset=$full job=$finished token="" arguments=() query=""
   case $1 in
     createModel) [ -n "$body" ] || arguments=(-d "$keras") ;;
     putWeights) new_model; arguments=(-T "$work/weights") ;;
     putPart) new_dataset; arguments=(-T "$work/table.csv") ;;
     listCurves) query="?jobs=$finished" ;;
     deleteModel) new_model ;;
+    getToken | revokeToken) new_token ;;
     deleteDataset) new_dataset ;;
     pauseJob | cancelJob) new_job ', "train": {"epochs": 20000}' ;;
     resumeJob) new_job ', "train": {"epochs": 20000}'; call POST "/v1/jobs/$job/pause" ;;
@@ -51,7 +57,7 @@ n=0
 while IFS=$'\t' read -r method path operation body; do
   body=$(sed -E "s/mdl_[0-9a-z]{20}/$trained/g; s/dst_[0-9a-z]{20}/$full/g; s/job_[0-9a-z]{20}/$finished/g; s/([^\\])\\\\\\\\/\1\\\\/g" <<<"$body")
   prepare "$operation"
-  where=$(sed "s/{model}/$model/; s/{dataset}/$dataset/; s/{job}/$job/; s/{iteration}/1/; s/{split}/train/; s/{part}/table/" <<<"$path")
+  where=$(sed "s/{model}/$model/; s/{dataset}/$dataset/; s/{job}/$job/; s/{token}/$token/; s/{iteration}/1/; s/{split}/train/; s/{part}/table/" <<<"$path")
   call "$method" "$where$query" "${arguments[@]}"
   case $status in 2??) ;; *) fail "$operation: $method $where answered $status to $body: $reply" ;; esac
   example=$(jq -c --arg p "$path" --arg m "${method,,}" --arg s "$status" '.paths[$p][$m].responses[$s] | if . == null then error("undocumented") else . end
