@@ -37,7 +37,8 @@ static bool stop_training(void *user)
 static enum err_code train(struct job *j, const struct train_conf *conf, uint32_t number, int64_t first, double rate, struct err *e)
 {
     struct trainer_in in = { .net = j->net, .views = &j->views, .loss = &j->loss, .conf = conf, .metric = j->metric,
-                             .seed = (uint64_t)j->conf->seed, .phase = number, .first_epoch = first, .rate = rate, .team = j->team };
+                             .seed = (uint64_t)j->conf->seed, .phase = number, .first_epoch = first, .rate = rate,
+                             .regrow = number > 0 ? &j->conf->prune.regrow : NULL, .team = j->team };
     struct train_hooks hooks = { .stop = stop_training, .progress = job_show_training, .checkpoint_due = job_due, .save = save, .epoch = number == 0 ? job_epoch_done : NULL, .user = j };
     enum err_code rc;
 

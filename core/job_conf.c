@@ -186,10 +186,12 @@ bool job_has_contract(const struct stop_conf *s)
     return !(isnan(s->max_drop) && isnan(s->max_relative_drop) && isnan(s->min_metric));
 }
 
-static enum err_code check_rewind(const struct job_conf *c, struct err *e)
+static enum err_code check_retraining(const struct job_conf *c, struct err *e)
 {
     int64_t epoch = rewind_epoch(&c->prune.rewind);
 
+    if (regrow_of(&c->prune.regrow)->exchanges && strcmp(c->prune.unit.plug->name, "weight") != 0)
+        return err_field(e, ERR_INVALID, "/prune/regrow", "exchanges single weights: unit %s would not last", c->prune.unit.plug->name);
     if (epoch > c->train.epochs)
         return err_field(e, ERR_INVALID, "/prune/rewind/epoch", "train ends after %lld epochs", (long long)c->train.epochs);
     if (epoch > 0 && epoch >= c->retrain.epochs)
@@ -213,7 +215,7 @@ enum err_code job_check(const struct job_conf *c, const struct net *net, const s
     if (rc == ERR_OK && ((const struct schedule *)(const void *)c->prune.schedule.plug)->searches && !job_has_contract(&c->stop))
         rc = err_field(e, ERR_INVALID, "/stop/max_drop", "the adaptive schedule searches within a contract: give max_drop or max_relative_drop");
     if (rc == ERR_OK)
-        rc = check_rewind(c, e);
+        rc = check_retraining(c, e);
     if (rc == ERR_OK && !metric_fits(job_metric(c, d->n_classes), d->n_classes))
         rc = err_field(e, ERR_INVALID, "/metric", "%s is no metric of a %s", metric_name(job_metric(c, d->n_classes)),
                        d->n_classes ? "classification" : "regression");

@@ -311,6 +311,23 @@ enum err_code net_set_int8(struct net *net, struct weight *w, const int8_t *q, c
     return ERR_OK;
 }
 
+enum err_code net_repack(struct net *net, struct err *e)
+{
+    assert(!net->ahead);
+    net->packing++;
+    for (struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
+        if (!w->sparse)
+            continue;
+        sparse_free(w->sparse);
+        if (sparse_new(&w->sparse, w->mask, w->info.shape.d[0], w->info.shape.d[1], e) != ERR_OK) {
+            unpack(net);
+            return ERR_NOMEM;
+        }
+        sparse_gather(w->sparse, w->x);
+    }
+    return ERR_OK;
+}
+
 void net_sync(struct net *net)
 {
     for (int i = 0; net->ahead && i < net->n_weights; i++)

@@ -81,6 +81,8 @@ MUST enum err_code net_pack(struct net *net, int n, struct err *e);
  * s 0: each sample its own. */
 bool net_can_int8(const struct net *net, const struct weight *w);
 MUST enum err_code net_set_int8(struct net *net, struct weight *w, const int8_t *q, const float *scale, struct int8_scale input, struct err *e);
+/* Masks have changed, but not how many numbers they keep: each kernel stays sparse or dense; values are x's. Execs for training are void. */
+MUST enum err_code net_repack(struct net *net, struct err *e);
 /* x takes the sparse values. */
 void net_sync(struct net *net);
 /* The numbers that run and train: all, or the kept ones. */

@@ -8,6 +8,7 @@
 #define CORE_PRUNE_H
 
 #include "core/criterion.h"
+#include "core/regrow.h"
 #include "core/rewind.h"
 #include "core/unit.h"
 
@@ -38,7 +39,7 @@ struct prune_conf {
     int64_t iterations;
     double target_sparsity; /* of all that can be pruned and that no rule takes out, 0..1 */
     int64_t min_units;      /* that every layer keeps at least */
-    struct plug_value rewind; /* what retraining starts from; for the job */
+    struct plug_value rewind, regrow; /* what retraining starts from, and how weights come back in it: the job sees to both */
     struct prune_rule layers[PRUNE_MAX_RULES];
     int n_layers;
 };

@@ -24,6 +24,7 @@ const struct param prune_params[] = {
     FIELD_REAL(struct prune_conf, target_sparsity, 0, 1, 0.95,
                "Share of what can be pruned, rules' layers taken out, that is zero in the end. Unit n:m: n and m say it instead."),
     FIELD_PLUG(struct prune_conf, rewind, &rewind_table, "none", "What retraining starts from."),
+    FIELD_PLUG(struct prune_conf, regrow, &regrow_table, "none", "How weights come back while the net is retrained."),
     FIELD_INT(struct prune_conf, min_units, 1, 1000000, 1, "Units that every layer keeps at least."),
     FIELD_LIST(struct prune_conf, layers, n_layers, rule_params, "Rules for single layers; the first that matches counts."), FIELD_END
 };

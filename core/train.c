@@ -307,6 +307,8 @@ enum err_code trainer_run(struct trainer *t, const struct train_hooks *h, struct
         rc = step(t, h, e);
         if (rc == ERR_OK)
             report(t, h);
+        if (rc == ERR_OK && trainer_regrow_due(t))
+            rc = trainer_regrow(t, h, e);
         if (rc == ERR_OK && h->checkpoint_due && h->checkpoint_due(h->user))
             rc = save(t, h, e);
     }

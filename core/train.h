@@ -10,6 +10,7 @@
 #include "core/data.h"
 #include "core/metrics.h"
 #include "core/optim.h"
+#include "core/regrow.h"
 #include "core/safetensors.h"
 
 struct early_stopping_conf {
@@ -53,6 +54,7 @@ struct trainer_in {
     enum metric metric;
     uint64_t seed;
     uint32_t phase;
+    const struct plug_value *regrow; /* of regrow_table; NULL: masks stay */
     int64_t first_epoch; /* epochs before it are left out: the learning rate starts as it is there */
     double rate; /* what the learning rate is multiplied with; 0: 1 */
     struct team *team;

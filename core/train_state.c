@@ -88,10 +88,16 @@ static struct team *team_of_step(const struct trainer *t)
     return (double)size.macs_nonzero * t->chunk < trainer_small_step ? NULL : t->in.team;
 }
 
+enum err_code trainer_bind(struct trainer *t, struct err *e)
+{
+    exec_free(t->exec);
+    return exec_new(&t->exec, t->in.net, t->chunk, true, t->in.seed, t->in.team, e);
+}
+
 static enum err_code new_parts(struct trainer *t, struct err *e)
 {
     const struct trainer_in *in = &t->in;
-    enum err_code rc = exec_new(&t->exec, in->net, t->chunk, true, in->seed, in->team, e);
+    enum err_code rc = trainer_bind(t, e);
 
     if (rc == ERR_OK && in->conf->early_stopping.patience > 0)
         rc = exec_new(&t->eval, in->net, EVAL_N, false, in->seed, in->team, e);

@@ -40,4 +40,10 @@ struct trainer {
     float scale;              /* of this step's gradient */
 };
 
+/* core/train_state.c: makes what runs a step anew, after the net was packed. */
+MUST enum err_code trainer_bind(struct trainer *t, struct err *e);
+/* core/train_regrow.c: whether masks change after the step just done; and the change. */
+bool trainer_regrow_due(const struct trainer *t);
+MUST enum err_code trainer_regrow(struct trainer *t, const struct train_hooks *h, struct err *e);
+
 #endif

@@ -31,6 +31,7 @@ static const char *const resumed[] = {
     "\"prune\": {\"iterations\": 2, \"rewind\": {\"type\": \"epoch\", \"epoch\": 1}}}",
     "{\"train\": {\"epochs\": 2}, \"prune\": {\"iterations\": 2, \"rewind\": \"random\"}}",
     "{" TRAIN ", \"prune\": {\"iterations\": 2, \"target_sparsity\": 0.7}, \"export\": {\"shrink\": true, \"quantize\": true, \"pack\": true}}",
+    "{" TRAIN ", \"prune\": {\"iterations\": 2, \"regrow\": {\"type\": \"rigl\", \"interval\": 3, \"until\": 1}}}",
 };
 
 START_TEST(crash_at_every_commit)
