@@ -234,7 +234,8 @@ static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 uint64_t job_memory(const struct job_conf *c, const struct net *net, const struct dataset *d)
 {
     struct net_size size;
-    uint64_t training = larger(train_memory(net, &c->train), train_memory(net, &c->retrain)), k = shape_len(net_output(net)), samples = 0;
+    uint64_t training = larger(train_memory(net, &c->train, NULL), train_memory(net, &c->retrain, &c->prune.regrow));
+    uint64_t k = shape_len(net_output(net)), samples = 0;
 
     net_count(net, &size);
     for (int s = 0; s < DATA_SPLITS; s++)

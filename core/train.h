@@ -71,7 +71,7 @@ MUST enum err_code trainer_run(struct trainer *t, const struct train_hooks *h, s
 MUST enum err_code trainer_save(const struct trainer *t, struct st_writer *w, json_t *meta, struct err *e);
 /* Into a trainer just made with the same net, data and conf. ERR_INVALID when the checkpoint is not one of it; then the trainer is to be freed. */
 MUST enum err_code trainer_load(struct trainer *t, const struct st_file *f, const json_t *meta, struct err *e);
-/* Peak bytes that training this net with this conf needs, data set excluded. */
-uint64_t train_memory(const struct net *net, const struct train_conf *conf);
+/* Peak bytes that training this net with this conf needs, data set excluded. regrow: as in trainer_in. */
+uint64_t train_memory(const struct net *net, const struct train_conf *conf, const struct plug_value *regrow);
 
 #endif

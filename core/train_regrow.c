@@ -146,12 +146,25 @@ static bool scratch_new(struct scratch *s, const struct trainer *t)
 
 static enum err_code find_gradients(const struct trainer *t, struct scratch *s, const struct train_hooks *h, struct err *e)
 {
-    const struct probe_conf conf = { .samples = t->batch_size, .batch_size = t->batch_size };
+    const struct probe_conf conf = { .samples = t->batch_size, .batch_size = t->chunk };
     enum err_code rc = net_clone(&s->dense, t->in.net, e);
     const struct crit_net in = { .net = s->dense, .train = &t->in.views->train, .loss = t->in.loss, .team = t->in.team, .seed = t->in.seed,
                                  .step = step_of(t), .stop = h->stop, .user = h->user };
 
     return rc == ERR_OK ? probe_gradient(&in, &conf, s->gradient, e) : rc;
+}
+
+uint64_t trainer_regrow_memory(const struct net *net, const struct plug_value *regrow, int chunk)
+{
+    uint64_t longest = 0, dense = probe_memory(net, chunk, chunk);
+
+    for (const struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
+        longest = w->len > longest ? w->len : longest;
+        dense += w->len * (w->info.prunable ? 2 * sizeof(float) + 1 : sizeof(float)); /* the copy with its mask, and the gradient */
+    }
+    if (!regrow || !regrow_of(regrow)->exchanges)
+        return 0;
+    return longest * (sizeof(uint32_t) + sizeof(float) + 1) + (regrow_of(regrow)->by_gradient ? dense : 0);
 }
 
 enum err_code trainer_regrow(struct trainer *t, const struct train_hooks *h, struct err *e)

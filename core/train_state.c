@@ -164,7 +164,7 @@ void trainer_free(struct trainer *t)
     mem_free(t);
 }
 
-uint64_t train_memory(const struct net *net, const struct train_conf *conf)
+uint64_t train_memory(const struct net *net, const struct train_conf *conf, const struct plug_value *regrow)
 {
     const struct optimizer *o = (const struct optimizer *)(const void *)conf->optimizer.plug;
     bool stops = conf->early_stopping.patience > 0;
@@ -174,6 +174,7 @@ uint64_t train_memory(const struct net *net, const struct train_conf *conf)
     for (int w = 0; w < net->n_weights; w++)
         bytes += weight_n_values(&net->weight[w]) * sizeof(float) *
                  ((net->weight[w].info.trainable ? (uint64_t)o->n_slots : 0) + (stops && conf->early_stopping.restore_best));
+    bytes += trainer_regrow_memory(net, regrow, chunk);
     return bytes + (uint64_t)chunk * (sizeof(double) + sizeof(int32_t) + sizeof(float) * shape_len(net_output(net)));
 }
 

@@ -45,5 +45,7 @@ MUST enum err_code trainer_bind(struct trainer *t, struct err *e);
 /* core/train_regrow.c: whether masks change after the step just done; and the change. */
 bool trainer_regrow_due(const struct trainer *t);
 MUST enum err_code trainer_regrow(struct trainer *t, const struct train_hooks *h, struct err *e);
+/* Bytes that an exchange needs besides the trainer. regrow NULL: none. */
+uint64_t trainer_regrow_memory(const struct net *net, const struct plug_value *regrow, int chunk);
 
 #endif

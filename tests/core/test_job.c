@@ -287,8 +287,18 @@ START_TEST(memory_estimate)
     static struct table t;
     struct model m = make_model(false);
     struct caller c;
+    uint64_t before = 0;
 
     table_init(&t, 200, 0, 50, false);
+    for (int i = 0; i < 3; i++) { /* by gradient needs a dense net as well */
+        static const char *const regrow[] = { "{\"prune\": {\"regrow\": \"none\"}}", "{\"prune\": {\"regrow\": \"set\"}}",
+                                              "{\"prune\": {\"regrow\": \"rigl\"}}" };
+
+        caller_init(&c, &t, regrow[i]);
+        ck_assert_uint_gt(job_memory(&c.conf, m.net, &t.d), before);
+        before = job_memory(&c.conf, m.net, &t.d);
+        caller_clear(&c);
+    }
     caller_init(&c, &t, plain);
     ck_assert_uint_gt(job_memory(&c.conf, m.net, &t.d), net_memory(m.net, JOB_EVALUATION_BATCH, false));
     ck_assert_uint_lt(job_memory(&c.conf, m.net, &t.d), 4 << 20);

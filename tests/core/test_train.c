@@ -436,7 +436,8 @@ START_TEST(memory_is_counted) /* slots, best weights and a larger batch all coun
     struct fixture *plain = open_fixture("{'optimizer': 'sgd', 'batch_size': 1}", SAMPLES, 4200, false, 1);
     struct fixture *adam = open_fixture("{'batch_size': 1}", SAMPLES, 4200, false, 1);
     struct fixture *best = open_fixture("{'batch_size': 1, 'early_stopping': {'patience': 1}}", SAMPLES, 4200, false, 1);
-    uint64_t a = train_memory(plain->net, &plain->conf), b = train_memory(adam->net, &adam->conf), c = train_memory(best->net, &best->conf);
+    uint64_t a = train_memory(plain->net, &plain->conf, NULL), b = train_memory(adam->net, &adam->conf, NULL),
+             c = train_memory(best->net, &best->conf, NULL);
 
     ck_assert_uint_ge(a, net_memory(plain->net, 1, true) + 4 * (5 * 4200 + 3 * 4200 + 3));
     ck_assert_uint_eq(b - a, 4 * (5 * 4200 + 3 * 4200 + 3));
