@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "core/finish.h"
 #include "core/gemm.h"
 #include "core/job.h"
 #include "core/jsonguard.h"
@@ -61,7 +62,8 @@ static int read_config(struct config *c, int argc, char **argv)
 static enum err_code check_tables(struct err *e)
 {
     const struct plug_table *const tables[] = { &op_table, &loss_table, &optimizer_table, &lr_schedule_table, &criterion_table,
-                                                &schedule_table, &unit_table, &scope_table, &rewind_table, &regrow_table, &model_format_table };
+                                                &schedule_table, &unit_table, &scope_table, &rewind_table, &regrow_table, &finish_table,
+                                                &model_format_table };
     const struct param *const fields[] = { config_params, data_params, job_params, token_command_params };
     enum err_code rc = ERR_OK;
 
