@@ -4,26 +4,12 @@
 #include "core/gemm.h"
 #include "core/mem.h"
 #include "tests/engine_net.h"
+#include "tests/golden.h"
 #include "tests/suite.h"
 
 enum { CASES = 6, N_MAX = 16 };
 
-static void floats(float *out, const json_t *list, size_t n)
-{
-    ck_assert_uint_eq(json_array_size(list), n);
-    for (size_t i = 0; i < n; i++)
-        out[i] = (float)json_number_value(json_array_get(list, i));
-}
-
-static void near(const float *x, const json_t *list, size_t n, const char *what)
-{
-    ck_assert_uint_eq(json_array_size(list), n);
-    for (size_t i = 0; i < n; i++) {
-        double want = json_number_value(json_array_get(list, i));
-
-        ck_assert_msg(fabs((double)x[i] - want) <= 2e-6 + 5e-6 * fabs(want), "%s[%zu] is %.9g, must be %.9g", what, i, (double)x[i], want);
-    }
-}
+static const struct golden_bound bound = { 2e-6, 5e-6 };
 
 static struct net *build(const json_t *c)
 {
@@ -45,7 +31,7 @@ static struct net *build(const json_t *c)
         ck_assert_int_eq(net_add(net, op, &conf, json_string_value(json_object_get(node, "layer")), in, n_in, NULL, NULL), ERR_OK);
     }
     json_object_foreach(json_object_get(c, "weights"), name, value)
-        floats(net_weight(net, name)->x, value, net_weight(net, name)->len);
+        golden_floats(net_weight(net, name)->x, value, net_weight(net, name)->len);
     return net;
 }
 
@@ -55,9 +41,9 @@ static void check_weights(const struct net *net, struct exec *x, const json_t *c
     json_t *value;
 
     json_object_foreach(json_object_get(c, "gradients"), name, value)
-        near(exec_dw(x, (int)(net_weight(net, name) - net->weight)), value, net_weight(net, name)->len, name);
+        golden_near(exec_dw(x, (int)(net_weight(net, name) - net->weight)), value, net_weight(net, name)->len, name, bound);
     json_object_foreach(json_object_get(c, "moved"), name, value)
-        near(net_weight(net, name)->x, value, net_weight(net, name)->len, name);
+        golden_near(net_weight(net, name)->x, value, net_weight(net, name)->len, name, bound);
 }
 
 START_TEST(golden)
@@ -75,13 +61,13 @@ START_TEST(golden)
     ck_assert_uint_eq(json_array_size(all), CASES);
     ck_assert_int_eq(loss_bind(&b, loss_named(json_string_value(json_object_get(c, "loss"))), net, !labels ? 0 : k == 1 ? 2 : k, k, NULL), ERR_OK);
     ck_assert_int_eq(exec_new(&x, net, n, true, 1, NULL, NULL), ERR_OK);
-    floats(exec_input(x), json_object_get(c, "x"), shape_len(net_input(net)) * (size_t)n);
+    golden_floats(exec_input(x), json_object_get(c, "x"), shape_len(net_input(net)) * (size_t)n);
     for (int j = 0; labels && j < n; j++)
         label[j] = (int32_t)json_integer_value(json_array_get(labels, (size_t)j));
     if (!labels)
-        floats(target, json_object_get(c, "target"), (size_t)(k * n));
+        golden_floats(target, json_object_get(c, "target"), (size_t)(k * n));
     exec_forward(x, n, json_is_true(json_object_get(c, "training")), 0);
-    near(exec_value(x, output), json_object_get(c, "output"), (size_t)(k * n), "output");
+    golden_near(exec_value(x, output), json_object_get(c, "output"), (size_t)(k * n), "output", bound);
     call.from = b.from;
     call.z = exec_value(x, b.node);
     call.dz = exec_grad(x, b.node);

@@ -7,6 +7,7 @@
 #include "core/mem.h"
 #include "core/prune.h"
 #include "tests/engine_net.h"
+#include "tests/golden.h"
 #include "tests/suite.h"
 
 enum { CLASSES = 4 };
@@ -85,22 +86,7 @@ static uint64_t n_masked(const struct weight *w)
 
 /* ---- golden numbers ---- */
 
-static void floats(float *out, const json_t *list, size_t n)
-{
-    ck_assert_uint_eq(json_array_size(list), n);
-    for (size_t i = 0; i < n; i++)
-        out[i] = (float)json_number_value(json_array_get(list, i));
-}
-
-static void near(const float *x, const json_t *list, size_t n, const char *what)
-{
-    ck_assert_uint_eq(json_array_size(list), n);
-    for (size_t i = 0; i < n; i++) {
-        double want = json_number_value(json_array_get(list, i));
-
-        ck_assert_msg(fabs((double)x[i] - want) <= 1e-6 + 2e-5 * fabs(want), "%s[%zu] is %.9g, must be %.9g", what, i, (double)x[i], want);
-    }
-}
+static const struct golden_bound bound = { 1e-6, 2e-5 };
 
 static json_t *golden_open(struct bench *b)
 {
@@ -109,10 +95,10 @@ static json_t *golden_open(struct bench *b)
     int n = (int)json_integer_value(json_object_get(g, "n"));
 
     bench_open(b, size, 2, n, true);
-    floats(b->x, json_object_get(g, "x"), (size_t)(n * size[0]));
+    golden_floats(b->x, json_object_get(g, "x"), (size_t)(n * size[0]));
     for (size_t l = 0; l < 2; l++) {
-        floats(b->net->weight[2 * l].x, json_array_get(json_object_get(g, "kernel"), l), b->net->weight[2 * l].len);
-        floats(b->net->weight[2 * l + 1].x, json_array_get(json_object_get(g, "bias"), l), b->net->weight[2 * l + 1].len);
+        golden_floats(b->net->weight[2 * l].x, json_array_get(json_object_get(g, "kernel"), l), b->net->weight[2 * l].len);
+        golden_floats(b->net->weight[2 * l + 1].x, json_array_get(json_object_get(g, "bias"), l), b->net->weight[2 * l + 1].len);
     }
     return g;
 }
@@ -135,7 +121,7 @@ START_TEST(scores_are_golden)
 
         for (size_t k = 0; k < w->len; k++) /* scores of zeros do not matter */
             s[l][k] = w->x[k] == 0 ? (float)json_number_value(json_array_get(json_array_get(want, l), k)) : s[l][k];
-        near(s[l], json_array_get(want, l), w->len, golden_scores[_i].name);
+        golden_near(s[l], json_array_get(want, l), w->len, golden_scores[_i].name, bound);
     }
     json_decref(g);
     bench_close(&b);
@@ -156,8 +142,8 @@ START_TEST(solutions_are_golden)
 
         ck_assert_int_eq(criterion_of(conf.plug)->solve(&in, 2 * l, go, NULL), ERR_OK);
         ck_assert_uint_eq(n_masked(kernel), go);
-        near(kernel->x, json_array_get(json_object_get(want, "kernel"), (size_t)l), kernel->len, kernel->name);
-        near(kernel[1].x, json_array_get(json_object_get(want, "bias"), (size_t)l), kernel[1].len, kernel[1].name);
+        golden_near(kernel->x, json_array_get(json_object_get(want, "kernel"), (size_t)l), kernel->len, kernel->name, bound);
+        golden_near(kernel[1].x, json_array_get(json_object_get(want, "bias"), (size_t)l), kernel[1].len, kernel[1].name, bound);
     }
     json_decref(g);
     bench_close(&b);
