@@ -22,7 +22,7 @@ static enum err_code time_forward(double *seconds, struct net *net, struct err *
 {
     struct exec *x = NULL;
     double begun = now();
-    enum err_code rc = exec_new(&x, net, BATCH, false, 0, NULL, e);
+    enum err_code rc = exec_new(&x, net, BATCH, EXEC_INFER, 0, NULL, e);
 
     *seconds = INFINITY;
     for (int run = 0; rc == ERR_OK && run <= RUNS && (run < 2 || now() - begun < MAX_SECONDS); run++) {

@@ -22,7 +22,7 @@ static enum err_code measure(struct metrics *m, struct bench *b, const struct da
     if (rc == ERR_OK)
         rc = bench_memory(b, v->n, e);
     if (rc == ERR_OK)
-        rc = exec_new(&x, b->model.net, v->n < JOB_EVALUATION_BATCH ? v->n : JOB_EVALUATION_BATCH, false, 0, NULL, e);
+        rc = exec_new(&x, b->model.net, v->n < JOB_EVALUATION_BATCH ? v->n : JOB_EVALUATION_BATCH, EXEC_INFER, 0, NULL, e);
     if (rc == ERR_OK)
         rc = bench_stopped(b, metrics_evaluate(m, x, b->model.net, &loss, v, NULL, bench_stop, b, e), e);
     exec_free(x);

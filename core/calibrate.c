@@ -33,7 +33,7 @@ static enum err_code samples_init(struct samples *s, struct net *net, const stru
     s->order = mem_alloc((size_t)s->n * sizeof *s->order);
     s->batch.label = mem_zalloc(BATCH, sizeof(int32_t));
     s->batch.target = mem_vector(BATCH * (size_t)d->n_target);
-    rc = s->order && s->batch.label && s->batch.target ? exec_new(&s->exec, net, BATCH, true, 0, c->team, e)
+    rc = s->order && s->batch.label && s->batch.target ? exec_new(&s->exec, net, BATCH, EXEC_KEEP, 0, c->team, e)
                                                        : err_set(e, ERR_NOMEM, "out of memory");
     if (rc != ERR_OK) {
         samples_clear(s);

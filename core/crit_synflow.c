@@ -158,7 +158,7 @@ static enum err_code synflow_score(const struct crit_net *in, float *const *scor
         s.span[j] = (struct span){ .key = s.key + at, .n = in->net->weight[s.weight[j]].len, .each = 1 };
     if (rc == ERR_OK) {
         linearize(in->net);
-        rc = exec_new(&s.exec, in->net, 1, true, 0, in->team, e);
+        rc = exec_new(&s.exec, in->net, 1, EXEC_KEEP, 0, in->team, e);
     }
     if (rc == ERR_OK)
         rc = run_rounds(&s, in, e);
@@ -171,7 +171,7 @@ static enum err_code synflow_score(const struct crit_net *in, float *const *scor
 
 static uint64_t synflow_memory(const struct net *net, const void *conf)
 {
-    uint64_t bytes = net_memory(net, 1, true);
+    uint64_t bytes = exec_memory(net, 1, EXEC_KEEP);
 
     (void)conf;
     for (int i = 0; i < net->n_weights; i++)

@@ -1,6 +1,6 @@
 /* core/exec.c: see exec.h.
  *
- * The plan comes first and is also what net_memory counts: which node's value lies in which block of memory, which gradient goes
+ * The plan comes first and is also what exec_memory counts: which node's value lies in which block of memory, which gradient goes
  * where. A view (reshape, linear) has no block of its own. While training every other node has one, and so has every gradient: a node with
  * one consumer gets its gradient written in place; with several, each consumer has a block and the blocks are added in the order of the
  * consumers. Inference reuses blocks whose last reader is past. Only nodes behind something that learns have gradients, and the
@@ -13,7 +13,7 @@
 #include "core/mem.h"
 #include "core/simd.h"
 
-enum { NONE = -1, RANGE = 16384 };
+enum { NONE = -1, RANGE = 16384, ESTIMATED_THREADS = 4 };
 
 struct node_plan {
     int value;               /* block */
@@ -43,7 +43,7 @@ struct relay {
 struct exec {
     struct net *net;
     int max_n, n;
-    bool training;
+    bool training;           /* it goes backward too */
     struct plan plan;
     struct op_call *call;    /* per node */
     struct relay *relay;     /* per node */
@@ -150,7 +150,7 @@ static void plan_grads(struct plan *p, const struct net *net)
     }
 }
 
-static bool plan_make(struct plan *p, const struct net *net, bool training)
+static bool plan_make(struct plan *p, const struct net *net, enum exec_kind kind)
 {
     int edges = 0;
 
@@ -162,8 +162,8 @@ static bool plan_make(struct plan *p, const struct net *net, bool training)
     if (!p->node || !p->block)
         return false;
     plan_uses(p, net);
-    plan_values(p, net, training);
-    if (training)
+    plan_values(p, net, kind != EXEC_INFER);
+    if (kind != EXEC_INFER)
         plan_grads(p, net);
     return true;
 }
@@ -187,9 +187,23 @@ static size_t state_len(const struct node *node, int max_n)
     return node->plan.state_len + (size_t)max_n * node->plan.state_len_per_sample;
 }
 
-static size_t plan_len(const struct plan *p, const struct net *net, int max_n, bool training)
+/* Of one thread: what the op that needs most needs. */
+static size_t scratch_len(const struct net *net, int max_n)
 {
-    size_t len = 0;
+    size_t most = 0;
+
+    for (int i = 0; i < net->n_nodes; i++) {
+        const struct op_plan *p = &net->node[i].plan;
+        size_t len = padded(p->scratch_len + (size_t)max_n * p->scratch_len_per_sample);
+
+        most = len > most ? len : most;
+    }
+    return most;
+}
+
+static size_t plan_len(const struct plan *p, const struct net *net, int max_n, bool training, int threads)
+{
+    size_t len = scratch_len(net, max_n) * (size_t)threads;
 
     for (int b = 0; b < p->n_blocks; b++)
         len += padded(p->block[b].len * (size_t)max_n);
@@ -200,13 +214,13 @@ static size_t plan_len(const struct plan *p, const struct net *net, int max_n, b
     return len;
 }
 
-uint64_t net_memory(const struct net *net, int max_n, bool training)
+uint64_t exec_memory(const struct net *net, int max_n, enum exec_kind kind)
 {
     struct plan p;
     uint64_t bytes = UINT64_MAX; /* no memory even for the plan */
 
-    if (plan_make(&p, net, training)) {
-        bytes = plan_len(&p, net, max_n, training) * sizeof(float);
+    if (plan_make(&p, net, kind)) {
+        bytes = plan_len(&p, net, max_n, kind != EXEC_INFER, ESTIMATED_THREADS) * sizeof(float);
         for (int w = 0; w < net->n_weights; w++)
             bytes += padded(net->weight[w].len) * sizeof(float);
     }
@@ -227,9 +241,16 @@ static float *block_at(const struct exec *x, int block)
     return block == NONE ? NULL : x->plan.block[block].x;
 }
 
-static void bind_memory(struct exec *x)
+static void bind_memory(struct exec *x, int threads)
 {
-    float *at = x->memory;
+    float *at = x->memory, *scratch;
+    size_t stride = scratch_len(x->net, x->max_n);
+
+    scratch = cut(&at, stride * (size_t)threads);
+    for (int i = 0; i < x->net->n_nodes; i++) {
+        x->call[i].scratch = scratch;
+        x->call[i].scratch_stride = stride;
+    }
 
     for (int b = 0; b < x->plan.n_blocks; b++)
         x->plan.block[b].x = cut(&at, x->plan.block[b].len * (size_t)x->max_n);
@@ -286,7 +307,7 @@ static void bind_call(struct exec *x, int i, uint64_t seed, struct team *team)
     c->ready_user = &x->relay[i];
 }
 
-enum err_code exec_new(struct exec **out, struct net *net, int max_n, bool training, uint64_t seed, struct team *team, struct err *e)
+enum err_code exec_new(struct exec **out, struct net *net, int max_n, enum exec_kind kind, uint64_t seed, struct team *team, struct err *e)
 {
     struct exec *x = mem_zalloc(1, sizeof *x);
     size_t n_nodes = (size_t)net->n_nodes;
@@ -296,18 +317,18 @@ enum err_code exec_new(struct exec **out, struct net *net, int max_n, bool train
         return err_set(e, ERR_NOMEM, "out of memory");
     x->net = net;
     x->max_n = max_n;
-    x->training = training;
+    x->training = kind != EXEC_INFER;
     x->call = mem_zalloc(n_nodes, sizeof *x->call);
     x->relay = mem_zalloc(n_nodes, sizeof *x->relay);
     x->active = mem_zalloc(n_nodes, sizeof *x->active);
     x->dw = mem_zalloc((size_t)net->n_weights, sizeof *x->dw);
-    if (plan_make(&x->plan, net, training))
-        x->memory = mem_vector(plan_len(&x->plan, net, max_n, training));
+    if (plan_make(&x->plan, net, kind))
+        x->memory = mem_vector(plan_len(&x->plan, net, max_n, x->training, team_size(team)));
     if (!x->call || !x->relay || !x->active || !x->dw || !x->memory) {
         exec_free(x);
         return err_set(e, ERR_NOMEM, "out of memory");
     }
-    bind_memory(x);
+    bind_memory(x, team_size(team));
     for (int i = 0; i < net->n_nodes; i++)
         bind_call(x, i, seed, team);
     bind_weights(x);

@@ -7,18 +7,25 @@
 
 struct exec;
 
-/* training: also keeps all activations and gradients. team may be NULL (one thread); it must outlive the exec. */
-MUST enum err_code exec_new(struct exec **out, struct net *net, int max_n, bool training, uint64_t seed, struct team *team,
+enum exec_kind {
+    EXEC_INFER, /* forward only; memory of values that are read no more is used again, relus run in the op before them (op_call.clamp) */
+    EXEC_KEEP,  /* forward and backward; every value and gradient of every node stays to be looked at */
+    EXEC_TRAIN  /* forward and backward; values stay, but relus run in the op before them, and gradients that are read no more make room */
+};
+/* team may be NULL (one thread); it must outlive the exec. */
+MUST enum err_code exec_new(struct exec **out, struct net *net, int max_n, enum exec_kind kind, uint64_t seed, struct team *team,
                             struct err *e);
 void exec_free(struct exec *x);
+/* Bytes that such an exec (of a team of up to four threads) and the net's weights need: for the estimate before a job. */
+uint64_t exec_memory(const struct net *net, int max_n, enum exec_kind kind);
 int exec_max_n(const struct exec *x);
 
 /* [features][n] for the n of the next forward: fill it, then run. */
 float *exec_input(struct exec *x);
 /* training: dropout drops and batch norm uses the batch; step numbers the random draws. */
 void exec_forward(struct exec *x, int n, bool training, uint64_t step);
-/* Value of a node after forward, [features][n]. Inference execs reuse memory: only the output, and the node that
- * a loss starts from (loss_bind), are sure to be there. */
+/* Value of a node after forward, [features][n]. But for EXEC_KEEP only the output, and the node that a loss starts from (loss_bind), are sure to be
+ * there. */
 const float *exec_value(const struct exec *x, int node);
 
 /* Gradient buffer of a node, [features][n]: the loss fills the one it starts from. */

@@ -296,7 +296,7 @@ static enum err_code job_init(struct job *j, int threads, struct err *e)
     if (rc == ERR_OK)
         rc = team_new(&j->team, threads, e);
     if (rc == ERR_OK)
-        rc = exec_new(&j->exec, j->net, JOB_EVALUATION_BATCH, false, seed, j->team, e);
+        rc = exec_new(&j->exec, j->net, JOB_EVALUATION_BATCH, EXEC_INFER, seed, j->team, e);
     if (rc != ERR_OK)
         return rc;
     j->metric = job_metric(j->conf, j->data->n_classes);

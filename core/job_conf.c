@@ -241,6 +241,6 @@ uint64_t job_memory(const struct job_conf *c, const struct net *net, const struc
     for (int s = 0; s < DATA_SPLITS; s++)
         samples = larger((uint64_t)d->split[s].n, samples);
     return (rewind_of(&c->prune.rewind)->weights == REWIND_SAVED ? 4 : 3) * 4 * size.params + size.weights + finish_memory(&c->export, &size) +
-           larger(training, pruner_memory(&c->prune, net)) + net_memory(net, JOB_EVALUATION_BATCH, false) + net_pack_memory(net) +
+           larger(training, pruner_memory(&c->prune, net)) + exec_memory(net, JOB_EVALUATION_BATCH, EXEC_INFER) + net_pack_memory(net) +
            samples * (k * 4 + 32);
 }

@@ -34,7 +34,7 @@ static enum err_code adopt(struct job *j, struct model *m, struct err *e)
         rc = job_pack(j, e);
     if (rc == ERR_OK)
         rc = job_bind_loss(&j->loss, j->conf, m->net, j->data, e);
-    return rc == ERR_OK ? exec_new(&j->exec, m->net, JOB_EVALUATION_BATCH, false, (uint64_t)j->conf->seed, j->team, e) : rc;
+    return rc == ERR_OK ? exec_new(&j->exec, m->net, JOB_EVALUATION_BATCH, EXEC_INFER, (uint64_t)j->conf->seed, j->team, e) : rc;
 }
 
 /* "size", "bytes" and "latency_us". */

@@ -240,7 +240,7 @@ static bool allocate(struct life *l)
 enum err_code life_new(struct life *out, struct net *net, struct err *e)
 {
     struct life l = { .net = net };
-    enum err_code rc = allocate(&l) ? exec_new(&l.exec, net, 1, true, 0, NULL, e) : err_set(e, ERR_NOMEM, "out of memory");
+    enum err_code rc = allocate(&l) ? exec_new(&l.exec, net, 1, EXEC_KEEP, 0, NULL, e) : err_set(e, ERR_NOMEM, "out of memory");
 
     if (rc != ERR_OK) {
         life_clear(&l);

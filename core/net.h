@@ -90,7 +90,5 @@ static inline float *weight_values(const struct weight *w) { return w->sparse ? 
 static inline size_t weight_n_values(const struct weight *w) { return w->sparse ? w->sparse->n : w->len; }
 /* Bytes that net_pack may add, at most. */
 uint64_t net_pack_memory(const struct net *net);
-/* Bytes that an exec of this net needs (weights, gradients, activations): for the estimate before a job. */
-uint64_t net_memory(const struct net *net, int max_n, bool training);
 
 #endif

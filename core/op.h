@@ -51,6 +51,7 @@ struct op_plan {
     struct op_weight weight[OP_MAX_WEIGHTS];
     size_t state_len;            /* floats that forward leaves for backward, whatever the batch */
     size_t state_len_per_sample; /* and floats for each sample */
+    size_t scratch_len, scratch_len_per_sample; /* floats that each thread has for itself while forward or backward runs (op_scratch) */
     uint64_t macs;               /* multiply-adds per sample, dense */
 };
 
@@ -66,6 +67,9 @@ struct op_call {
     const struct sparse *sparse;     /* of weight 0; NULL: dense. Else w[0] and dw[0] are its kept numbers */
     const struct int8 *int8;         /* of weight 0; NULL: in floats. Else forward only */
     float *state;                    /* state_len + n * state_len_per_sample floats */
+    float *scratch;                  /* of all threads: see op_scratch */
+    size_t scratch_stride;           /* floats from one thread's to the next one's, at least scratch_len + n * scratch_len_per_sample */
+    bool clamp;                      /* the relu behind this op runs in it: y = max(y, 0), and dy counts only where y > 0 */
     bool training;                   /* dropout drops, batch norm uses the batch's statistics and tracks them */
     uint64_t seed, step;             /* of the random numbers: dropout */
     uint32_t node;                   /* rng stream */
@@ -81,12 +85,17 @@ struct op_call {
     void *ready_user;
 };
 
+/* The calling thread's scratch, 64-byte aligned; holds nothing from one call to the next. For tiles, and for the thread that calls the op. */
+static inline float *op_scratch(const struct op_call *c) { return c->scratch + (size_t)team_number() * c->scratch_stride; }
+
 struct op {
     struct plug plug; /* name, help and options; the options' names are Keras' */
     int min_in, max_in;
     bool view;        /* the output is the input, perhaps in another shape: exec gives both one buffer; no forward, no backward */
     bool sparse;      /* weight 0 (out, in) may come sparse */
     bool int8;        /* weight 0 (out, in) may come in integers */
+    bool clamp;       /* can run the relu behind it: op_call.clamp */
+    bool same_dx;     /* all inputs get the same gradient: exec gives them one buffer, backward writes dx[0] alone (the others may be NULL, or it) */
     bool activation;  /* elementwise or along an axis, without weights: what a Keras layer's "activation" may name */
     /* Fills *p (zeroed before) from the inputs' shapes. ERR_INVALID or ERR_UNSUPPORTED with the option's pointer, if it is one. */
     enum err_code (*shape)(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e);

@@ -27,7 +27,7 @@ struct plug_table {
     const char *kind;               /* "criterion": used in messages and as the key of capabilities */
     const struct plug *const *rows; /* each the first member of the kind's own struct; ends with NULL */
 };
-enum { PLUG_CONF_MAX = 96, PARAM_TEXT_MAX = 256 };
+enum { PLUG_CONF_MAX = 160, PARAM_TEXT_MAX = 256 };
 /* What a FIELD_PLUG field holds: the chosen row (NULL where an optional one is absent) and its parsed options. */
 struct plug_value {
     const struct plug *plug;

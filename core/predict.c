@@ -149,7 +149,7 @@ enum err_code predict_run(float *out, struct net *net, const struct data_view *v
                           struct err *e)
 {
     struct exec *x = NULL;
-    enum err_code rc = exec_new(&x, net, batch_of(n), false, 0, NULL, e);
+    enum err_code rc = exec_new(&x, net, batch_of(n), EXEC_INFER, 0, NULL, e);
 
     if (rc == ERR_OK)
         rc = run(out, net, x, v, first, n, stop, user, e);
@@ -159,7 +159,7 @@ enum err_code predict_run(float *out, struct net *net, const struct data_view *v
 
 uint64_t predict_memory(const struct net *net, int n)
 {
-    return net_memory(net, batch_of(n), false) + (uint64_t)n * (shape_len(net_output(net)) + shape_len(net_input(net))) * sizeof(float);
+    return exec_memory(net, batch_of(n), EXEC_INFER) + (uint64_t)n * (shape_len(net_output(net)) + shape_len(net_input(net))) * sizeof(float);
 }
 
 /* ---- what outputs mean ---- */

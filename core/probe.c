@@ -57,7 +57,7 @@ static enum err_code probe_init(struct probe *p, struct err *e)
     if (!p->order || !p->sample || (v->split->label && !p->batch.label) || (v->split->target && !p->batch.target) || (cools(p) && !p->z))
         return err_set(e, ERR_NOMEM, "out of memory");
     draw(p);
-    return exec_new(&p->exec, p->in->net, p->batch_size, true, 0, p->in->team, e);
+    return exec_new(&p->exec, p->in->net, p->batch_size, EXEC_KEEP, 0, p->in->team, e);
 }
 
 static void probe_clear(struct probe *p)
@@ -170,5 +170,5 @@ void probe_share(const struct net *net, float *const *score)
 
 uint64_t probe_memory(const struct net *net, int64_t samples, int64_t batch_size)
 {
-    return net_memory(net, (int)(samples < batch_size ? samples : batch_size), true);
+    return exec_memory(net, (int)(samples < batch_size ? samples : batch_size), EXEC_KEEP);
 }

@@ -189,12 +189,12 @@ enum err_code report_measure(struct latency *out, struct net *net, bool (*stop)(
 {
     struct net *copy = NULL;
     struct exec *now = NULL, *x = NULL;
-    enum err_code rc = exec_new(&now, net, 128, false, 0, NULL, e);
+    enum err_code rc = exec_new(&now, net, 128, EXEC_INFER, 0, NULL, e);
 
     if (rc == ERR_OK)
         rc = net_clone(&copy, net, e);
     if (rc == ERR_OK)
-        rc = exec_new(&x, copy, 128, false, 0, NULL, e);
+        rc = exec_new(&x, copy, 128, EXEC_INFER, 0, NULL, e);
     if (rc == ERR_OK)
         rc = measure_forms(now, copy, x, out, stop, user, e);
     exec_free(now);

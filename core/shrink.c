@@ -255,10 +255,10 @@ struct comparison {
 static enum err_code comparison_init(struct comparison *c, const struct shrink *s, const struct data_view *samples, struct team *team, struct err *e)
 {
     bool labels = samples && samples->split->label, targets = samples && samples->split->target;
-    enum err_code rc = exec_new(&c->exec[0], s->net, BATCH, false, 0, team, e);
+    enum err_code rc = exec_new(&c->exec[0], s->net, BATCH, EXEC_INFER, 0, team, e);
 
     if (rc == ERR_OK)
-        rc = exec_new(&c->exec[1], s->out.net, BATCH, false, 0, team, e);
+        rc = exec_new(&c->exec[1], s->out.net, BATCH, EXEC_INFER, 0, team, e);
     c->batch.label = labels ? mem_zalloc(BATCH, sizeof *c->batch.label) : NULL;
     c->batch.target = targets ? mem_vector((size_t)samples->data->n_target * BATCH) : NULL;
     if (rc == ERR_OK && ((labels && !c->batch.label) || (targets && !c->batch.target)))

@@ -49,6 +49,13 @@ struct team {
     struct helper helper[];
 };
 
+static _Thread_local int own_number;
+
+int team_number(void)
+{
+    return own_number;
+}
+
 static inline void relax(void)
 {
 #if defined(__x86_64__)
@@ -128,6 +135,7 @@ static void *helper_main(void *arg)
 {
     const struct helper *h = arg;
 
+    own_number = h->number;
     while (!atomic_load(&h->team->quit)) {
         run_tiles(h->team, h->number);
         wait_for_tiles(h);

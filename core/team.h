@@ -14,6 +14,9 @@ struct team;
 MUST enum err_code team_new(struct team **out, int n_threads, struct err *e);
 void team_free(struct team *t);
 int team_size(const struct team *t); /* NULL: 1 */
+/* Number of the calling thread in its team, below team_size: 0 for whoever calls team_for. For memory that each thread has for itself: which tiles it
+ * computes with it is chance, so nothing may be kept there from one tile to the next. */
+int team_number(void);
 
 /* Calls fn(ctx, i) once for every i in 0 .. n_tiles-1 and returns when all are done. t NULL runs them in order, here. */
 void team_for(struct team *t, int n_tiles, void (*fn)(void *ctx, int tile), void *ctx);

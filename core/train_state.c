@@ -91,7 +91,7 @@ static struct team *team_of_step(const struct trainer *t)
 enum err_code trainer_bind(struct trainer *t, struct err *e)
 {
     exec_free(t->exec);
-    return exec_new(&t->exec, t->in.net, t->chunk, true, t->in.seed, t->in.team, e);
+    return exec_new(&t->exec, t->in.net, t->chunk, EXEC_TRAIN, t->in.seed, t->in.team, e);
 }
 
 static enum err_code new_parts(struct trainer *t, struct err *e)
@@ -100,7 +100,7 @@ static enum err_code new_parts(struct trainer *t, struct err *e)
     enum err_code rc = trainer_bind(t, e);
 
     if (rc == ERR_OK && in->conf->early_stopping.patience > 0)
-        rc = exec_new(&t->eval, in->net, EVAL_N, false, in->seed, in->team, e);
+        rc = exec_new(&t->eval, in->net, EVAL_N, EXEC_INFER, in->seed, in->team, e);
     if (rc == ERR_OK && !(new_slots(t) && new_best(t) && new_scratch(t)))
         rc = err_set(e, ERR_NOMEM, "out of memory");
     return rc;
@@ -169,7 +169,7 @@ uint64_t train_memory(const struct net *net, const struct train_conf *conf, cons
     const struct optimizer *o = (const struct optimizer *)(const void *)conf->optimizer.plug;
     bool stops = conf->early_stopping.patience > 0;
     int chunk = o->full_batch ? CHUNK_MAX : (int)conf->batch_size;
-    uint64_t bytes = net_memory(net, chunk, true) + (stops ? net_memory(net, EVAL_N, false) : 0);
+    uint64_t bytes = exec_memory(net, chunk, EXEC_TRAIN) + (stops ? exec_memory(net, EVAL_N, EXEC_INFER) : 0);
 
     for (int w = 0; w < net->n_weights; w++)
         bytes += weight_n_values(&net->weight[w]) * sizeof(float) *

@@ -38,7 +38,7 @@ static void engine(struct net *net, int threads, bool with_update)
     double sample[BATCH], best[2] = { 1e9, 1e9 };
     int32_t label[BATCH];
 
-    if (team_new(&team, threads, NULL) != ERR_OK || exec_new(&s.x, net, BATCH, true, 1, team, NULL) != ERR_OK ||
+    if (team_new(&team, threads, NULL) != ERR_OK || exec_new(&s.x, net, BATCH, EXEC_KEEP, 1, team, NULL) != ERR_OK ||
         loss_bind(&loss, loss_default(net, 10), net, 10, 0, NULL) != ERR_OK)
         return;
     fill_normal(exec_input(s.x), 784 * BATCH, 1);

@@ -65,7 +65,7 @@ static void time_both(struct net *dense, struct net *small, int threads)
 
     net_must(team_new(&team, threads, &e), "team", &e);
     for (int k = 0; k < 2; k++) {
-        net_must(exec_new(&x[k], net[k], BATCH, false, 0, team, &e), "exec", &e);
+        net_must(exec_new(&x[k], net[k], BATCH, EXEC_INFER, 0, team, &e), "exec", &e);
         fill_normal(exec_input(x[k]), 784 * BATCH, 1);
     }
     for (int r = 0; r < ROUNDS; r++)

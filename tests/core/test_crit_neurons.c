@@ -150,7 +150,7 @@ START_TEST(the_net_is_the_golden_one)
 
     ck_assert_int_eq(b->groups.bundle[STREAM].n, 6);
     ck_assert_int_eq(b->groups.bundle[BRANCH].n, 4);
-    ck_assert_int_eq(exec_new(&x, b->net, MAX_SAMPLES, true, 0, NULL, NULL), ERR_OK);
+    ck_assert_int_eq(exec_new(&x, b->net, MAX_SAMPLES, EXEC_KEEP, 0, NULL, NULL), ERR_OK);
     for (int i = 0; i < MAX_SAMPLES * FEATURES; i++)
         exec_input(x)[i] = (float)json_number_value(json_array_get(json_object_get(b->golden, "x"), (size_t)i));
     exec_forward(x, MAX_SAMPLES, false, 0);

@@ -60,7 +60,7 @@ START_TEST(golden)
 
     ck_assert_uint_eq(json_array_size(all), CASES);
     ck_assert_int_eq(loss_bind(&b, loss_named(json_string_value(json_object_get(c, "loss"))), net, !labels ? 0 : k == 1 ? 2 : k, k, NULL), ERR_OK);
-    ck_assert_int_eq(exec_new(&x, net, n, true, 1, NULL, NULL), ERR_OK);
+    ck_assert_int_eq(exec_new(&x, net, n, EXEC_KEEP, 1, NULL, NULL), ERR_OK);
     golden_floats(exec_input(x), json_object_get(c, "x"), shape_len(net_input(net)) * (size_t)n);
     for (int j = 0; labels && j < n; j++)
         label[j] = (int32_t)json_integer_value(json_array_get(labels, (size_t)j));

@@ -170,7 +170,7 @@ START_TEST(fused_equals_the_long_way)
     ck_assert_int_eq(loss_bind(&b, loss_named(fused[_i].loss), net, fused[_i].k == 1 ? 2 : 3, 0, NULL), ERR_OK);
     ck_assert_int_eq(b.node, 1);
     ck_assert_int_eq(b.from, LOSS_FROM_LOGITS);
-    ck_assert_int_eq(exec_new(&x, net, 4, true, 1, NULL, NULL), ERR_OK);
+    ck_assert_int_eq(exec_new(&x, net, 4, EXEC_KEEP, 1, NULL, NULL), ERR_OK);
     fill_normal(exec_input(x), 8, 1);
     exec_forward(x, 4, true, 0);
     for (int way = 0; way < 2; way++) {

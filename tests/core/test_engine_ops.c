@@ -11,7 +11,7 @@
 #include "core/simd.h"
 #include "tests/suite.h"
 
-enum { N = 5, MAX_IN = 3, VARIANTS = 24 };
+enum { N = 5, MAX_IN = 3, MAX_WEIGHT = 1024, RANKS = 3 };
 
 struct bench {
     const struct op *op;
@@ -20,7 +20,7 @@ struct bench {
     const struct shape *in_at[MAX_IN];
     int n_in;
     struct op_plan plan;
-    float *x[MAX_IN], *dx[MAX_IN], *y, *dy, *state, *w[OP_MAX_WEIGHTS], *dw[OP_MAX_WEIGHTS];
+    float *x[MAX_IN], *dx[MAX_IN], *y, *dy, *state, *scratch, *w[OP_MAX_WEIGHTS], *dw[OP_MAX_WEIGHTS];
     bool training;
 };
 
@@ -48,6 +48,7 @@ static void fill(float *x, size_t n, uint32_t stream, double away)
 static bool option_value(const struct param *p, int k, char *buf, size_t n)
 {
     static const double share[] = { 0.1, 0.5, 0.9 };
+    const char *choice;
 
     switch (p->type) {
     case PARAM_BOOL: snprintf(buf, n, "%s", k ? "true" : "false"); return k < 2;
@@ -57,6 +58,12 @@ static bool option_value(const struct param *p, int k, char *buf, size_t n)
             return false;
         snprintf(buf, n, "%.3f", p->max > 2 ? (p->min < 0 ? 0 : p->min) + share[k] : p->min + share[k] * (p->max - p->min));
         return true;
+    case PARAM_CHOICE:
+        for (choice = p->choices; k > 0 && choice; k--)
+            choice = strchr(choice, '|') ? strchr(choice, '|') + 1 : NULL;
+        if (choice)
+            snprintf(buf, n, "\"%.*s\"", (int)strcspn(choice, "|"), choice);
+        return choice != NULL;
     default: return false;
     }
 }
@@ -70,7 +77,7 @@ static bool options(const struct plug *plug, int v, json_t **out)
     *out = json_object();
     for (const struct param *p = plug->params; p && p->name; p++)
         if (p->def == PARAM_REQUIRED)
-            json_object_set_new(*out, p->name, json_integer(3));
+            json_object_set_new(*out, p->name, json_integer(p->max < 4 ? 3 : 4));
     if (v == 0)
         return true;
     for (const struct param *p = plug->params; p && p->name; p++)
@@ -86,7 +93,7 @@ static bool options(const struct plug *plug, int v, json_t **out)
 /* false: the op refuses these options or this shape, which is its right for all but the defaults. */
 static bool bench_open(struct bench *b, const struct op *op, const json_t *opts, int rank, bool training)
 {
-    static const struct shape shapes[] = { { 1, { 4 } }, { 2, { 2, 3 } } };
+    static const struct shape shapes[RANKS] = { { 1, { 4 } }, { 2, { 4, 5 } }, { 3, { 4, 6, 5 } } };
 
     *b = (struct bench){ .op = op, .training = training, .n_in = op->max_in < 2 ? op->max_in : MAX_IN };
     b->conf.plug = &op->plug;
@@ -117,6 +124,7 @@ static bool bench_open(struct bench *b, const struct op *op, const json_t *opts,
     b->y = mem_vector(shape_len(&b->plan.out) * N);
     b->dy = mem_vector(shape_len(&b->plan.out) * N);
     b->state = mem_vector(b->plan.state_len + N * b->plan.state_len_per_sample);
+    b->scratch = mem_vector(b->plan.scratch_len + N * b->plan.scratch_len_per_sample);
     fill(b->dy, shape_len(&b->plan.out) * N, 200, 0);
     return true;
 }
@@ -127,13 +135,13 @@ static void bench_close(struct bench *b)
         mem_free(b->x[i]), mem_free(b->dx[i]);
     for (int i = 0; i < OP_MAX_WEIGHTS; i++)
         mem_free(b->w[i]), mem_free(b->dw[i]);
-    mem_free(b->y), mem_free(b->dy), mem_free(b->state);
+    mem_free(b->y), mem_free(b->dy), mem_free(b->state), mem_free(b->scratch);
 }
 
 static struct op_call bench_call(const struct bench *b)
 {
     struct op_call c = { .conf = b->conf.conf, .n = N, .n_in = b->n_in, .out_shape = &b->plan.out, .y = b->y, .state = b->state,
-                         .training = b->training, .seed = 3, .step = 4, .node = 5, .dy = b->dy };
+                         .training = b->training, .seed = 3, .step = 4, .node = 5, .dy = b->dy, .scratch = b->scratch };
 
     for (int i = 0; i < b->n_in; i++)
         c.in_shape[i] = b->in_at[i], c.x[i] = b->x[i], c.dx[i] = b->dx[i];
@@ -142,19 +150,27 @@ static struct op_call bench_call(const struct bench *b)
     return c;
 }
 
+static size_t weight_len(const struct bench *b, int i)
+{
+    size_t len = shape_len(&b->plan.weight[i].shape);
+
+    ck_assert_uint_le(len, MAX_WEIGHT);
+    return len;
+}
+
 /* sum of dy * y: its gradient is what backward gives. Tracked statistics are put back. */
 static double objective(const struct bench *b)
 {
     struct op_call c = bench_call(b);
-    float kept[OP_MAX_WEIGHTS][16];
+    float kept[OP_MAX_WEIGHTS][MAX_WEIGHT];
     double sum = 0;
 
     for (int i = 0; i < b->plan.n_weights; i++)
-        memcpy(kept[i], b->w[i], sizeof(float) * (shape_len(&b->plan.weight[i].shape) < 16 ? shape_len(&b->plan.weight[i].shape) : 16));
+        memcpy(kept[i], b->w[i], sizeof(float) * weight_len(b, i));
     b->op->forward(&c);
     for (int i = 0; i < b->plan.n_weights; i++)
         if (!b->plan.weight[i].trainable)
-            memcpy(b->w[i], kept[i], sizeof(float) * shape_len(&b->plan.weight[i].shape));
+            memcpy(b->w[i], kept[i], sizeof(float) * weight_len(b, i));
     for (size_t i = 0; i < shape_len(&b->plan.out) * N; i++)
         sum += (double)b->dy[i] * (double)b->y[i];
     return sum;
@@ -190,7 +206,7 @@ static void check_gradients(struct bench *b)
     objective(b);
     b->op->backward(&c);
     for (int i = 0; i < b->n_in; i++)
-        compare(b, b->x[i], b->dx[i], shape_len(&b->in[i]) * N, "x", i);
+        compare(b, b->x[i], b->dx[b->op->same_dx ? 0 : i], shape_len(&b->in[i]) * N, "x", i);
     for (int i = 0; i < b->plan.n_weights; i++)
         if (b->dw[i])
             compare(b, b->w[i], b->dw[i], shape_len(&b->plan.weight[i].shape), "w", i);
@@ -234,7 +250,7 @@ START_TEST(gradients)
     json_t *opts;
 
     for (int v = 0; options(&op->plug, v, &opts); v++) {
-        for (int rank = 1; rank <= 2; rank++)
+        for (int rank = 1; rank <= (op->activation ? 2 : RANKS); rank++) /* many numbers would meet an activation's kinks */
             for (int training = 0; training < 2; training++) {
                 struct bench b;
 
@@ -253,11 +269,23 @@ START_TEST(gradients)
 }
 END_TEST
 
-struct seen { unsigned char times[OP_MAX_WEIGHTS][64]; };
+struct seen { unsigned char times[OP_MAX_WEIGHTS][MAX_WEIGHT]; };
 static void note_ready(void *user, int i, size_t first, size_t n)
 {
     for (size_t j = first; j < first + n; j++)
         ((struct seen *)user)->times[i][j]++;
+}
+
+/* With its default options, in the first shape that it takes. */
+static void bench_default(struct bench *b, const struct op *op)
+{
+    json_t *opts;
+    int rank = 1;
+
+    ck_assert(options(&op->plug, 0, &opts));
+    while (!bench_open(b, op, opts, rank, true))
+        ck_assert_int_le(++rank, RANKS);
+    json_decref(opts);
 }
 
 /* accumulate adds; ready names each number of each gradient once; a NULL dx is left alone. */
@@ -267,12 +295,9 @@ START_TEST(contract)
     struct bench b;
     struct seen seen = { 0 };
     struct op_call c;
-    float once[OP_MAX_WEIGHTS][64];
-    json_t *opts;
+    float once[OP_MAX_WEIGHTS][MAX_WEIGHT];
 
-    ck_assert(options(&op->plug, 0, &opts));
-    ck_assert(bench_open(&b, op, opts, 1, true));
-    json_decref(opts);
+    bench_default(&b, op);
     c = bench_call(&b);
     c.ready = note_ready;
     c.ready_user = &seen;
@@ -293,6 +318,50 @@ START_TEST(contract)
             ck_assert_int_eq(seen.times[i][j], 1);
             ck_assert(fabsf(b.dw[i][j] - 2 * once[i][j]) <= 1e-4f * (1 + fabsf(once[i][j])));
         }
+    bench_close(&b);
+}
+END_TEST
+
+/* A relu inside of the op computes what a relu behind it does, forward and backward. */
+START_TEST(clamp)
+{
+    const struct op *op = op_of(op_table.rows[_i]);
+    struct bench b;
+    struct op_call c;
+    float *y, *dx, dw[OP_MAX_WEIGHTS][MAX_WEIGHT];
+    size_t n_y, n_x;
+
+    if (!op->clamp)
+        return;
+    bench_default(&b, op);
+    n_y = shape_len(&b.plan.out) * N;
+    n_x = shape_len(&b.in[0]) * N;
+    y = mem_vector(n_y);
+    dx = mem_vector(n_x);
+    c = bench_call(&b);
+    op->forward(&c);
+    memcpy(y, b.y, n_y * sizeof *y);
+    c.clamp = true;
+    op->forward(&c);
+    for (size_t i = 0; i < n_y; i++)
+        ck_assert(fabsf(b.y[i] - (y[i] > 0 ? y[i] : 0)) <= 1e-6f);
+    op->backward(&c);
+    memcpy(dx, b.dx[0], n_x * sizeof *dx);
+    for (int i = 0; i < b.plan.n_weights; i++)
+        if (b.dw[i])
+            memcpy(dw[i], b.dw[i], weight_len(&b, i) * sizeof(float));
+    for (size_t i = 0; i < n_y; i++)
+        b.dy[i] = y[i] > 0 ? b.dy[i] : 0;
+    c.clamp = false;
+    op->forward(&c);
+    op->backward(&c);
+    for (size_t i = 0; i < n_x; i++)
+        ck_assert(fabsf(dx[i] - b.dx[0][i]) <= 1e-5f * (1 + fabsf(dx[i])));
+    for (int i = 0; i < b.plan.n_weights; i++)
+        for (size_t j = 0; b.dw[i] && j < weight_len(&b, i); j++)
+            ck_assert(fabsf(dw[i][j] - b.dw[i][j]) <= 1e-5f * (1 + fabsf(dw[i][j])));
+    mem_free(y);
+    mem_free(dx);
     bench_close(&b);
 }
 END_TEST
@@ -351,6 +420,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, table_is_whole);
     tcase_add_loop_test(tc, gradients, 0, n_rows());
     tcase_add_loop_test(tc, contract, 0, n_rows());
+    tcase_add_loop_test(tc, clamp, 0, n_rows());
     tcase_add_test(tc, simd_functions);
 }
 SUITE_MAIN("engine ops", cases)

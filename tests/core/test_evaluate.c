@@ -62,7 +62,7 @@ static enum err_code evaluate(struct net *net, const char *loss, int max_n, int 
     if (rc == ERR_OK)
         rc = team_new(&team, threads, NULL);
     if (rc == ERR_OK)
-        rc = exec_new(&exec, net, max_n, false, 0, team, NULL);
+        rc = exec_new(&exec, net, max_n, EXEC_INFER, 0, team, NULL);
     if (rc == ERR_OK)
         rc = metrics_evaluate(m, exec, net, &b, &view, team, stop, NULL, NULL);
     exec_free(exec);

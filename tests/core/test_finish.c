@@ -75,7 +75,7 @@ static void outputs(float out[100], struct net *net, const struct data_view *v)
     int32_t label[100];
     struct data_batch b = { .label = label };
 
-    ck_assert_int_eq(exec_new(&x, net, 100, false, 0, NULL, NULL), ERR_OK);
+    ck_assert_int_eq(exec_new(&x, net, 100, EXEC_INFER, 0, NULL, NULL), ERR_OK);
     b.x = exec_input(x);
     data_gather(v, NULL, 0, 100, &b, NULL);
     exec_forward(x, 100, false, 0);

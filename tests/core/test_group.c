@@ -314,7 +314,7 @@ static void unread(uint32_t stream)
 
     net_init(net, 5);
     ck_assert_int_eq(groups_find(&g, net, NULL), ERR_OK);
-    ck_assert_int_eq(exec_new(&x, net, 8, false, 0, NULL, NULL), ERR_OK);
+    ck_assert_int_eq(exec_new(&x, net, 8, EXEC_INFER, 0, NULL, NULL), ERR_OK);
     set_neurons(net, &g, true, 0);
     run(want, x, net->n_nodes - 1);
     set_neurons(net, &g, false, 3);

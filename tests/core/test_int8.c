@@ -221,7 +221,7 @@ START_TEST(a_quantised_net)
 
     trainer_free(f->trainer);
     f->trainer = NULL;
-    ck_assert_int_eq(exec_new(&x, f->net, 100, false, 0, f->team, NULL), ERR_OK);
+    ck_assert_int_eq(exec_new(&x, f->net, 100, EXEC_INFER, 0, f->team, NULL), ERR_OK);
     ck_assert_int_eq(metrics_evaluate(&before, x, f->net, &f->loss, &f->views.validation, f->team, NULL, NULL, NULL), ERR_OK);
     ck_assert_int_eq(net_clone(&kept, f->net, NULL), ERR_OK);
     ck_assert_int_eq(quantize_net(f->net, modes[_i], 99.9, &c, &report, NULL), ERR_OK);
@@ -261,7 +261,7 @@ START_TEST(batch_does_not_matter)
     f->trainer = NULL;
     ck_assert_int_eq(quantize_net(f->net, QUANTIZE_DYNAMIC, 100, &c, &report, NULL), ERR_OK);
     for (int i = 0; i < 2; i++) {
-        ck_assert_int_eq(exec_new(&x, f->net, i ? 1 : 130, false, 0, i ? NULL : f->team, NULL), ERR_OK);
+        ck_assert_int_eq(exec_new(&x, f->net, i ? 1 : 130, EXEC_INFER, 0, i ? NULL : f->team, NULL), ERR_OK);
         ck_assert_int_eq(metrics_evaluate(&m[i], x, f->net, &f->loss, &f->views.validation, NULL, NULL, NULL, NULL), ERR_OK);
         exec_free(x);
     }

@@ -300,7 +300,7 @@ START_TEST(memory_estimate)
         caller_clear(&c);
     }
     caller_init(&c, &t, plain);
-    ck_assert_uint_gt(job_memory(&c.conf, m.net, &t.d), net_memory(m.net, JOB_EVALUATION_BATCH, false));
+    ck_assert_uint_gt(job_memory(&c.conf, m.net, &t.d), exec_memory(m.net, JOB_EVALUATION_BATCH, EXEC_INFER));
     ck_assert_uint_lt(job_memory(&c.conf, m.net, &t.d), 4 << 20);
     model_clear(&m);
     caller_clear(&c);

@@ -102,7 +102,7 @@ START_TEST(versions_agree)
         struct rng r = { .seed = 1 };
 
         ck_assert_int_eq(keras_read(&m, doc, NULL), ERR_OK);
-        ck_assert_int_eq(exec_new(&x, m.net, 1, false, 1, NULL, NULL), ERR_OK);
+        ck_assert_int_eq(exec_new(&x, m.net, 1, EXEC_INFER, 1, NULL, NULL), ERR_OK);
         for (size_t i = 0; i < shape_len(net_input(m.net)); i++)
             exec_input(x)[i] = (float)rng_normal(&r, i);
         exec_forward(x, 1, false, 0);

@@ -225,7 +225,7 @@ static float *outputs(struct bench *b)
     int32_t *label = mem_alloc(n * sizeof *label);
     struct exec *x;
 
-    ck_assert_int_eq(exec_new(&x, b->net, (int)n, true, 1, NULL, NULL), ERR_OK);
+    ck_assert_int_eq(exec_new(&x, b->net, (int)n, EXEC_KEEP, 1, NULL, NULL), ERR_OK);
     data_gather(&b->view, NULL, 0, (int)n, &(struct data_batch){ .x = exec_input(x), .label = label }, NULL);
     exec_forward(x, (int)n, false, 0);
     memcpy(y, exec_value(x, 1), units * n * sizeof *y);

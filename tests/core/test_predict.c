@@ -36,7 +36,7 @@ static void one(float *out, struct net *net, const float *x)
 {
     struct exec *exec = NULL;
 
-    ck_assert_int_eq(exec_new(&exec, net, 1, false, 0, NULL, NULL), ERR_OK);
+    ck_assert_int_eq(exec_new(&exec, net, 1, EXEC_INFER, 0, NULL, NULL), ERR_OK);
     memcpy(exec_input(exec), x, FEATURES * sizeof *x);
     exec_forward(exec, 1, false, 0);
     memcpy(out, exec_value(exec, net->n_nodes - 1), K * sizeof *out);

@@ -421,7 +421,7 @@ static void run(float *out, struct net *net)
     const struct rng r = { 3, RNG_TEST, 1, 0 };
     struct exec *x;
 
-    ck_assert_int_eq(exec_new(&x, net, N, false, 0, NULL, NULL), ERR_OK);
+    ck_assert_int_eq(exec_new(&x, net, N, EXEC_INFER, 0, NULL, NULL), ERR_OK);
     for (size_t i = 0; i < 4 * N; i++)
         exec_input(x)[i] = (float)(3 * rng_normal(&r, i));
     exec_forward(x, N, false, 0);

@@ -82,7 +82,7 @@ START_TEST(an_epoch_sees_every_sample_once) /* at rate 0 its loss is that of the
     struct log l = { 0 };
 
     ck_assert_int_eq(trainer_run(f->trainer, &(struct train_hooks){ .epoch = log_epoch, .user = &l }, NULL), ERR_OK);
-    ck_assert_int_eq(exec_new(&x, f->net, 64, false, 0, NULL, NULL), ERR_OK);
+    ck_assert_int_eq(exec_new(&x, f->net, 64, EXEC_INFER, 0, NULL, NULL), ERR_OK);
     ck_assert_int_eq(metrics_evaluate(&m, x, f->net, &f->loss, &f->views.train, NULL, NULL, NULL, NULL), ERR_OK);
     for (int i = 1; i <= 3; i++)
         ck_assert_double_eq_tol(l.train[i], m.value[METRIC_LOSS], 1e-6);
@@ -241,7 +241,7 @@ static struct exec *whole_gradient(struct fixture *f)
     int32_t *label = mem_alloc((size_t)n * sizeof *label);
     double *sample = mem_alloc((size_t)n * sizeof *sample);
 
-    ck_assert_int_eq(exec_new(&x, f->net, n, true, 0, NULL, NULL), ERR_OK);
+    ck_assert_int_eq(exec_new(&x, f->net, n, EXEC_KEEP, 0, NULL, NULL), ERR_OK);
     data_gather(&f->views.train, NULL, 0, n, &(struct data_batch){ exec_input(x), label, NULL }, NULL);
     exec_forward(x, n, true, 0);
     f->loss.loss->run(&(struct loss_call){ .k = CLASSES, .n = n, .z = exec_value(x, f->loss.node), .label = label, .from = f->loss.from,
@@ -320,7 +320,7 @@ START_TEST(early_stopping_keeps_the_best)
         best = l.validation[i] < l.validation[best] ? i : best;
     if (_i == 0) {
         ck_assert_int_eq(l.epochs, best + 2);
-        ck_assert_int_eq(exec_new(&x, f->net, 256, false, 0, NULL, NULL), ERR_OK);
+        ck_assert_int_eq(exec_new(&x, f->net, 256, EXEC_INFER, 0, NULL, NULL), ERR_OK);
         ck_assert_int_eq(metrics_evaluate(&m, x, f->net, &f->loss, &f->views.validation, NULL, NULL, NULL, NULL), ERR_OK);
         ck_assert(m.value[METRIC_LOSS] == l.validation[best]);
         metrics_clear(&m);
@@ -439,7 +439,7 @@ START_TEST(memory_is_counted) /* slots, best weights and a larger batch all coun
     uint64_t a = train_memory(plain->net, &plain->conf, NULL), b = train_memory(adam->net, &adam->conf, NULL),
              c = train_memory(best->net, &best->conf, NULL);
 
-    ck_assert_uint_ge(a, net_memory(plain->net, 1, true) + 4 * (5 * 4200 + 3 * 4200 + 3));
+    ck_assert_uint_ge(a, exec_memory(plain->net, 1, EXEC_TRAIN) + 4 * (5 * 4200 + 3 * 4200 + 3));
     ck_assert_uint_eq(b - a, 4 * (5 * 4200 + 3 * 4200 + 3));
     ck_assert_uint_gt(c, b + 4 * (5 * 4200 + 3 * 4200 + 3));
     close_fixture(plain);
