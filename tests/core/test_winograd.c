@@ -1,0 +1,301 @@
+/* Winograd convolutions: the products against plain loops in double, over random shapes, paddings, batches and every level of vector code that
+ * this processor has; what lay in memory before does not matter; the same bytes for any team. */
+#include "core/winograd.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "core/rng.h"
+#include "tests/suite.h"
+
+#define N(a) ((int)(sizeof(a) / sizeof(a)[0]))
+/* libcheck's own asserts make a system call each. */
+#define SURE(holds, ...) do { if (!(holds)) ck_abort_msg(__VA_ARGS__); } while (0)
+
+enum { RANDOM_SHAPES = 60, THREADS = 4 };
+static const struct winograd_shape some_shape[] = {
+    { 1, 1, 1, 1, 1, 1, 1, 1, 1 }, { 2, 3, 3, 3, 16, 0, 0, 0, 0 }, { 3, 2, 1, 1, 5, 2, 2, 2, 2 }, { 16, 16, 6, 6, 32, 1, 1, 1, 1 },
+    { 70, 9, 4, 5, 18, 1, 0, 0, 1 }, { 9, 70, 5, 4, 18, 0, 1, 1, 0 }, { 130, 67, 2, 2, 3, 1, 1, 1, 1 }, { 5, 24, 3, 3, 150, 1, 1, 1, 1 },
+};
+
+/* ---- one convolution ---- */
+
+struct layer {
+    struct winograd_shape s;
+    int oh, ow;
+    size_t len_x, len_y, len_w;
+    float *x, *w, *bias, *y, *dy, *gate, *dx; /* gate: what forward gave, where the gradient is masked by it */
+    double *want, *size;                      /* of the product at hand: sums of the terms, and of their sizes */
+    struct winograd_room room;
+};
+
+static float *draw(size_t n, uint32_t stream)
+{
+    const struct rng r = { 5, RNG_TEST, stream, 0 };
+    float *x = mem_vector(n);
+
+    ck_assert_ptr_nonnull(x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)rng_normal(&r, i);
+    return x;
+}
+
+static void spoil(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = NAN;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static void layer_init(struct layer *l, const struct winograd_shape *s)
+{
+    size_t most;
+
+    *l = (struct layer){ .s = *s, .oh = s->h + s->pad_top + s->pad_bottom - 2, .ow = s->w + s->pad_left + s->pad_right - 2 };
+    l->len_x = (size_t)(s->c * s->h * s->w * s->n);
+    l->len_y = (size_t)(s->o * l->oh * l->ow * s->n);
+    l->len_w = (size_t)(s->o * s->c * 9);
+    l->x = draw(l->len_x, 1);
+    l->w = draw(l->len_w, 2);
+    l->bias = draw((size_t)s->o, 3);
+    l->y = draw(l->len_y, 4);
+    l->dy = draw(l->len_y, 5);
+    l->gate = draw(l->len_y, 6);
+    l->dx = draw(l->len_x, 7);
+    most = larger(larger(l->len_x, l->len_y), l->len_w);
+    l->want = mem_alloc(most * sizeof(double));
+    l->size = mem_alloc(most * sizeof(double));
+}
+
+static void layer_clear(struct layer *l)
+{
+    void *a[] = { l->x, l->w, l->bias, l->y, l->dy, l->gate, l->dx, l->want, l->size };
+
+    for (int i = 0; i < N(a); i++)
+        mem_free(a[i]);
+}
+
+/* Memory for the level in use, full of NaN. */
+static void room_init(struct layer *l, int threads)
+{
+    const size_t shared = winograd_shared_len(&l->s), scratch = winograd_scratch_len(&l->s);
+
+    ck_assert_uint_eq(scratch % 16, 0);
+    l->room = (struct winograd_room){ mem_vector(shared), mem_vector(scratch * (size_t)threads), scratch };
+    spoil(l->room.shared, shared);
+    spoil(l->room.scratch, scratch * (size_t)threads);
+}
+
+static void room_clear(struct layer *l)
+{
+    mem_free(l->room.shared);
+    mem_free(l->room.scratch);
+}
+
+/* Each term of the plain sum: its numbers of x, w and y. */
+struct term { size_t x, w, y; };
+
+static void for_terms(const struct layer *l, void (*add)(const struct layer *l, struct term t))
+{
+    const struct winograd_shape *s = &l->s;
+
+    for (int i = 0; i < s->o * s->c * 9; i++)
+        for (int at = 0; at < l->oh * l->ow; at++) {
+            const int o = i / 9 / s->c, c = i / 9 % s->c, y = at / l->ow + i % 9 / 3 - s->pad_top, x = at % l->ow + i % 3 - s->pad_left;
+
+            for (int j = 0; j < s->n && y >= 0 && y < s->h && x >= 0 && x < s->w; j++)
+                add(l, (struct term){ (size_t)(((c * s->h + y) * s->w + x) * s->n + j), (size_t)i,
+                                      (size_t)((o * l->oh * l->ow + at) * s->n + j) });
+        }
+}
+
+static void add_to(const struct layer *l, size_t i, double term)
+{
+    l->want[i] += term;
+    l->size[i] += fabs(term);
+}
+
+static void forward_term(const struct layer *l, struct term t)
+{
+    add_to(l, t.y, (double)l->x[t.x] * (double)l->w[t.w]);
+}
+
+static void input_term(const struct layer *l, struct term t)
+{
+    add_to(l, t.x, (double)l->dy[t.y] * (double)l->w[t.w]);
+}
+
+static void input_term_masked(const struct layer *l, struct term t)
+{
+    if (l->gate[t.y] > 0)
+        input_term(l, t);
+}
+
+static void want(struct layer *l, void (*add)(const struct layer *l, struct term t), size_t n)
+{
+    memset(l->want, 0, n * sizeof *l->want);
+    memset(l->size, 0, n * sizeof *l->size);
+    for_terms(l, add);
+}
+
+static void check(const struct layer *l, const char *what, const float *got, size_t n)
+{
+    const struct winograd_shape *s = &l->s;
+
+    for (size_t i = 0; i < n; i++)
+        SURE(fabs((double)got[i] - l->want[i]) <= 1e-5 * (1 + l->size[i]),
+             "%s, %s, c %d o %d, %dx%d, n %d, padding %d %d %d %d: number %zu is %g, not %g", winograd_level_name(winograd_skip_levels), what, s->c,
+             s->o, s->h, s->w, s->n, s->pad_top, s->pad_left, s->pad_bottom, s->pad_right, i, (double)got[i], l->want[i]);
+}
+
+static struct winograd_shape shape_number(int i)
+{
+    const struct rng r = { 5, RNG_TEST, 100, (uint64_t)i };
+    struct winograd_shape s;
+
+    if (i < N(some_shape))
+        return some_shape[i];
+#define BELOW(k, n) (int)rng_below(&r, k, n)
+    s = (struct winograd_shape){ 1 + BELOW(0, 20), 1 + BELOW(1, 20), 1 + BELOW(2, 7), 1 + BELOW(3, 7), 1 + BELOW(4, 40),
+                                 BELOW(5, 3), BELOW(6, 3), BELOW(7, 3), BELOW(8, 3) };
+#undef BELOW
+    s.h += s.h + s.pad_top + s.pad_bottom < 3 ? 2 : 0;
+    s.w += s.w + s.pad_left + s.pad_right < 3 ? 2 : 0;
+    return s;
+}
+
+static void for_levels(struct layer *l, void (*run)(struct layer *l))
+{
+    const int n = winograd_n_levels();
+
+    for (winograd_skip_levels = 0; winograd_skip_levels < n; winograd_skip_levels++) {
+        room_init(l, 1);
+        run(l);
+        room_clear(l);
+    }
+    winograd_skip_levels = 0;
+}
+
+/* ---- products ---- */
+
+static void run_forward(struct layer *l)
+{
+    spoil(l->y, l->len_y);
+    winograd_forward(&l->s, l->x, l->w, NULL, false, l->y, &l->room, NULL);
+    check(l, "forward", l->y, l->len_y);
+}
+
+static void run_clamped(struct layer *l)
+{
+    spoil(l->y, l->len_y);
+    winograd_forward(&l->s, l->x, l->w, l->bias, true, l->y, &l->room, NULL);
+    check(l, "forward with bias, clamped", l->y, l->len_y);
+}
+
+START_TEST(forward)
+{
+    const struct winograd_shape s = shape_number(_i);
+    struct layer l;
+
+    layer_init(&l, &s);
+    want(&l, forward_term, l.len_y);
+    for_levels(&l, run_forward);
+    for (size_t i = 0; i < l.len_y; i++)
+        l.want[i] = fmax(0, l.want[i] + (double)l.bias[i / (l.len_y / (size_t)s.o)]);
+    for_levels(&l, run_clamped);
+    layer_clear(&l);
+}
+END_TEST
+
+static void run_input(struct layer *l)
+{
+    spoil(l->dx, l->len_x);
+    winograd_input_gradient(&l->s, l->dy, NULL, l->w, l->dx, &l->room, NULL);
+    check(l, "input gradient", l->dx, l->len_x);
+}
+
+static void run_input_masked(struct layer *l)
+{
+    spoil(l->dx, l->len_x);
+    winograd_input_gradient(&l->s, l->dy, l->gate, l->w, l->dx, &l->room, NULL);
+    check(l, "input gradient, masked", l->dx, l->len_x);
+}
+
+START_TEST(input_gradient)
+{
+    const struct winograd_shape s = shape_number(_i);
+    struct layer l;
+
+    layer_init(&l, &s);
+    want(&l, input_term, l.len_x);
+    for_levels(&l, run_input);
+    want(&l, input_term_masked, l.len_x);
+    for_levels(&l, run_input_masked);
+    layer_clear(&l);
+}
+END_TEST
+
+/* ---- laws ---- */
+
+/* What is not a number shows in every output that it has a part in, clamped or not. */
+START_TEST(not_a_number)
+{
+    const struct winograd_shape s = { 3, 5, 4, 4, 20, 1, 1, 1, 1 };
+    struct layer l;
+
+    layer_init(&l, &s);
+    room_init(&l, 1);
+    l.x[(5 * s.n) + 7] = NAN; /* row 1, column 1 */
+    winograd_forward(&s, l.x, l.w, l.bias, true, l.y, &l.room, NULL);
+    for (int o = 0; o < s.o; o++)
+        for (int at = 0; at < 9; at++)
+            ck_assert(isnan(l.y[((o * 4 + at / 3) * 4 + at % 3) * s.n + 7]));
+    room_clear(&l);
+    layer_clear(&l);
+}
+END_TEST
+
+START_TEST(any_team)
+{
+    static const struct winograd_shape shape[] = { { 16, 16, 16, 16, 24, 1, 1, 1, 1 }, { 72, 66, 5, 5, 16, 1, 1, 1, 1 } };
+    struct layer l, other;
+
+    layer_init(&l, &shape[_i]);
+    layer_init(&other, &shape[_i]);
+    room_init(&l, THREADS);
+    for (int threads = 1; threads <= THREADS; threads *= 2) {
+        struct layer *to = threads == 1 ? &l : &other;
+        struct team *team;
+
+        ck_assert_int_eq(team_new(&team, threads, NULL), ERR_OK);
+        winograd_forward(&l.s, l.x, l.w, l.bias, false, to->y, &l.room, team);
+        winograd_input_gradient(&l.s, l.dy, l.gate, l.w, to->dx, &l.room, team);
+        team_free(team);
+        if (threads == 1)
+            continue;
+        ck_assert_int_eq(memcmp(l.y, other.y, l.len_y * sizeof(float)), 0);
+        ck_assert_int_eq(memcmp(l.dx, other.dx, l.len_x * sizeof(float)), 0);
+    }
+    room_clear(&l);
+    layer_clear(&l);
+    layer_clear(&other);
+}
+END_TEST
+
+static void cases(Suite *s)
+{
+    TCase *tc = suite_case(s, "products");
+
+    tcase_add_loop_test(tc, forward, 0, N(some_shape) + RANDOM_SHAPES);
+    tcase_add_loop_test(tc, input_gradient, 0, N(some_shape) + RANDOM_SHAPES);
+    tc = suite_case(s, "laws");
+    tcase_add_test(tc, not_a_number);
+    tcase_add_loop_test(tc, any_team, 0, 2);
+}
+
+SUITE_MAIN("winograd", cases)
