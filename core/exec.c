@@ -1,10 +1,13 @@
 /* core/exec.c: see exec.h.
  *
- * The plan comes first and is also what exec_memory counts: which node's value lies in which block of memory, which gradient goes
- * where. A view (reshape, linear) has no block of its own. While training every other node has one, and so has every gradient: a node with
- * one consumer gets its gradient written in place; with several, each consumer has a block and the blocks are added in the order of the
- * consumers. Inference reuses blocks whose last reader is past. Only nodes behind something that learns have gradients, and the
- * last ones, where a loss may start. */
+ * The plan comes first and is also what exec_memory counts: which node's value lies in which block of memory, which gradient goes where. A view
+ * (reshape, linear) has no block of its own, and neither has a relu that the op before it does (`clamp`): to such a relu exec is as to a view. While training
+ * every other value has a block; inference uses blocks again whose last reader is past.
+ *
+ * Gradients go through in the order backward: each consumer of a node leaves its gradient in a block, or passes its own on (views, sums of inputs);
+ * several are added up in the order of the consumers, into the first one's block where nobody else reads that. Which block a node's gradient ends up in is known
+ * only at run time, since a backward may start at either of the last nodes. EXEC_TRAIN uses blocks again whose readers are past. Only nodes
+ * behind something that learns have gradients, and the last ones, where a loss may start: those have a block of their own. */
 #include "core/exec.h"
 
 #include <assert.h>
@@ -17,16 +20,21 @@ enum { NONE = -1, RANGE = 16384, ESTIMATED_THREADS = 4 };
 
 struct node_plan {
     int value;               /* block */
-    int grad;                /* block, or NONE */
+    int own;                 /* block for the gradient that nobody leaves, or that cannot be added up in place; or NONE */
     int last_use;            /* node that reads the value last */
     int n_consumers;
     bool needs_grad;         /* it or an earlier node learns */
     bool is_end;             /* the output, what it is a view of, and what that is computed from: a loss may start there */
+    bool clamp;              /* its op does the relu behind it */
+    bool skip;               /* a view, or a relu that was done: nothing to run */
+    bool passes;             /* its inputs' gradients are its own */
     int dx[OP_MAX_IN];       /* blocks that its backward writes, or NONE */
 };
 struct block {
     size_t len;              /* floats per sample */
-    int free_after;          /* inference: node after which it may be reused */
+    int free_after;          /* value: node after which it may be used again */
+    int free_before;         /* gradient: node whose backward is the last to read it: it may be used again before that, as backward goes */
+    bool is_grad, shared;    /* shared: several nodes have it as their gradient */
     float *x;
 };
 struct plan {
@@ -48,6 +56,7 @@ struct exec {
     struct op_call *call;    /* per node */
     struct relay *relay;     /* per node */
     bool *active;            /* per node: the running backward passes through it */
+    float **grad;            /* per node: its gradient, as the running backward has it */
     float **dw;              /* per weight, NULL: not trainable */
     unsigned packing;        /* of the net, when weights were bound */
     float *memory;
@@ -82,22 +91,50 @@ static void mark_ends(struct plan *p, const struct net *net)
         p->node[net->node[i].in[k]].is_end = true;
 }
 
+/* Those that the output depends on: others have no gradient. */
+static void count_consumers(struct plan *p, const struct net *net)
+{
+    for (int i = p->n_nodes - 1; i >= 0; i--) {
+        if (p->node[i].n_consumers == 0 && i < p->n_nodes - 1)
+            p->node[i].needs_grad = false;
+        else
+            for (int k = 0; k < net->node[i].n_in; k++)
+                p->node[net->node[i].in[k]].n_consumers++;
+    }
+}
+
 static void plan_uses(struct plan *p, const struct net *net)
 {
     for (int i = 0; i < p->n_nodes; i++) {
-        p->node[i] = (struct node_plan){ .grad = NONE, .last_use = i, .needs_grad = learns(&net->node[i]) };
+        p->node[i] = (struct node_plan){ .own = NONE, .last_use = i, .needs_grad = learns(&net->node[i]), .skip = net->node[i].op->view };
         for (int k = 0; k < net->node[i].n_in; k++) {
             struct node_plan *from = &p->node[net->node[i].in[k]];
 
             from->last_use = i;
-            from->n_consumers++;
             p->node[i].needs_grad |= from->needs_grad;
         }
     }
     mark_ends(p, net);
+    count_consumers(p, net);
     for (int i = 0; i < p->n_nodes; i++)
         if (p->node[i].is_end)
             p->node[i].last_use = p->n_nodes;
+}
+
+/* Relus into the ops before them. A loss may start at an end: that stays as it is. */
+static void plan_clamps(struct plan *p, const struct net *net)
+{
+    for (int i = 1; i < p->n_nodes; i++) {
+        const struct node *node = &net->node[i];
+        struct node_plan *before = &p->node[node->in[0]];
+
+        if (!node->op->is_clamp || !node->op->is_clamp(node->conf.conf) || !net->node[node->in[0]].op->clamp || before->n_consumers > 1 || before->is_end)
+            continue;
+        before->clamp = true;
+        p->node[i].skip = true;
+        if (before->last_use < p->node[i].last_use)
+            before->last_use = p->node[i].last_use;
+    }
 }
 
 static int reusable_block(struct plan *p, int node, size_t len)
@@ -105,7 +142,7 @@ static int reusable_block(struct plan *p, int node, size_t len)
     int best = NONE;
 
     for (int b = 0; b < p->n_blocks; b++)
-        if (p->block[b].free_after < node && (best == NONE || p->block[b].len > p->block[best].len))
+        if (!p->block[b].is_grad && p->block[b].free_after < node && (best == NONE || p->block[b].len > p->block[best].len))
             best = b;
     if (best == NONE)
         return new_block(p, len);
@@ -119,7 +156,7 @@ static void plan_values(struct plan *p, const struct net *net, bool training)
     for (int i = 0; i < p->n_nodes; i++) {
         size_t len = shape_len(&net->node[i].plan.out);
 
-        if (net->node[i].op->view)
+        if (p->node[i].skip)
             p->node[i].value = p->node[net->node[i].in[0]].value;
         else
             p->node[i].value = training ? new_block(p, len) : reusable_block(p, i, len);
@@ -128,25 +165,89 @@ static void plan_values(struct plan *p, const struct net *net, bool training)
     }
 }
 
-/* Backwards: a node's gradient is placed by its only consumer, or by itself. */
-static void plan_grads(struct plan *p, const struct net *net)
+/* A block for the gradient of len numbers that node `from` leaves for node `to`. */
+static int grad_block(struct plan *p, int from, int to, size_t len, bool reuse)
 {
-    for (int i = p->n_nodes - 1; i >= 0; i--) {
-        const struct node *node = &net->node[i];
+    int best = NONE;
+
+    for (int b = 0; reuse && b < p->n_blocks; b++)
+        if (p->block[b].is_grad && p->block[b].free_before > from && (best == NONE || p->block[b].len > p->block[best].len))
+            best = b;
+    if (best == NONE)
+        best = new_block(p, len);
+    p->block[best] = (struct block){ .len = p->block[best].len < len ? len : p->block[best].len, .is_grad = true, .free_before = to };
+    return best;
+}
+
+/* An end has a block of its own, but for what a view of it has. */
+static void plan_ends(struct plan *p, const struct net *net)
+{
+    for (int i = p->n_nodes - 1; i >= 0; i--)
+        if (p->node[i].is_end && p->node[i].own == NONE) {
+            p->node[i].own = grad_block(p, i, -1, shape_len(&net->node[i].plan.out), false);
+            for (int v = i; p->node[v].skip && p->node[net->node[v].in[0]].is_end; v = net->node[v].in[0])
+                p->node[net->node[v].in[0]].own = p->node[i].own;
+        }
+}
+
+/* The block that node i's gradient is found in: of its only consumer, of the first that nobody else reads, or its own. NONE: there is none yet. */
+static int gathered(const struct plan *p, const struct net *net, int i)
+{
+    if (p->node[i].own != NONE)
+        return p->node[i].own;
+    for (int c = i + 1; c < p->n_nodes; c++)
+        for (int k = 0; k < net->node[c].n_in; k++)
+            if (net->node[c].in[k] == i && p->node[c].needs_grad && (p->node[i].n_consumers == 1 || !p->block[p->node[c].dx[k]].shared))
+                return p->node[c].dx[k];
+    return NONE;
+}
+
+/* Where node i leaves the gradient of node `from`. block: of its own gradient, or of that of an input before this one. */
+static int input_block(struct plan *p, const struct net *net, int i, int from, int block, bool reuse)
+{
+    const struct node_plan *to = &p->node[from];
+
+    if (p->node[i].passes || block != NONE)
+        return block;
+    if (to->is_end && to->n_consumers == 1)
+        return to->own;
+    return grad_block(p, i, from, shape_len(&net->node[from].plan.out), reuse);
+}
+
+static void plan_inputs(struct plan *p, const struct net *net, int i, bool reuse)
+{
+    const struct node *node = &net->node[i];
+    struct node_plan *np = &p->node[i];
+    bool same = np->skip || node->op->same_dx;
+    int block, n = 0;
+
+    np->passes = np->skip || (node->op->same_dx && !np->clamp);
+    block = np->passes ? gathered(p, net, i) : NONE;
+    for (int k = 0; k < node->n_in; k++) {
+        int from = node->in[k], at;
+
+        np->dx[k] = NONE;
+        if (!p->node[from].needs_grad)
+            continue;
+        at = np->dx[k] = input_block(p, net, i, from, block, reuse);
+        if (p->block[at].free_before > from)
+            p->block[at].free_before = from;
+        p->block[at].shared |= same && n++ > 0;
+        block = same ? at : NONE;
+    }
+}
+
+static void plan_grads(struct plan *p, const struct net *net, bool reuse)
+{
+    plan_ends(p, net);
+    for (int i = p->n_nodes - 1; i > 0; i--) {
         struct node_plan *np = &p->node[i];
 
-        if (np->grad == NONE && (np->needs_grad || np->is_end))
-            np->grad = new_block(p, shape_len(&node->plan.out));
-        for (int k = 0; k < node->n_in; k++) {
-            struct node_plan *from = &p->node[node->in[k]];
-
-            np->dx[k] = NONE;
-            if (!from->needs_grad)
-                continue;
-            np->dx[k] = node->op->view ? np->grad : new_block(p, shape_len(&net->node[node->in[k]].plan.out));
-            if (from->n_consumers == 1)
-                from->grad = np->dx[k];
-        }
+        if (!np->needs_grad && !np->is_end)
+            continue;
+        if (gathered(p, net, i) == NONE)
+            np->own = grad_block(p, i, i, shape_len(&net->node[i].plan.out), reuse);
+        plan_inputs(p, net, i, reuse);
     }
 }
 
@@ -162,9 +263,11 @@ static bool plan_make(struct plan *p, const struct net *net, enum exec_kind kind
     if (!p->node || !p->block)
         return false;
     plan_uses(p, net);
+    if (kind != EXEC_KEEP)
+        plan_clamps(p, net);
     plan_values(p, net, kind != EXEC_INFER);
     if (kind != EXEC_INFER)
-        plan_grads(p, net);
+        plan_grads(p, net, kind == EXEC_TRAIN);
     return true;
 }
 
@@ -282,6 +385,15 @@ static void bind_weights(struct exec *x)
     x->packing = x->net->packing;
 }
 
+static float *first_dx(const struct op_call *c)
+{
+    int k = 0;
+
+    while (k < c->n_in - 1 && !c->dx[k])
+        k++;
+    return c->dx[k];
+}
+
 static void bind_call(struct exec *x, int i, uint64_t seed, struct team *team)
 {
     const struct node *node = &x->net->node[i];
@@ -292,7 +404,9 @@ static void bind_call(struct exec *x, int i, uint64_t seed, struct team *team)
     c->n_in = node->n_in;
     c->out_shape = &node->plan.out;
     c->y = block_at(x, np->value);
-    c->dy = block_at(x, np->grad);
+    c->clamp = np->clamp;
+    x->grad[i] = x->training ? block_at(x, np->own) : NULL;
+    c->dy = x->grad[i];
     c->seed = seed;
     c->node = (uint32_t)i;
     c->team = team;
@@ -301,6 +415,8 @@ static void bind_call(struct exec *x, int i, uint64_t seed, struct team *team)
         c->x[k] = block_at(x, x->plan.node[node->in[k]].value);
         c->dx[k] = x->training ? block_at(x, np->dx[k]) : NULL;
     }
+    if (x->training && x->net->node[i].op->same_dx)
+        c->dx[0] = first_dx(c);
     for (int k = 0; k < node->plan.n_weights; k++)
         c->dw[k] = x->training ? x->dw[node->first_weight + k] : NULL;
     x->relay[i] = (struct relay){ x, node->first_weight };
@@ -321,10 +437,11 @@ enum err_code exec_new(struct exec **out, struct net *net, int max_n, enum exec_
     x->call = mem_zalloc(n_nodes, sizeof *x->call);
     x->relay = mem_zalloc(n_nodes, sizeof *x->relay);
     x->active = mem_zalloc(n_nodes, sizeof *x->active);
+    x->grad = mem_zalloc(n_nodes, sizeof *x->grad);
     x->dw = mem_zalloc((size_t)net->n_weights, sizeof *x->dw);
     if (plan_make(&x->plan, net, kind))
         x->memory = mem_vector(plan_len(&x->plan, net, max_n, x->training, team_size(team)));
-    if (!x->call || !x->relay || !x->active || !x->dw || !x->memory) {
+    if (!x->call || !x->relay || !x->active || !x->grad || !x->dw || !x->memory) {
         exec_free(x);
         return err_set(e, ERR_NOMEM, "out of memory");
     }
@@ -344,6 +461,7 @@ void exec_free(struct exec *x)
     mem_free(x->call);
     mem_free(x->relay);
     mem_free(x->active);
+    mem_free(x->grad);
     mem_free(x->dw);
     mem_free(x->memory);
     mem_free(x);
@@ -368,7 +486,7 @@ const float *exec_value(const struct exec *x, int node)
 
 float *exec_grad(struct exec *x, int node)
 {
-    return block_at(x, x->plan.node[node].grad);
+    return x->grad[node];
 }
 
 float *exec_dw(struct exec *x, int w)
@@ -388,7 +506,7 @@ void exec_forward(struct exec *x, int n, bool training, uint64_t step)
         c->n = n;
         c->training = training;
         c->step = step;
-        if (x->net->node[i].op->forward)
+        if (!x->plan.node[i].skip && x->net->node[i].op->forward)
             x->net->node[i].op->forward(c);
     }
 }
@@ -427,18 +545,35 @@ static void sum_tile(void *ctx, int tile)
         sum_range(s->to + first, s->from + first, n);
 }
 
-/* Adds up what the consumers of node i left. Consumers come later in the order of nodes and have run. */
-static void sum_consumers(struct exec *x, int i)
+/* The gradient of node i, from what its consumers left; they come later in the order of nodes and have run. */
+static void gather(struct exec *x, int i)
 {
-    struct sum s = { exec_grad(x, i), NULL, shape_len(x->call[i].out_shape) * (size_t)x->n, true };
+    const struct node_plan *np = &x->plan.node[i];
+    const int target = gathered(&x->plan, x->net, i);
+    struct sum s = { block_at(x, target), NULL, shape_len(x->call[i].out_shape) * (size_t)x->n, target == np->own };
 
     for (int c = i + 1; c < x->net->n_nodes; c++)
-        for (int k = 0; x->active[c] && k < x->net->node[c].n_in; k++)
-            if (x->net->node[c].in[k] == i) {
-                s.from = x->call[c].dx[k];
+        for (int k = 0; x->active[c] && k < x->net->node[c].n_in; k++) {
+            if (x->net->node[c].in[k] != i)
+                continue;
+            s.from = x->call[c].dx[k];
+            if (np->n_consumers == 1)
+                s.to = x->call[c].dx[k];
+            else if (s.from != s.to)
                 team_for(x->call[i].team, (int)((s.len + RANGE - 1) / RANGE), sum_tile, &s);
-                s.first = false;
-            }
+            s.first = false;
+        }
+    x->grad[i] = s.to;
+    x->call[i].dy = s.to;
+}
+
+static void pass_on(struct exec *x, int i)
+{
+    struct op_call *c = &x->call[i];
+
+    for (int k = 0; k < c->n_in; k++)
+        if (x->plan.node[x->net->node[i].in[k]].needs_grad)
+            c->dx[k] = x->grad[i];
 }
 
 /* A node that the loss does not depend on: its gradient is 0. */
@@ -471,11 +606,14 @@ void exec_backward(struct exec *x, int node, bool accumulate, void (*ready)(void
         }
         if (!x->plan.node[i].needs_grad)
             continue;
-        if (i != node && x->plan.node[i].n_consumers > 1)
-            sum_consumers(x, i);
+        if (i != node)
+            gather(x, i);
+        c->dy = x->grad[i];
         c->accumulate = accumulate;
         c->ready = ready ? relay_ready : NULL;
-        if (op->backward)
+        if (x->plan.node[i].passes)
+            pass_on(x, i);
+        else if (op->backward)
             op->backward(c);
     }
 }

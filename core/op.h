@@ -95,7 +95,8 @@ struct op {
     bool sparse;      /* weight 0 (out, in) may come sparse */
     bool int8;        /* weight 0 (out, in) may come in integers */
     bool clamp;       /* can run the relu behind it: op_call.clamp */
-    bool same_dx;     /* all inputs get the same gradient: exec gives them one buffer, backward writes dx[0] alone (the others may be NULL, or it) */
+    bool same_dx;     /* all inputs get the same gradient: backward writes dx[0] alone. Without clamp it is dy itself, and exec does not call it */
+    bool (*is_clamp)(const void *conf); /* whether it is max(x, 0) exactly, which the op before it can do; NULL: never */
     bool activation;  /* elementwise or along an axis, without weights: what a Keras layer's "activation" may name */
     /* Fills *p (zeroed before) from the inputs' shapes. ERR_INVALID or ERR_UNSUPPORTED with the option's pointer, if it is one. */
     enum err_code (*shape)(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e);

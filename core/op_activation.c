@@ -80,9 +80,10 @@ static enum err_code same_shape(const void *conf, const struct shape *const *in,
         } \
     } \
     static void name##_bend(const struct op_call *c) { over_all(c, name##_ddx); }
-#define ACTIVATION(name, help, table, size, second) \
+/* Behind the size: .bend, and whatever else the row has. */
+#define ACTIVATION(name, help, table, size, ...) \
     const struct op op_##name = { .plug = { #name, help, table, size }, .min_in = 1, .max_in = 1, .activation = true, \
-                                  .shape = same_shape, .forward = name##_forward, .backward = name##_backward, .bend = second }
+                                  .shape = same_shape, .forward = name##_forward, .backward = name##_backward, .bend = __VA_ARGS__ }
 
 const struct op op_linear = { .plug = { "linear", "The identity.", NULL, 0 }, .min_in = 1, .max_in = 1, .view = true, .shape = same_shape };
 
@@ -95,7 +96,8 @@ static const struct param relu_params[] = {
     const float most = isnan(conf->max_value) ? INFINITY : (float)conf->max_value
 FORWARD(relu, x > most ? most : x > 0 ? x : x != x ? x : 0)
 BACKWARD(relu, y > 0 && x < most ? 1.0f : 0.0f)
-ACTIVATION(relu, "max(x, 0).", relu_params, sizeof(struct relu_conf), NULL);
+static bool relu_is_clamp(const void *conf) { return isnan(((const struct relu_conf *)conf)->max_value); }
+ACTIVATION(relu, "max(x, 0).", relu_params, sizeof(struct relu_conf), NULL, .is_clamp = relu_is_clamp);
 
 struct leaky_relu_conf { double negative_slope; };
 static const struct param leaky_relu_params[] = {

@@ -165,6 +165,61 @@ START_TEST(inference_gives_what_training_memory_gives)
 }
 END_TEST
 
+/* Residual blocks: relus behind batch norm and add, a sum that three read, a sum of sums. */
+static struct net *residual(void)
+{
+    struct net *net = net_of(6);
+    int at = net_with(net, "dense", "{\"units\": 8}", "first", 0, -1);
+
+    for (int i = 0; i < 4; i++) {
+        char layer[4][16];
+        int a, b;
+
+        for (int k = 0; k < 4; k++)
+            snprintf(layer[k], sizeof layer[k], "%c%d", 'a' + k, i);
+        a = net_with(net, "batch_norm", "", layer[0], net_with(net, "dense", "{\"units\": 8}", layer[1], at, -1), -1);
+        a = net_with(net, "relu", "", layer[0], a, -1);
+        b = net_with(net, "dense", "{\"units\": 8}", layer[2], a, -1);
+        a = net_with(net, "add", "", layer[3], b, at);
+        at = i == 2 ? net_with(net, "add", "", "more", a, at) : net_with(net, "relu", "", layer[3], a, -1);
+    }
+    net_with(net, "dense", "{\"units\": 3}", "out", at, -1);
+    net_with(net, "softmax", "", "out", net->n_nodes - 1, -1);
+    net_init(net, 5);
+    return net;
+}
+
+/* What EXEC_TRAIN folds and uses again changes no gradient, wherever the backward starts. */
+START_TEST(training_memory_gives_the_same_gradients)
+{
+    enum { SAMPLES = 33 };
+    struct net *net = _i ? residual() : graph();
+    struct exec *x[2];
+    const size_t k = shape_len(net_output(net)) * SAMPLES;
+
+    for (int kind = 0; kind < 2; kind++)
+        ck_assert_int_eq(exec_new(&x[kind], net, SAMPLES, kind ? EXEC_TRAIN : EXEC_KEEP, 1, NULL, NULL), ERR_OK);
+    for (int from = net->n_nodes - 1; from >= net->n_nodes - 2; from--) {
+        if (from < net->n_nodes - 1 && !_i)
+            break; /* graph ends with a dense layer */
+        for (int kind = 0; kind < 2; kind++) {
+            fill_normal(exec_input(x[kind]), 6 * SAMPLES, 1);
+            exec_forward(x[kind], SAMPLES, true, 0);
+            fill_normal(exec_grad(x[kind], from), k, 2);
+            exec_backward(x[kind], from, false, NULL, NULL);
+        }
+        for (int w = 0; w < net->n_weights; w++)
+            for (size_t i = 0; exec_dw(x[0], w) && i < net->weight[w].len; i++)
+                ck_assert_msg(fabsf(exec_dw(x[0], w)[i] - exec_dw(x[1], w)[i]) <= 1e-5f * (1 + fabsf(exec_dw(x[0], w)[i])), "%s[%zu] from %d: %g, not %g",
+                              net->weight[w].name, i, from, exec_dw(x[1], w)[i], exec_dw(x[0], w)[i]);
+    }
+    ck_assert_uint_lt(exec_memory(net, SAMPLES, EXEC_TRAIN), exec_memory(net, SAMPLES, EXEC_KEEP));
+    exec_free(x[0]);
+    exec_free(x[1]);
+    net_free(net);
+}
+END_TEST
+
 /* ---- the same bytes for any number of threads: a net of all rows of the table, twice over ---- */
 
 /* An op that takes images: of 7 channels, then flat again. */
@@ -581,6 +636,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, graph_gradients);
     tcase_add_test(tc, ready_names_every_number_and_accumulate_adds);
     tcase_add_test(tc, inference_gives_what_training_memory_gives);
+    tcase_add_loop_test(tc, training_memory_gives_the_same_gradients, 0, 2);
     tcase_add_test(tc, threads_give_the_same_bytes);
     tcase_add_test(tc, dropout_keeps_the_expectation_and_repeats);
     tcase_add_loop_test(tc, initialisers, 0, sizeof inits / sizeof inits[0]);

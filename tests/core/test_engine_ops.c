@@ -322,6 +322,14 @@ START_TEST(contract)
 }
 END_TEST
 
+static bool has_nan(const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (isnan(x[i]))
+            return true;
+    return false;
+}
+
 /* A relu inside of the op computes what a relu behind it does, forward and backward. */
 START_TEST(clamp)
 {
@@ -360,6 +368,10 @@ START_TEST(clamp)
     for (int i = 0; i < b.plan.n_weights; i++)
         for (size_t j = 0; b.dw[i] && j < weight_len(&b, i); j++)
             ck_assert(fabsf(dw[i][j] - b.dw[i][j]) <= 1e-5f * (1 + fabsf(dw[i][j])));
+    b.x[0][0] = NAN; /* a net that diverges is not healed */
+    c.clamp = true;
+    op->forward(&c);
+    ck_assert(has_nan(b.y, n_y));
     mem_free(y);
     mem_free(dx);
     bench_close(&b);
