@@ -17,6 +17,7 @@ enum {
     BLOCK = 3,        /* cells of a register block */
     MOST_CHANNELS = 64, /* of a chunk; outputs of an item where there is more than one chunk */
     MOST_BLOCKS = 32,
+    MOST_GROUPS = 16, /* parts of the cells that the weight gradient is summed up over */
     GROUP = 8,        /* neighbouring vectors of the batch */
     SMALL = 1 << 17   /* multiply-adds: less is not worth waking the team */
 };
@@ -28,6 +29,7 @@ struct cell {
     unsigned rows, cols;    /* bit i: row i of the inputs is there */
 };
 /* One convolution: a forward, or an input gradient, which is one with kernels turned round. */
+struct level;
 struct pass {
     int c, o, h, w, oh, ow, n, top, left;
     const float *in, *mask, *u, *bias;
@@ -44,19 +46,72 @@ struct pass {
     const struct winograd_room *room;
 };
 
+/* A weight gradient. Bands of outputs and of channels, and groups of cells, make its items; the groups' sums are added in order. */
+struct gradient {
+    struct pass pass; /* of x */
+    const float *dy, *gate;
+    int ld, o_bands, c_bands; /* outputs of a band, whole vectors; bands of channels are pass.chunk wide */
+    int cells, groups;        /* cells at a time */
+    float *part;              /* [group][o_band][c_band][9][channel][ld], then [group][o_band][ld] of db */
+    float *dw, *db;
+    bool accumulate;
+};
+
+struct level {
+    const char *name;
+    int lanes, rows;
+    bool (*is_there)(void); /* NULL: always */
+    void (*convolve)(const struct pass *p, const struct cell *cell, int n, int first, int last, float *scratch);
+    void (*correlate)(const struct gradient *g, int first, int last, int c, int n_c, int o, int n_o, float *scratch, float *dw, float *db);
+    void (*add_groups)(const float *part, size_t step, int groups, size_t n, float *sum);
+};
+
+static int parts(int n, int most)
+{
+    return (n + most - 1) / most;
+}
+
+static int smaller(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+/* Cells run over the vectors of a group, then tiles, then groups. */
+static struct cell cell_at(const struct pass *p, int i)
+{
+    const int tiles = p->tiles_y * p->tiles_x, group = smaller(i / (tiles * GROUP), (p->vectors - 1) / GROUP);
+    const int in_group = smaller(p->vectors - group * GROUP, GROUP), left = i - group * GROUP * tiles;
+    const int tile = left / in_group, at = (group * GROUP + left % in_group) * p->level->lanes;
+    struct cell t = { .out_y = tile / p->tiles_x * 2, .out_x = tile % p->tiles_x * 2, .at = at, .n = smaller(p->n - at, p->level->lanes) };
+
+    t.y = t.out_y - p->top;
+    t.x = t.out_x - p->left;
+    for (int k = 0; k < 4; k++) {
+        t.rows |= (unsigned)(t.y + k >= 0 && t.y + k < p->h) << k;
+        t.cols |= (unsigned)(t.x + k >= 0 && t.x + k < p->w) << k;
+    }
+    return t;
+}
+
 #define UNROLL _Pragma("GCC unroll 16")
 
 #if defined(__x86_64__)
 #define LANES 16
 #define ROWS 8
+#define CHANNELS 16
 #define LEVEL(name) name##_avx512
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
+#define LOW_HALVES(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define HIGH_HALVES(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 #include "core/winograd_level.h"
 
 #define LANES 8
 #define ROWS 4
+#define CHANNELS 12
 #define LEVEL(name) name##_avx2
 #define TARGET __attribute__((target("avx2,fma")))
+#define LOW_HALVES(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define HIGH_HALVES(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
 #include "core/winograd_level.h"
 
 static bool has_avx2(void)
@@ -73,22 +128,19 @@ static bool has_avx512(void)
 
 #define LANES 4
 #define ROWS 4
+#define CHANNELS 12
 #define LEVEL(name) name##_portable
 #define TARGET
+#define LOW_HALVES(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define HIGH_HALVES(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
 #include "core/winograd_level.h"
 
-struct level {
-    const char *name;
-    int lanes, rows;
-    bool (*is_there)(void); /* NULL: always */
-    void (*convolve)(const struct pass *p, const struct cell *cell, int n, int first, int last, float *scratch);
-};
 static const struct level levels[] = {
 #if defined(__x86_64__)
-    { "avx512", 16, 8, has_avx512, convolve_avx512 },
-    { "avx2", 8, 4, has_avx2, convolve_avx2 },
+    { "avx512", 16, 8, has_avx512, convolve_avx512, correlate_avx512, add_groups_avx512 },
+    { "avx2", 8, 4, has_avx2, convolve_avx2, correlate_avx2, add_groups_avx2 },
 #endif
-    { "portable", 4, 4, NULL, convolve_portable },
+    { "portable", 4, 4, NULL, convolve_portable, correlate_portable, add_groups_portable },
 };
 enum { N_LEVELS = sizeof levels / sizeof levels[0] };
 int winograd_skip_levels;
@@ -113,16 +165,6 @@ const char *winograd_level_name(int level)
 }
 
 /* ---- plan ---- */
-
-static int parts(int n, int most)
-{
-    return (n + most - 1) / most;
-}
-
-static int smaller(int a, int b)
-{
-    return a < b ? a : b;
-}
 
 /* What of the plan follows from c, o, oh, ow and n. */
 static void plan(struct pass *p)
@@ -170,6 +212,37 @@ static size_t pass_scratch(const struct pass *p)
     return 16 * ((size_t)p->blocks * ((size_t)p->chunk * width + (size_t)p->level->lanes) + kept * (size_t)p->level->rows * width);
 }
 
+/* What does not depend on n; see winograd_weight_gradient. */
+static struct gradient weight_gradient(const struct winograd_shape *s)
+{
+    struct gradient g = { .pass = forward_pass(s) };
+    const int lanes = g.pass.level->lanes;
+
+    g.ld = parts(parts(s->o, parts(s->o, MOST_CHANNELS)), lanes) * lanes;
+    g.o_bands = parts(s->o, g.ld);
+    g.c_bands = parts(s->c, g.pass.chunk);
+    g.cells = 2 * MOST_CHANNELS * 2 * 16 / lanes / (g.pass.chunk + g.ld);
+    g.groups = g.o_bands * g.c_bands < MOST_GROUPS ? MOST_GROUPS / (g.o_bands * g.c_bands) : 1;
+    return g;
+}
+
+static size_t kernels_step(const struct gradient *g)
+{
+    return 9 * (size_t)g->pass.c * (size_t)(g->o_bands * g->ld);
+}
+
+static size_t gradient_len(const struct gradient *g)
+{
+    return (size_t)g->groups * (kernels_step(g) + (size_t)(g->o_bands * g->ld));
+}
+
+static size_t gradient_scratch(const struct gradient *g)
+{
+    const size_t lanes = (size_t)g->pass.level->lanes, ld = (size_t)g->ld, c = (size_t)g->pass.chunk;
+
+    return 16 * ((size_t)g->cells * lanes * (c + ld + 2) + c * ld);
+}
+
 static size_t larger(size_t a, size_t b)
 {
     return a > b ? a : b;
@@ -179,31 +252,18 @@ size_t winograd_shared_len(const struct winograd_shape *s)
 {
     const struct pass f = forward_pass(s), b = backward_pass(s);
 
-    return larger(kernels_len(&f), kernels_len(&b));
+    const struct gradient g = weight_gradient(s);
+
+    return larger(larger(kernels_len(&f), kernels_len(&b)), gradient_len(&g));
 }
 
 size_t winograd_scratch_len(const struct winograd_shape *s)
 {
     const struct pass f = forward_pass(s), b = backward_pass(s);
 
-    return larger(pass_scratch(&f), pass_scratch(&b));
-}
+    const struct gradient g = weight_gradient(s);
 
-/* Cells run over the vectors of a group, then tiles, then groups. */
-static struct cell cell_at(const struct pass *p, int i)
-{
-    const int tiles = p->tiles_y * p->tiles_x, group = smaller(i / (tiles * GROUP), (p->vectors - 1) / GROUP);
-    const int in_group = smaller(p->vectors - group * GROUP, GROUP), left = i - group * GROUP * tiles;
-    const int tile = left / in_group, at = (group * GROUP + left % in_group) * p->level->lanes;
-    struct cell t = { .out_y = tile / p->tiles_x * 2, .out_x = tile % p->tiles_x * 2, .at = at, .n = smaller(p->n - at, p->level->lanes) };
-
-    t.y = t.out_y - p->top;
-    t.x = t.out_x - p->left;
-    for (int k = 0; k < 4; k++) {
-        t.rows |= (unsigned)(t.y + k >= 0 && t.y + k < p->h) << k;
-        t.cols |= (unsigned)(t.x + k >= 0 && t.x + k < p->w) << k;
-    }
-    return t;
+    return larger(larger(pass_scratch(&f), pass_scratch(&b)), gradient_scratch(&g));
 }
 
 /* ---- kernels ---- */
@@ -267,14 +327,17 @@ static void pass_item(void *ctx, int item)
     p->level->convolve(p, cell, n, first, smaller(first + p->band, p->o), own_scratch(p->room));
 }
 
+static double pass_macs(const struct pass *p)
+{
+    return 16.0 * p->c * p->o * p->n_cells * p->level->lanes;
+}
+
 static void run_pass(struct pass *p, const struct winograd_room *room, struct team *team)
 {
-    const double macs = 4.0 * p->c * p->o * p->n_cells * p->level->lanes;
-
     p->room = room;
     p->u = room->shared;
     team_for(16 * p->c * p->o < SMALL ? NULL : team, parts(p->o, p->level->rows), kernels_tile, p);
-    team_for(macs < SMALL ? NULL : team, p->n_parts * parts(p->o, p->band), pass_item, p);
+    team_for(pass_macs(p) < SMALL ? NULL : team, p->n_parts * parts(p->o, p->band), pass_item, p);
 }
 
 void winograd_forward(const struct winograd_shape *s, const float *x, const float *w, const float *bias, bool clamp, float *y,
@@ -300,6 +363,78 @@ void winograd_input_gradient(const struct winograd_shape *s, const float *dy, co
     p.w33 = w;
     p.out = dx;
     run_pass(&p, room, team);
+}
+
+static int first_cell(const struct gradient *g, int group)
+{
+    return (int)((int64_t)g->pass.n_cells * group / g->groups);
+}
+
+/* Item: some cells, a band of outputs, a band of channels. */
+static void gradient_item(void *ctx, int item)
+{
+    const struct gradient *g = ctx;
+    const struct pass *p = &g->pass;
+    const int bands = g->o_bands * g->c_bands, group = item / bands, o = item % bands / g->c_bands * g->ld, c = item % g->c_bands * p->chunk;
+    const int n_c = smaller(p->chunk, p->c - c), first = first_cell(g, group), last = first_cell(g, group + 1);
+    float *dw = g->part + (size_t)group * kernels_step(g) + 9 * ((size_t)o * (size_t)p->c + (size_t)c * (size_t)g->ld);
+    float *db = g->part + (size_t)g->groups * kernels_step(g) + (size_t)group * (size_t)(g->o_bands * g->ld) + o;
+
+    p->level->correlate(g, first, last, c, n_c, o, smaller(g->ld, p->o - o), own_scratch(p->room), dw, g->db && c == 0 ? db : NULL);
+}
+
+/* Tile: one channel's kernels of a band of outputs. */
+static void kernels_sum(void *ctx, int tile)
+{
+    const struct gradient *g = ctx;
+    const struct pass *p = &g->pass;
+    const int o = tile / p->c * g->ld, c = tile % p->c, band = c / p->chunk * p->chunk, n_c = smaller(p->chunk, p->c - band);
+    const float *part = g->part + 9 * ((size_t)o * (size_t)p->c + (size_t)band * (size_t)g->ld) + (size_t)((c - band) * g->ld);
+    float sum[9][MOST_CHANNELS];
+
+    for (int k = 0; k < 9; k++)
+        p->level->add_groups(part + (size_t)(k * n_c * g->ld), kernels_step(g), g->groups, (size_t)g->ld, sum[k]);
+    for (int r = 0; r < g->ld && o + r < p->o; r++) {
+        float *dw = g->dw + 9 * ((size_t)(o + r) * (size_t)p->c + (size_t)c);
+
+        for (int k = 0; k < 9; k++)
+            dw[k] = g->accumulate ? dw[k] + sum[k][r] : sum[k][r];
+    }
+}
+
+static void bias_sum(const struct gradient *g)
+{
+    const size_t step = (size_t)(g->o_bands * g->ld);
+    const float *part = g->part + (size_t)g->groups * kernels_step(g);
+
+    for (int o = 0; o < g->pass.o; o++) {
+        float sum = part[o];
+
+        for (int k = 1; k < g->groups; k++)
+            sum += part[(size_t)k * step + (size_t)o];
+        g->db[o] = g->accumulate ? g->db[o] + sum : sum;
+    }
+}
+
+void winograd_weight_gradient(const struct winograd_shape *s, const float *x, const float *dy, const float *y, float *dw, float *db,
+                              bool accumulate, const struct winograd_room *room, struct team *team)
+{
+    struct gradient g = weight_gradient(s);
+
+    g.pass.in = x;
+    g.pass.room = room;
+    g.dy = dy;
+    g.gate = y;
+    g.part = room->shared;
+    g.dw = dw;
+    g.db = db;
+    g.accumulate = accumulate;
+    g.groups = smaller(g.groups, g.pass.n_cells);
+    team = pass_macs(&g.pass) < SMALL ? NULL : team;
+    team_for(team, g.groups * g.o_bands * g.c_bands, gradient_item, &g);
+    team_for(team, g.o_bands * g.pass.c, kernels_sum, &g);
+    if (db)
+        bias_sum(&g);
 }
 
 bool winograd_pays(const struct winograd_shape *s)

@@ -31,6 +31,9 @@ void winograd_forward(const struct winograd_shape *s, const float *x, const floa
 /* dx [c][h][w][n] is overwritten. y (may be NULL): dy counts only where y > 0. */
 void winograd_input_gradient(const struct winograd_shape *s, const float *dy, const float *y, const float *w, float *dx,
                              const struct winograd_room *room, struct team *team);
+/* dw [o][c][3][3] and db [o] (NULL: not wanted) are overwritten, or added to where accumulate. y (may be NULL): dy counts only where y > 0. */
+void winograd_weight_gradient(const struct winograd_shape *s, const float *x, const float *dy, const float *y, float *dw, float *db,
+                              bool accumulate, const struct winograd_room *room, struct team *team);
 
 /* Levels of vector code that this processor has, best first: for tests and reports. */
 int winograd_n_levels(void);

@@ -1,5 +1,6 @@
 /* core/winograd_level.h: Winograd's transforms and products in vectors of LANES floats; included by winograd.c once for each level of vector
- * code, with LANES, ROWS (outputs of a register block), LEVEL(name) (a name of this level) and TARGET (attribute: what the compiler may use) set.
+ * code, with LANES, ROWS (outputs of a register block), CHANNELS (of the weight gradient's), LEVEL(name) (a name of this level) and TARGET (attribute: what the
+ * compiler may use) set.
  *
  * A cell is one tile times one vector of the batch. Transformed cells lie in blocks of BLOCK: [block][16][channel][BLOCK][LANES], and a vector
  * between two of the 16 so that they do not meet in the same lines of the cache. */
@@ -32,27 +33,27 @@ TARGET SIMD_INLINE void LEVEL(store)(float *p, VECTOR v, int n, const bool whole
 }
 
 /* An input, or 0 where the mask is not positive. */
-TARGET SIMD_INLINE VECTOR LEVEL(input)(const struct pass *p, ptrdiff_t at, int n, const bool whole, const bool masked)
+TARGET SIMD_INLINE VECTOR LEVEL(input)(const float *in, const float *mask, ptrdiff_t at, int n, const bool whole, const bool masked)
 {
-    VECTOR v = LEVEL(load)(p->in + at, n, whole);
+    VECTOR v = LEVEL(load)(in + at, n, whole);
 
     if (masked) {
-        VECTOR m = LEVEL(load)(p->mask + at, n, whole);
+        VECTOR m = LEVEL(load)(mask + at, n, whole);
 
         v = (VECTOR)((BITS)v & (BITS)(m > (VECTOR){ 0 }));
     }
     return v;
 }
 
-/* Transforms n_c channels of a cell: v = B' d B. whole: nothing of the tile lies in the padding, nor past the batch. */
-TARGET SIMD_INLINE void LEVEL(spread)(const struct pass *p, const struct cell *t, int first, int n_c, float *v, const bool whole,
-                                      const bool masked)
+/* Transforms n_c channels of a cell: v = B' d B, channels `width` floats apart. whole: nothing of the tile lies in the padding, nor past the batch. */
+TARGET SIMD_INLINE void LEVEL(spread)(const struct pass *p, const struct cell *t, int first, int n_c, float *v, const size_t width,
+                                      const bool whole, const bool masked)
 {
     const ptrdiff_t col = p->n, row = p->w * col, plane = p->h * row;
-    const size_t step = (size_t)(n_c * BLOCK + 1) * LANES;
+    const size_t step = (size_t)n_c * width + LANES;
     ptrdiff_t at = first * plane + t->y * row + t->x * col + t->at;
 
-    for (int c = 0; c < n_c; c++, at += plane, v += WIDTH) {
+    for (int c = 0; c < n_c; c++, at += plane, v += width) {
         VECTOR r[4][4];
 
         UNROLL
@@ -62,7 +63,7 @@ TARGET SIMD_INLINE void LEVEL(spread)(const struct pass *p, const struct cell *t
             UNROLL
             for (int j = 0; j < 4; j++)
                 if (whole || (t->rows >> i & t->cols >> j & 1))
-                    d[j] = LEVEL(input)(p, at + i * row + j * col, t->n, whole, masked);
+                    d[j] = LEVEL(input)(p->in, p->mask, at + i * row + j * col, t->n, whole, masked);
             r[i][0] = d[0] - d[2];
             r[i][1] = d[1] + d[2];
             r[i][2] = d[2] - d[1];
@@ -80,18 +81,18 @@ TARGET SIMD_INLINE void LEVEL(spread)(const struct pass *p, const struct cell *t
     }
 }
 
-TARGET static void LEVEL(spread_cell)(const struct pass *p, const struct cell *t, int first, int n_c, float *v)
+TARGET SIMD_INLINE void LEVEL(spread_cell)(const struct pass *p, const struct cell *t, int first, int n_c, float *v, const size_t width)
 {
     const bool whole = t->rows == 15 && t->cols == 15 && t->n == LANES;
 
     if (whole && p->mask)
-        LEVEL(spread)(p, t, first, n_c, v, true, true);
+        LEVEL(spread)(p, t, first, n_c, v, width, true, true);
     else if (whole)
-        LEVEL(spread)(p, t, first, n_c, v, true, false);
+        LEVEL(spread)(p, t, first, n_c, v, width, true, false);
     else if (p->mask)
-        LEVEL(spread)(p, t, first, n_c, v, false, true);
+        LEVEL(spread)(p, t, first, n_c, v, width, false, true);
     else
-        LEVEL(spread)(p, t, first, n_c, v, false, false);
+        LEVEL(spread)(p, t, first, n_c, v, width, false, false);
 }
 
 /* m [16][ROWS][BLOCK] (+)= u [16][n_c][ROWS] times v, for q outputs and b cells of a block. */
@@ -194,7 +195,7 @@ TARGET static void LEVEL(spread_all)(const struct pass *p, const struct cell *ce
     const size_t of_block = 16 * (size_t)(n_c * BLOCK + 1) * LANES;
 
     for (int i = 0; i < n; i++)
-        LEVEL(spread_cell)(p, &cell[i], first, n_c, v + (size_t)(i / BLOCK) * of_block + (size_t)(i % BLOCK) * LANES);
+        LEVEL(spread_cell)(p, &cell[i], first, n_c, v + (size_t)(i / BLOCK) * of_block + (size_t)(i % BLOCK) * LANES, WIDTH);
 }
 
 /* Some cells of some outputs. With more than one chunk of channels the products of all are kept and added to, else only those at hand. */
@@ -226,6 +227,232 @@ TARGET static void LEVEL(convolve)(const struct pass *p, const struct cell *cell
     }
 }
 
+/* ---- weight gradient ---- */
+
+/* a[i][j] becomes a[j][i]: each step turns the bits of row and lane, taken together, by one place. */
+TARGET SIMD_INLINE void LEVEL(transpose)(VECTOR *a)
+{
+    UNROLL
+    for (int step = 1; step < LANES; step *= 2) {
+        VECTOR b[LANES];
+
+        UNROLL
+        for (int i = 0; i < LANES / 2; i++) {
+            b[2 * i] = LOW_HALVES(a[i], a[i + LANES / 2]);
+            b[2 * i + 1] = HIGH_HALVES(a[i], a[i + LANES / 2]);
+        }
+        UNROLL
+        for (int i = 0; i < LANES; i++)
+            a[i] = b[i];
+    }
+}
+
+/* LANES outputs of dy at one place of a cell, [column][output]. whole: all are there, and all columns. */
+TARGET SIMD_INLINE void LEVEL(turn)(const struct gradient *g, ptrdiff_t at, ptrdiff_t plane, int n_o, int n, VECTOR *y, const bool whole,
+                                    const bool masked)
+{
+    VECTOR a[LANES];
+
+    UNROLL
+    for (int r = 0; r < LANES; r++)
+        a[r] = whole || r < n_o ? LEVEL(input)(g->dy, g->gate, at + r * plane, n, whole, masked) : (VECTOR){ 0 };
+    LEVEL(transpose)(a);
+    UNROLL
+    for (int r = 0; r < LANES; r++)
+        y[r] = a[r];
+}
+
+/* d = A dy A' of a cell and one column of the batch; the 16 vectors of outputs lie step apart. */
+TARGET SIMD_INLINE void LEVEL(spread_outputs)(VECTOR a, VECTOR b, VECTOR c, VECTOR e, float *d, size_t step)
+{
+    const VECTOR left[4] = { a, a + c, a - c, -c }, right[4] = { b, b + e, b - e, -e };
+
+    UNROLL
+    for (int i = 0; i < 4; i++, d += 4 * step) {
+        STORE(d) = left[i];
+        STORE(d + step) = left[i] + right[i];
+        STORE(d + 2 * step) = left[i] - right[i];
+        STORE(d + 3 * step) = -right[i];
+    }
+}
+
+/* n_o outputs of a cell: d [16][LANES columns][g->ld], and a vector between two of the 16. db (may be NULL) += their sums. */
+TARGET SIMD_INLINE void LEVEL(spread_dy)(const struct gradient *g, const struct cell *t, int first, int n_o, float *d, float *db,
+                                         const bool whole, const bool masked)
+{
+    const ptrdiff_t col = g->pass.n, row = g->pass.ow * col, plane = g->pass.oh * row;
+    const int rows = g->pass.oh - t->out_y, cols = g->pass.ow - t->out_x;
+    const size_t ld = (size_t)g->ld, step = LANES * (ld + 1);
+    ptrdiff_t at = first * plane + t->out_y * row + t->out_x * col + t->at;
+
+    for (int o = 0; o < n_o; o += LANES, at += LANES * plane, d += LANES) {
+        VECTOR y[4][LANES], sum = { 0 };
+
+        for (int k = 0; k < 4; k++)
+            if (whole || (k / 2 < rows && k % 2 < cols))
+                LEVEL(turn)(g, at + k / 2 * row + k % 2 * col, plane, n_o - o, t->n, y[k], whole, masked);
+            else
+                memset(y[k], 0, sizeof y[k]);
+        for (int j = 0; j < LANES; j++) {
+            LEVEL(spread_outputs)(y[0][j], y[1][j], y[2][j], y[3][j], d + (size_t)j * ld, step);
+            sum += (y[0][j] + y[1][j]) + (y[2][j] + y[3][j]);
+        }
+        if (db)
+            STORE(db + o) = LOAD(db + o) + sum;
+    }
+}
+
+TARGET static void LEVEL(spread_dy_cell)(const struct gradient *g, const struct cell *t, int first, int n_o, float *d, float *db)
+{
+    const bool whole = t->out_y + 2 <= g->pass.oh && t->out_x + 2 <= g->pass.ow && t->n == LANES && n_o % LANES == 0;
+
+    if (whole && g->gate)
+        LEVEL(spread_dy)(g, t, first, n_o, d, db, true, true);
+    else if (whole)
+        LEVEL(spread_dy)(g, t, first, n_o, d, db, true, false);
+    else if (g->gate)
+        LEVEL(spread_dy)(g, t, first, n_o, d, db, false, true);
+    else
+        LEVEL(spread_dy)(g, t, first, n_o, d, db, false, false);
+}
+
+/* u [channel][g->ld] (+)= v [cell][channel][column] times d [cell][column][g->ld], for q channels and b vectors of outputs. */
+TARGET SIMD_INLINE void LEVEL(outer)(const float *v, size_t v_step, const float *d, size_t d_step, size_t ld, int cells, float *u, bool add,
+                                     const int q, const int b)
+{
+    VECTOR sum[CHANNELS][4];
+
+    UNROLL
+    for (int r = 0; r < q; r++)
+        UNROLL
+        for (int i = 0; i < b; i++)
+            sum[r][i] = add ? LOAD(u + (size_t)r * ld + i * LANES) : (VECTOR){ 0 };
+    for (int k = 0; k < cells; k++, v += v_step, d += d_step) {
+        const float *y = d;
+
+        for (int j = 0; j < LANES; j++, y += ld) {
+            VECTOR x[4];
+
+            UNROLL
+            for (int i = 0; i < b; i++)
+                x[i] = LOAD(y + i * LANES);
+            UNROLL
+            for (int r = 0; r < q; r++)
+                UNROLL
+                for (int i = 0; i < b; i++)
+                    sum[r][i] += v[r * LANES + j] * x[i];
+        }
+    }
+    UNROLL
+    for (int r = 0; r < q; r++)
+        UNROLL
+        for (int i = 0; i < b; i++)
+            STORE(u + (size_t)r * ld + i * LANES) = sum[r][i];
+}
+
+/* b vectors of outputs, all channels: register blocks of `most` channels, then what is left. */
+TARGET SIMD_INLINE void LEVEL(outer_column)(const float *v, size_t v_step, const float *d, size_t d_step, size_t ld, int cells, float *u, bool add,
+                                            int n_c, const int most, const int b)
+{
+    while (n_c > 0) {
+        int q = most;
+
+        if (n_c >= most)
+            LEVEL(outer)(v, v_step, d, d_step, ld, cells, u, add, most, b);
+        else if (most > 8 && n_c >= 8)
+            LEVEL(outer)(v, v_step, d, d_step, ld, cells, u, add, q = 8, b);
+        else if (n_c >= 4)
+            LEVEL(outer)(v, v_step, d, d_step, ld, cells, u, add, q = 4, b);
+        else if (n_c >= 2)
+            LEVEL(outer)(v, v_step, d, d_step, ld, cells, u, add, q = 2, b);
+        else
+            LEVEL(outer)(v, v_step, d, d_step, ld, cells, u, add, q = 1, b);
+        v += q * LANES;
+        u += (size_t)q * ld;
+        n_c -= q;
+    }
+}
+
+TARGET static void LEVEL(outer_all)(const struct gradient *g, const float *v, const float *d, float *u, int cells, int n_c, int n_o, bool add)
+{
+    const size_t ld = (size_t)g->ld, v_part = (size_t)(n_c + 1) * LANES, d_part = LANES * (ld + 1);
+
+    for (int k = 0; k < 16; k++, v += v_part, d += d_part, u += (size_t)n_c * ld)
+        for (int o = 0; o < n_o;)
+            if (CHANNELS > 12 && n_o - o > 2 * LANES) {
+                LEVEL(outer_column)(v, 16 * v_part, d + o, 16 * d_part, ld, cells, u + o, add, n_c, 6, 4);
+                o += 4 * LANES;
+            } else if (n_o - o > LANES) {
+                LEVEL(outer_column)(v, 16 * v_part, d + o, 16 * d_part, ld, cells, u + o, add, n_c, CHANNELS > 12 ? 12 : 6, 2);
+                o += 2 * LANES;
+            } else {
+                LEVEL(outer_column)(v, 16 * v_part, d + o, 16 * d_part, ld, cells, u + o, add, n_c, CHANNELS, 1);
+                o += LANES;
+            }
+}
+
+/* dw = G' u G of n vectors: u [16][n], dw [9][n]. */
+TARGET static void LEVEL(gather_kernels)(const float *u, float *dw, size_t n)
+{
+    const size_t step = n * LANES;
+
+    for (size_t at = 0; at < n; at++, u += LANES, dw += LANES) {
+        VECTOR t[3][4];
+
+        UNROLL
+        for (int j = 0; j < 4; j++) {
+            const float *a = u + (size_t)j * step;
+            const VECTOR p = 0.5f * (LOAD(a + 4 * step) + LOAD(a + 8 * step)), m = 0.5f * (LOAD(a + 4 * step) - LOAD(a + 8 * step));
+
+            t[0][j] = LOAD(a) + p;
+            t[1][j] = m;
+            t[2][j] = p + LOAD(a + 12 * step);
+        }
+        UNROLL
+        for (int i = 0; i < 3; i++) {
+            const VECTOR p = 0.5f * (t[i][1] + t[i][2]);
+
+            STORE(dw + (size_t)(3 * i) * step) = t[i][0] + p;
+            STORE(dw + (size_t)(3 * i + 1) * step) = 0.5f * (t[i][1] - t[i][2]);
+            STORE(dw + (size_t)(3 * i + 2) * step) = p + t[i][3];
+        }
+    }
+}
+
+/* The part of cells first .. last-1 in the gradients of some kernels: dw [9][n_c][g->ld], db (may be NULL) [g->ld]. */
+TARGET static void LEVEL(correlate)(const struct gradient *g, int first, int last, int c, int n_c, int o, int n_o, float *v, float *dw, float *db)
+{
+    const size_t ld = (size_t)g->ld, v_len = 16 * (size_t)(n_c + 1) * LANES, d_len = 16 * LANES * (ld + 1);
+    float *d = v + (size_t)g->cells * v_len, *u = d + (size_t)g->cells * d_len;
+
+    if (db)
+        memset(db, 0, ld * sizeof *db);
+    for (int at = first; at < last; at += g->cells) {
+        const int n = last - at < g->cells ? last - at : g->cells;
+
+        for (int i = 0; i < n; i++) {
+            const struct cell t = cell_at(&g->pass, at + i);
+
+            LEVEL(spread_cell)(&g->pass, &t, c, n_c, v + (size_t)i * v_len, LANES);
+            LEVEL(spread_dy_cell)(g, &t, o, n_o, d + (size_t)i * d_len, db);
+        }
+        LEVEL(outer_all)(g, v, d, u, n, n_c, n_o, at > first);
+    }
+    LEVEL(gather_kernels)(u, dw, (size_t)n_c * ld / LANES);
+}
+
+/* sum [n] of the groups' parts, which lie step apart; n a multiple of LANES. */
+TARGET static void LEVEL(add_groups)(const float *part, size_t step, int groups, size_t n, float *sum)
+{
+    for (size_t i = 0; i < n; i += LANES) {
+        VECTOR s = LOAD(part + i);
+
+        for (int k = 1; k < groups; k++)
+            s += LOAD(part + (size_t)k * step + i);
+        STORE(sum + i) = s;
+    }
+}
+
 #undef VECTOR
 #undef BITS
 #undef LOAD
@@ -233,6 +460,7 @@ TARGET static void LEVEL(convolve)(const struct pass *p, const struct cell *cell
 #undef WIDTH
 #undef LANES
 #undef ROWS
+#undef CHANNELS
 #undef LEVEL
 #undef TARGET
 #undef LOW_HALVES

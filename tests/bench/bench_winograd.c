@@ -1,4 +1,4 @@
-/* The products of a 3x3 convolution by Winograd's transforms: billions of operations of the plain sum (2 * 9 * c * o * oh * ow * n) per
+/* The three products of a 3x3 convolution by Winograd's transforms: billions of operations of the plain sum (2 * 9 * c * o * oh * ow * n) per
  * second, with one thread and with two; the best of many short rounds. What winograd_pays is calibrated by.
  *
  *     cmake --build build --target bench_winograd && build/tests/bench_winograd [--batch N] [--rounds N] [--skip N] [c h] ...
@@ -13,8 +13,8 @@
 #include "core/rng.h"
 #include "core/winograd.h"
 
-enum { FORWARD, INPUT, PRODUCTS };
-static const char *const product_name[PRODUCTS] = { "forward", "input" };
+enum { FORWARD, INPUT, WEIGHT, PRODUCTS };
+static const char *const product_name[PRODUCTS] = { "forward", "input", "weight" };
 
 static double now(void)
 {
@@ -40,7 +40,7 @@ static float *filled(size_t n, uint32_t stream)
 
 struct layer {
     struct winograd_shape s;
-    float *x, *y, *dx, *dy, *w, *bias;
+    float *x, *y, *dx, *dy, *w, *dw, *bias, *db;
     struct winograd_room room;
 };
 
@@ -49,15 +49,15 @@ static void layer_init(struct layer *l, int c, int h, int n, int threads)
     const size_t len = (size_t)c * (size_t)(h * h) * (size_t)n;
 
     *l = (struct layer){ .s = { c, c, h, h, n, 1, 1, 1, 1 }, .x = filled(len, 1), .y = filled(len, 2), .dx = filled(len, 3),
-                         .dy = filled(len, 4), .w = filled(9 * (size_t)(c * c), 5),
-                         .bias = filled((size_t)c, 7) };
+                         .dy = filled(len, 4), .w = filled(9 * (size_t)(c * c), 5), .dw = filled(9 * (size_t)(c * c), 6),
+                         .bias = filled((size_t)c, 7), .db = filled((size_t)c, 8) };
     l->room = (struct winograd_room){ filled(winograd_shared_len(&l->s), 9),
                                       filled(winograd_scratch_len(&l->s) * (size_t)threads, 10), winograd_scratch_len(&l->s) };
 }
 
 static void layer_clear(struct layer *l)
 {
-    float *a[] = { l->x, l->y, l->dx, l->dy, l->w, l->bias, l->room.shared, l->room.scratch };
+    float *a[] = { l->x, l->y, l->dx, l->dy, l->w, l->dw, l->bias, l->db, l->room.shared, l->room.scratch };
 
     for (size_t i = 0; i < sizeof a / sizeof a[0]; i++)
         mem_free(a[i]);
@@ -68,6 +68,7 @@ static void run(struct layer *l, int product, struct team *team)
     switch (product) {
     case FORWARD: winograd_forward(&l->s, l->x, l->w, l->bias, true, l->y, &l->room, team); break;
     case INPUT: winograd_input_gradient(&l->s, l->dy, l->y, l->w, l->dx, &l->room, team); break;
+    case WEIGHT: winograd_weight_gradient(&l->s, l->x, l->dy, l->y, l->dw, l->db, false, &l->room, team); break;
     }
 }
 

@@ -13,7 +13,7 @@
 /* libcheck's own asserts make a system call each. */
 #define SURE(holds, ...) do { if (!(holds)) ck_abort_msg(__VA_ARGS__); } while (0)
 
-enum { RANDOM_SHAPES = 60, THREADS = 4 };
+enum { RANDOM_SHAPES = 40, THREADS = 4 };
 static const struct winograd_shape some_shape[] = {
     { 1, 1, 1, 1, 1, 1, 1, 1, 1 }, { 2, 3, 3, 3, 16, 0, 0, 0, 0 }, { 3, 2, 1, 1, 5, 2, 2, 2, 2 }, { 16, 16, 6, 6, 32, 1, 1, 1, 1 },
     { 70, 9, 4, 5, 18, 1, 0, 0, 1 }, { 9, 70, 5, 4, 18, 0, 1, 1, 0 }, { 130, 67, 2, 2, 3, 1, 1, 1, 1 }, { 5, 24, 3, 3, 150, 1, 1, 1, 1 },
@@ -25,7 +25,7 @@ struct layer {
     struct winograd_shape s;
     int oh, ow;
     size_t len_x, len_y, len_w;
-    float *x, *w, *bias, *y, *dy, *gate, *dx; /* gate: what forward gave, where the gradient is masked by it */
+    float *x, *w, *bias, *y, *dy, *gate, *dx, *dw, *db, *old; /* gate: what forward gave, where the gradient is masked by it. old: dw before */
     double *want, *size;                      /* of the product at hand: sums of the terms, and of their sizes */
     struct winograd_room room;
 };
@@ -67,6 +67,9 @@ static void layer_init(struct layer *l, const struct winograd_shape *s)
     l->dy = draw(l->len_y, 5);
     l->gate = draw(l->len_y, 6);
     l->dx = draw(l->len_x, 7);
+    l->dw = draw(l->len_w, 8);
+    l->db = draw((size_t)s->o, 9);
+    l->old = draw(l->len_w, 10);
     most = larger(larger(l->len_x, l->len_y), l->len_w);
     l->want = mem_alloc(most * sizeof(double));
     l->size = mem_alloc(most * sizeof(double));
@@ -74,7 +77,7 @@ static void layer_init(struct layer *l, const struct winograd_shape *s)
 
 static void layer_clear(struct layer *l)
 {
-    void *a[] = { l->x, l->w, l->bias, l->y, l->dy, l->gate, l->dx, l->want, l->size };
+    void *a[] = { l->x, l->w, l->bias, l->y, l->dy, l->gate, l->dx, l->dw, l->db, l->old, l->want, l->size };
 
     for (int i = 0; i < N(a); i++)
         mem_free(a[i]);
@@ -240,6 +243,76 @@ START_TEST(input_gradient)
 }
 END_TEST
 
+static void weight_term(const struct layer *l, struct term t)
+{
+    add_to(l, t.w, (double)l->dy[t.y] * (double)l->x[t.x]);
+}
+
+static void weight_term_masked(const struct layer *l, struct term t)
+{
+    if (l->gate[t.y] > 0)
+        weight_term(l, t);
+}
+
+static void run_weight(struct layer *l)
+{
+    spoil(l->dw, l->len_w);
+    winograd_weight_gradient(&l->s, l->x, l->dy, NULL, l->dw, NULL, false, &l->room, NULL);
+    check(l, "weight gradient", l->dw, l->len_w);
+}
+
+static void check_bias(const struct layer *l)
+{
+    const size_t len = l->len_y / (size_t)l->s.o;
+
+    for (size_t o = 0; o < (size_t)l->s.o; o++) {
+        double sum = 0, size = 0;
+
+        for (size_t i = o * len; i < (o + 1) * len; i++)
+            if (l->gate[i] > 0) {
+                sum += (double)l->dy[i];
+                size += fabs((double)l->dy[i]);
+            }
+        SURE(fabs((double)l->db[o] - sum) <= 1e-5 * (1 + size), "%s: db[%zu] %g, not %g", winograd_level_name(winograd_skip_levels), o,
+             (double)l->db[o], sum);
+    }
+}
+
+static void run_weight_masked(struct layer *l)
+{
+    spoil(l->dw, l->len_w);
+    spoil(l->db, (size_t)l->s.o);
+    winograd_weight_gradient(&l->s, l->x, l->dy, l->gate, l->dw, l->db, false, &l->room, NULL);
+    check(l, "weight gradient, masked", l->dw, l->len_w);
+    check_bias(l);
+}
+
+static void run_weight_added(struct layer *l)
+{
+    memcpy(l->dw, l->old, l->len_w * sizeof(float));
+    memset(l->db, 0, (size_t)l->s.o * sizeof(float));
+    winograd_weight_gradient(&l->s, l->x, l->dy, l->gate, l->dw, l->db, true, &l->room, NULL);
+    check(l, "weight gradient, masked, added", l->dw, l->len_w);
+    check_bias(l);
+}
+
+START_TEST(weight_gradient)
+{
+    const struct winograd_shape s = shape_number(_i);
+    struct layer l;
+
+    layer_init(&l, &s);
+    want(&l, weight_term, l.len_w);
+    for_levels(&l, run_weight);
+    want(&l, weight_term_masked, l.len_w);
+    for_levels(&l, run_weight_masked);
+    for (size_t i = 0; i < l.len_w; i++)
+        l.want[i] += (double)l.old[i];
+    for_levels(&l, run_weight_added);
+    layer_clear(&l);
+}
+END_TEST
+
 /* ---- laws ---- */
 
 /* What is not a number shows in every output that it has a part in, clamped or not. */
@@ -275,10 +348,13 @@ START_TEST(any_team)
         ck_assert_int_eq(team_new(&team, threads, NULL), ERR_OK);
         winograd_forward(&l.s, l.x, l.w, l.bias, false, to->y, &l.room, team);
         winograd_input_gradient(&l.s, l.dy, l.gate, l.w, to->dx, &l.room, team);
+        winograd_weight_gradient(&l.s, l.x, l.dy, l.gate, to->dw, to->db, false, &l.room, team);
         team_free(team);
         if (threads == 1)
             continue;
         ck_assert_int_eq(memcmp(l.y, other.y, l.len_y * sizeof(float)), 0);
+        ck_assert_int_eq(memcmp(l.dw, other.dw, l.len_w * sizeof(float)), 0);
+        ck_assert_int_eq(memcmp(l.db, other.db, (size_t)l.s.o * sizeof(float)), 0);
         ck_assert_int_eq(memcmp(l.dx, other.dx, l.len_x * sizeof(float)), 0);
     }
     room_clear(&l);
@@ -293,6 +369,7 @@ static void cases(Suite *s)
 
     tcase_add_loop_test(tc, forward, 0, N(some_shape) + RANDOM_SHAPES);
     tcase_add_loop_test(tc, input_gradient, 0, N(some_shape) + RANDOM_SHAPES);
+    tcase_add_loop_test(tc, weight_gradient, 0, N(some_shape) + RANDOM_SHAPES);
     tc = suite_case(s, "laws");
     tcase_add_test(tc, not_a_number);
     tcase_add_loop_test(tc, any_team, 0, 2);
