@@ -2,14 +2,18 @@
 #include "core/op.h"
 
 extern const struct op op_input, op_dense, op_linear, op_relu, op_leaky_relu, op_elu, op_gelu, op_sigmoid, op_tanh, op_softmax, op_dropout,
-    op_reshape, op_batch_norm, op_add, op_concatenate;
+    op_reshape, op_batch_norm, op_add, op_concatenate, op_max_pool2d, op_average_pool2d, op_max_pool1d, op_average_pool1d, op_global_max_pool,
+    op_global_average_pool, op_channels_first, op_channels_last;
 
 static const struct plug *const rows[] = {
     &op_input.plug, &op_dense.plug,
     /* activations */
     &op_linear.plug, &op_relu.plug, &op_leaky_relu.plug, &op_elu.plug, &op_gelu.plug, &op_sigmoid.plug, &op_tanh.plug, &op_softmax.plug,
     /* the rest */
-    &op_dropout.plug, &op_reshape.plug, &op_batch_norm.plug, &op_add.plug, &op_concatenate.plug, NULL
+    &op_dropout.plug, &op_reshape.plug, &op_batch_norm.plug, &op_add.plug, &op_concatenate.plug,
+    /* images and sequences, their channels first */
+    &op_max_pool2d.plug, &op_average_pool2d.plug, &op_max_pool1d.plug, &op_average_pool1d.plug, &op_global_max_pool.plug,
+    &op_global_average_pool.plug, &op_channels_first.plug, &op_channels_last.plug, NULL
 };
 const struct plug_table op_table = { "op", rows };
 
