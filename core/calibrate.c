@@ -73,18 +73,20 @@ enum err_code calibrate(struct net *net, const struct calibration *c, void (*see
 
 /* ---- batch norm ---- */
 
-/* Mean and sum of squared deviations of each feature of one node's input so far. */
+/* Mean and sum of squared deviations of each channel of one node's input so far. */
 struct moments {
-    int node, n_f;
+    int node, n_channels;
+    size_t positions; /* of a channel, in one sample */
     double n, *mean, *squares;
 };
 
 /* Two sets of numbers into one (Chan, Golub & LeVeque 1979). */
-SIMD static void add_moments(struct moments *m, const float *x, int n)
+SIMD static void add_moments(struct moments *m, const float *x, int samples)
 {
+    const int n = (int)m->positions * samples;
     const double all = m->n + n;
 
-    for (int f = 0; f < m->n_f; f++, x += n) {
+    for (int f = 0; f < m->n_channels; f++, x += n) {
         double mean = simd_sum(x, n) / n, squares = simd_dot(x, mean, x, mean, n), apart = mean - m->mean[f];
 
         m->mean[f] += apart * n / all;
@@ -112,14 +114,15 @@ static float *statistic(struct net *net, const struct node *node, const char *na
 
 static enum err_code take_statistics(struct samples *s, struct net *net, const struct node *node, const struct calibration *c, struct err *e)
 {
-    struct moments m = { .node = node->in[0], .n_f = node->plan.out.d[0] };
+    const struct shape *out = &node->plan.out;
+    struct moments m = { .node = node->in[0], .n_channels = out->d[0], .positions = shape_len(out) / (size_t)out->d[0] };
     float *mean = statistic(net, node, "moving_mean"), *variance = statistic(net, node, "moving_variance");
     enum err_code rc;
 
-    m.mean = mem_zalloc((size_t)m.n_f, sizeof(double));
-    m.squares = mem_zalloc((size_t)m.n_f, sizeof(double));
+    m.mean = mem_zalloc((size_t)m.n_channels, sizeof(double));
+    m.squares = mem_zalloc((size_t)m.n_channels, sizeof(double));
     rc = m.mean && m.squares ? run(s, c, see_moments, &m, e) : err_set(e, ERR_NOMEM, "out of memory");
-    for (int f = 0; rc == ERR_OK && f < m.n_f; f++) {
+    for (int f = 0; rc == ERR_OK && f < m.n_channels; f++) {
         mean[f] = (float)m.mean[f];
         variance[f] = (float)(m.squares[f] / m.n);
     }

@@ -1,7 +1,10 @@
-/* core/op_batch_norm.c: y = gamma (x - mean) / sqrt(variance + epsilon) + beta, for one-dimensional samples (Ioffe & Szegedy 2015).
+/* core/op_batch_norm.c: y = gamma (x - mean) / sqrt(variance + epsilon) + beta (Ioffe & Szegedy 2015). The statistics are those of a channel, the
+ * first axis: over the batch and, where a sample has more axes, over its positions.
  *
  * Training takes mean and (biased) variance of the batch and moves the tracked ones towards them, as Keras does; else the tracked
- * ones count. A feature's samples are contiguous: a tile is a run of features. State: mean, then 1 / sqrt(variance + epsilon). */
+ * ones count. A channel's numbers are contiguous: a tile is a run of channels, read from memory once, for the second pass over a channel finds it
+ * in the cache. Sums run in lanes of float over blocks of fixed length, and over the blocks in double. State: mean, then
+ * 1 / sqrt(variance + epsilon). */
 #include "core/op_init.h"
 #include "core/simd.h"
 
@@ -14,7 +17,7 @@ struct batch_norm_conf {
 INIT_PARAMS(beta_init_params, INIT_ZEROS);
 INIT_PARAMS(gamma_init_params, INIT_ONES);
 static const struct param batch_norm_params[] = {
-    FIELD_INT(struct batch_norm_conf, axis, -1, 1, -1, "The features' axis: -1 or 1."),
+    FIELD_INT(struct batch_norm_conf, axis, -1, SHAPE_MAX, -1, "The channels' axis as Keras counts, the batch being axis 0: the last, or -1."),
     FIELD_REAL(struct batch_norm_conf, momentum, 0, 1, 0.99, "Share of the tracked statistics that a batch leaves."),
     FIELD_REAL(struct batch_norm_conf, epsilon, 0, 1, 0.001, "Added to the variance."),
     FIELD_BOOL(struct batch_norm_conf, center, 1, "Whether beta is added."),
@@ -24,7 +27,6 @@ static const struct param batch_norm_params[] = {
     FIELD_END
 };
 
-enum { FEATURES = 32 }; /* of one tile */
 /* Numbers of the weights; -1: not there. */
 struct places { int gamma, beta, mean, variance; };
 
@@ -46,18 +48,18 @@ static enum err_code batch_norm_shape(const void *conf, const struct shape *cons
 {
     const struct batch_norm_conf *c = conf;
     struct places at = places_of(c);
-    char text[96];
+    const struct shape channels = { 1, { in[0]->d[0] } };
 
     (void)n_in;
-    if (in[0]->n_d != 1)
-        return err_set(e, ERR_UNSUPPORTED, "batch normalisation takes one-dimensional samples here, not %s", shape_text(in[0], text, sizeof text));
-    if (c->axis == 0)
-        return err_field(e, ERR_UNSUPPORTED, "/axis", "must be -1 or 1: axis 0 is the batch");
+    if (in[0]->n_d < 1)
+        return err_set(e, ERR_INVALID, "batch normalisation needs at least one dimension");
+    if (c->axis != -1 && c->axis != in[0]->n_d)
+        return err_field(e, ERR_UNSUPPORTED, "/axis", "must be -1 or %d: the last axis, where axis 0 is the batch", in[0]->n_d);
     p->out = *in[0];
     p->neurons = NEURONS_PASS;
     p->n_weights = at.variance + 1;
     for (int i = 0; i < p->n_weights; i++)
-        p->weight[i] = (struct op_weight){ .shape = *in[0], .trainable = i < at.mean, .fan_in = in[0]->d[0], .fan_out = in[0]->d[0] };
+        p->weight[i] = (struct op_weight){ .shape = channels, .trainable = i < at.mean, .fan_in = channels.d[0], .fan_out = channels.d[0] };
     if (at.gamma >= 0)
         p->weight[at.gamma].name = "gamma", p->weight[at.gamma].init = c->gamma_initializer;
     if (at.beta >= 0)
@@ -75,99 +77,192 @@ static void track(float *tracked, double batch, double momentum)
     *tracked = (float)(momentum * (double)*tracked + (1 - momentum) * batch);
 }
 
-/* Mean and variance that count for feature f. */
-SIMD static void moments(const struct op_call *c, const struct places *at, int f, double *mean, double *variance)
-{
-    const struct batch_norm_conf *conf = c->conf;
-    const float *x = c->x[0] + (size_t)f * (size_t)c->n;
+/* ---- sums over a channel ---- */
 
-    if (!c->training) {
-        *mean = (double)c->w[at->mean][f];
-        *variance = (double)c->w[at->variance][f];
-        return;
-    }
-    *mean = simd_sum(x, c->n) / c->n;
-    *variance = simd_dot(x, *mean, x, *mean, c->n) / c->n;
-    track(&c->w[at->mean][f], *mean, conf->momentum);
-    track(&c->w[at->variance][f], *variance, conf->momentum);
+enum { BLOCK = 2048, LANES = 64 };
+
+SIMD_INLINE double lanes_sum(const float *lane)
+{
+    double sum[SIMD_LANES] = { 0 };
+
+    for (int i = 0; i < LANES; i += SIMD_LANES)
+        for (int j = 0; j < SIMD_LANES; j++)
+            sum[j] += (double)lane[i + j];
+    return simd_lanes(sum);
 }
 
-SIMD static void affine(float *restrict y, const float *restrict x, float mean, float factor, float shift, int n)
+/* Sum over a block of x, and of (x - mean)^2. */
+SIMD_INLINE double block_sum(const float *restrict x, int n)
 {
-    for (int j = 0; j < n; j++)
-        y[j] = (x[j] - mean) * factor + shift;
+    float lane[LANES] = { 0 };
+    int i = 0;
+
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            lane[j] += x[i + j];
+    for (int j = 0; i + j < n; j++)
+        lane[j] += x[i + j];
+    return lanes_sum(lane);
+}
+SIMD_INLINE double block_squares(const float *restrict x, float mean, int n)
+{
+    float lane[LANES] = { 0 };
+    int i = 0;
+
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            lane[j] += (x[i + j] - mean) * (x[i + j] - mean);
+    for (int j = 0; i + j < n; j++)
+        lane[j] += (x[i + j] - mean) * (x[i + j] - mean);
+    return lanes_sum(lane);
 }
 
-static void forward_tile(void *ctx, int tile)
+/* Mean and variance of len numbers: each block's around its own mean while it is near, joined by Chan, Golub & LeVeque 1979. */
+SIMD_INLINE void batch_moments(const float *x, size_t len, double *mean, double *variance)
 {
-    const struct op_call *c = ctx;
-    const struct batch_norm_conf *conf = c->conf;
-    struct places at = places_of(conf);
-    int n_f = c->out_shape->d[0];
+    double squares = 0;
 
-    for (int f = tile * FEATURES; f < n_f && f < (tile + 1) * FEATURES; f++) {
-        double mean, variance, factor;
+    *mean = 0;
+    for (size_t at = 0; at < len; at += BLOCK) {
+        const int n = len - at < BLOCK ? (int)(len - at) : BLOCK;
+        const double own = block_sum(x + at, n) / n, apart = own - *mean;
 
-        moments(c, &at, f, &mean, &variance);
-        factor = 1 / sqrt(variance + conf->epsilon);
-        c->state[f] = (float)mean;
-        c->state[n_f + f] = (float)factor;
-        factor *= at.gamma >= 0 ? (double)c->w[at.gamma][f] : 1;
-        affine(c->y + (size_t)f * (size_t)c->n, c->x[0] + (size_t)f * (size_t)c->n, (float)mean, (float)factor,
-               at.beta >= 0 ? c->w[at.beta][f] : 0, c->n);
+        *mean += apart * n / (double)(at + (size_t)n);
+        squares += block_squares(x + at, (float)own, n) + apart * apart * (double)at * n / (double)(at + (size_t)n);
     }
+    *variance = squares / (double)len;
+}
+
+/* ---- one channel: y = (x - mean) factor + shift, not below `least` ---- */
+
+struct line { float mean, factor, shift, least; };
+SIMD_INLINE float line_at(const struct line *l, float x) { return (x - l->mean) * l->factor + l->shift; }
+
+/* mean, s = 1 / sqrt(variance + epsilon): of the state. */
+static struct line line_of(const struct op_call *c, const struct places *at, int channel)
+{
+    const double s = (double)c->state[c->out_shape->d[0] + channel];
+
+    return (struct line){ c->state[channel], (float)(s * (at->gamma >= 0 ? (double)c->w[at->gamma][channel] : 1)),
+                          at->beta >= 0 ? c->w[at->beta][channel] : 0, c->clamp ? 0 : -INFINITY };
+}
+
+static size_t channel_len(const struct op_call *c) { return shape_len(c->out_shape) / (size_t)c->out_shape->d[0] * (size_t)c->n; }
+
+SIMD static void forward_channel(const struct op_call *c, const struct places *at, int channel)
+{
+    const struct batch_norm_conf *conf = c->conf;
+    const size_t len = channel_len(c), first = (size_t)channel * len;
+    const float *restrict x = c->x[0] + first;
+    float *restrict y = c->y + first;
+    double mean = (double)c->w[at->mean][channel], variance = (double)c->w[at->variance][channel];
+    struct line l;
+
+    if (c->training) {
+        batch_moments(x, len, &mean, &variance);
+        track(&c->w[at->mean][channel], mean, conf->momentum);
+        track(&c->w[at->variance][channel], variance, conf->momentum);
+    }
+    c->state[channel] = (float)mean;
+    c->state[c->out_shape->d[0] + channel] = (float)(1 / sqrt(variance + conf->epsilon));
+    l = line_of(c, at, channel);
+    for (size_t j = 0; j < len; j++) {
+        const float v = line_at(&l, x[j]);
+
+        y[j] = v < l.least ? l.least : v;
+    }
+}
+
+/* dy where the relu behind let y through: found by x, so that y need not be read. */
+SIMD_INLINE float let_through(const struct line *l, float x, float dy) { return line_at(l, x) <= l->least ? 0 : dy; }
+
+/* Sums of dy and of dy (x - mean). */
+SIMD_INLINE void block_back(const float *restrict dy, const float *restrict x, struct line l, int n, double *sum, double *product)
+{
+    float lane[LANES] = { 0 }, along[LANES] = { 0 };
+    int i = 0;
+
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) {
+            const float d = let_through(&l, x[i + j], dy[i + j]);
+
+            lane[j] += d;
+            along[j] += d * (x[i + j] - l.mean);
+        }
+    for (int j = 0; i + j < n; j++) {
+        const float d = let_through(&l, x[i + j], dy[i + j]);
+
+        lane[j] += d;
+        along[j] += d * (x[i + j] - l.mean);
+    }
+    *sum += lanes_sum(lane);
+    *product += lanes_sum(along);
 }
 
 /* With s the factor of normalisation and xh = (x - mean) s: dgamma = sum dy xh, dbeta = sum dy, and
  * dx = gamma s (dy - (dbeta + xh dgamma) / n); statistics that are tracked, not the batch's, leave only dx = gamma s dy. */
-SIMD static void backward_feature(const struct op_call *c, const struct places *at, int f)
+SIMD static void backward_channel(const struct op_call *c, const struct places *at, int channel)
 {
-    size_t first = (size_t)f * (size_t)c->n;
+    const size_t len = channel_len(c), first = (size_t)channel * len;
     const float *restrict x = c->x[0] + first, *restrict dy = c->dy + first;
-    double mean = (double)c->state[f], s = (double)c->state[c->out_shape->d[0] + f];
-    double dbeta = simd_sum(dy, c->n), dgamma = simd_dot(dy, 0, x, mean, c->n) * s;
     float *restrict dx = c->dx[0] ? c->dx[0] + first : NULL;
+    const struct line l = line_of(c, at, channel);
+    const double s = (double)c->state[c->out_shape->d[0] + channel];
+    double dbeta = 0, dgamma = 0;
 
+    for (size_t i = 0; i < len; i += BLOCK)
+        block_back(dy + i, x + i, l, len - i < BLOCK ? (int)(len - i) : BLOCK, &dbeta, &dgamma);
+    dgamma *= s;
     if (dx) {
-        double factor = s * (at->gamma >= 0 ? (double)c->w[at->gamma][f] : 1);
-        double per_x = c->training ? -factor * s * dgamma / c->n : 0;
-        float a = (float)factor, b = (float)per_x, shift = c->training ? (float)(-factor * dbeta / c->n) : 0, m = (float)mean;
+        const float a = l.factor, b = c->training ? (float)(-(double)a * s * dgamma / (double)len) : 0,
+                    shift = c->training ? (float)(-(double)a * dbeta / (double)len) : 0;
 
-        for (int j = 0; j < c->n; j++)
-            dx[j] = a * dy[j] + (b * (x[j] - m) + shift);
+        for (size_t j = 0; j < len; j++)
+            dx[j] = a * let_through(&l, x[j], dy[j]) + (b * (x[j] - l.mean) + shift);
     }
     if (at->gamma >= 0)
-        c->dw[at->gamma][f] = (float)(dgamma + (c->accumulate ? (double)c->dw[at->gamma][f] : 0));
+        c->dw[at->gamma][channel] = (float)(dgamma + (c->accumulate ? (double)c->dw[at->gamma][channel] : 0));
     if (at->beta >= 0)
-        c->dw[at->beta][f] = (float)(dbeta + (c->accumulate ? (double)c->dw[at->beta][f] : 0));
+        c->dw[at->beta][channel] = (float)(dbeta + (c->accumulate ? (double)c->dw[at->beta][channel] : 0));
 }
 
-static void backward_tile(void *ctx, int tile)
+/* ---- tiles ---- */
+
+enum { TILE = 8192 }; /* floats, about */
+struct channels {
+    const struct op_call *c;
+    void (*fn)(const struct op_call *c, const struct places *at, int channel);
+    int per_tile;
+};
+
+static void channels_tile(void *ctx, int tile)
 {
-    const struct op_call *c = ctx;
-    struct places at = places_of(c->conf);
+    const struct channels *k = ctx;
+    const struct places at = places_of(k->c->conf);
+    const int first = tile * k->per_tile, n = k->c->out_shape->d[0];
 
-    for (int f = tile * FEATURES; f < c->out_shape->d[0] && f < (tile + 1) * FEATURES; f++)
-        backward_feature(c, &at, f);
+    for (int i = first; i < n && i < first + k->per_tile; i++)
+        k->fn(k->c, &at, i);
 }
 
-static void batch_norm_run(const struct op_call *c, void (*fn)(void *ctx, int tile))
+static void over_channels(const struct op_call *c, void (*fn)(const struct op_call *c, const struct places *at, int channel))
 {
-    struct op_call call = *c;
+    const size_t len = channel_len(c);
+    struct channels k = { c, fn, len < TILE ? (int)(TILE / len) : 1 };
 
-    team_for(c->team, (c->out_shape->d[0] + FEATURES - 1) / FEATURES, fn, &call);
+    team_for(c->team, (c->out_shape->d[0] + k.per_tile - 1) / k.per_tile, channels_tile, &k);
 }
 
-static void batch_norm_forward(const struct op_call *c) { batch_norm_run(c, forward_tile); }
+static void batch_norm_forward(const struct op_call *c) { over_channels(c, forward_channel); }
 static void batch_norm_backward(const struct op_call *c)
 {
-    batch_norm_run(c, backward_tile);
+    over_channels(c, backward_channel);
     for (int i = 0; c->ready && i < places_of(c->conf).mean; i++)
         c->ready(c->ready_user, i, 0, (size_t)c->out_shape->d[0]);
 }
 
 const struct op op_batch_norm = {
-    .plug = { "batch_norm", "Normalises each feature by its mean and variance over the batch.", batch_norm_params,
+    .plug = { "batch_norm", "Normalises each channel by its mean and variance over the batch.", batch_norm_params,
               sizeof(struct batch_norm_conf) },
-    .min_in = 1, .max_in = 1, .shape = batch_norm_shape, .forward = batch_norm_forward, .backward = batch_norm_backward
+    .min_in = 1, .max_in = 1, .clamp = true, .shape = batch_norm_shape, .forward = batch_norm_forward, .backward = batch_norm_backward
 };

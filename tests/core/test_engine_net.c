@@ -222,22 +222,32 @@ END_TEST
 
 /* ---- the same bytes for any number of threads: a net of all rows of the table, twice over ---- */
 
-/* An op that takes images: of 7 channels, then flat again. */
+/* An op that takes images, or sequences: of 7 channels, then flat again. */
 static void add_between_reshapes(struct net *net, const struct op *op, const struct plug_value *conf, const char *layer)
 {
     struct plug_value reshape = { .plug = &op_find("reshape")->plug };
-    struct reshape_conf image = { { 3, { 7, 10, -1 } } }, flat = { { 0, { 0 } } };
-    char before[80], after[80];
-    int last = net->n_nodes - 1, in[2];
+    struct reshape_conf image = { { 3, { 7, 10, 10 } } }, sequence = { { 2, { 7, 100 } } }, flat = { { 0, { 0 } } };
+    char name[80];
+    int in[2];
 
-    snprintf(before, sizeof before, "image_%s", layer);
-    snprintf(after, sizeof after, "flat_%s", layer);
+    if (shape_len(net_output(net)) != 700) {
+        snprintf(name, sizeof name, "wide_%s", layer);
+        net_chain(net, "dense", "{\"units\": 700}", name);
+    }
+    in[0] = in[1] = net->n_nodes;
+    snprintf(name, sizeof name, "image_%s", layer);
     memcpy(reshape.conf, &image, sizeof image);
-    ck_assert_int_eq(net_add(net, op_of(reshape.plug), &reshape, before, &last, 1, &in[0], NULL), ERR_OK);
-    in[1] = in[0];
-    ck_assert_int_eq(net_add(net, op, conf, layer, in, op->max_in > 1 ? 2 : 1, &last, NULL), ERR_OK);
+    ck_assert_int_eq(net_add(net, op_of(reshape.plug), &reshape, name, (int[]){ in[0] - 1 }, 1, NULL, NULL), ERR_OK);
+    if (net_add(net, op, conf, layer, in, op->max_in > 1 ? 2 : 1, NULL, NULL) != ERR_OK) {
+        snprintf(name, sizeof name, "sequence_%s", layer);
+        memcpy(reshape.conf, &sequence, sizeof sequence);
+        in[0] = in[1] = net->n_nodes;
+        ck_assert_int_eq(net_add(net, op_of(reshape.plug), &reshape, name, (int[]){ in[0] - 1 }, 1, NULL, NULL), ERR_OK);
+        ck_assert_int_eq(net_add(net, op, conf, layer, in, op->max_in > 1 ? 2 : 1, NULL, NULL), ERR_OK);
+    }
+    snprintf(name, sizeof name, "flat_%s", layer);
     memcpy(reshape.conf, &flat, sizeof flat);
-    ck_assert_int_eq(net_add(net, op_of(reshape.plug), &reshape, after, &last, 1, NULL, NULL), ERR_OK);
+    ck_assert_int_eq(net_add(net, op_of(reshape.plug), &reshape, name, (int[]){ net->n_nodes - 1 }, 1, NULL, NULL), ERR_OK);
 }
 
 static struct net *all_ops(void)
