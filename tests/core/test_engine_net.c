@@ -234,6 +234,8 @@ static void add_between_reshapes(struct net *net, const struct op *op, const str
         snprintf(name, sizeof name, "wide_%s", layer);
         net_chain(net, "dense", "{\"units\": 700}", name);
     }
+    snprintf(name, sizeof name, "norm_%s", layer); /* or the gradient would die out on its way */
+    net_chain(net, "batch_norm", "", name);
     in[0] = in[1] = net->n_nodes;
     snprintf(name, sizeof name, "image_%s", layer);
     memcpy(reshape.conf, &image, sizeof image);
