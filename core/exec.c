@@ -20,6 +20,7 @@ enum { NONE = -1, RANGE = 16384, ESTIMATED_THREADS = 4 };
 
 struct node_plan {
     int value;               /* block */
+    int grad;                /* block that its gradient is found in, or NONE */
     int own;                 /* block for the gradient that nobody leaves, or that cannot be added up in place; or NONE */
     int last_use;            /* node that reads the value last */
     int n_consumers;
@@ -106,7 +107,7 @@ static void count_consumers(struct plan *p, const struct net *net)
 static void plan_uses(struct plan *p, const struct net *net)
 {
     for (int i = 0; i < p->n_nodes; i++) {
-        p->node[i] = (struct node_plan){ .own = NONE, .last_use = i, .needs_grad = learns(&net->node[i]), .skip = net->node[i].op->view };
+        p->node[i] = (struct node_plan){ .grad = NONE, .own = NONE, .last_use = i, .needs_grad = learns(&net->node[i]), .skip = net->node[i].op->view };
         for (int k = 0; k < net->node[i].n_in; k++) {
             struct node_plan *from = &p->node[net->node[i].in[k]];
 
@@ -222,7 +223,7 @@ static void plan_inputs(struct plan *p, const struct net *net, int i, bool reuse
     int block, n = 0;
 
     np->passes = np->skip || (node->op->same_dx && !np->clamp);
-    block = np->passes ? gathered(p, net, i) : NONE;
+    block = np->passes ? np->grad : NONE;
     for (int k = 0; k < node->n_in; k++) {
         int from = node->in[k], at;
 
@@ -245,8 +246,9 @@ static void plan_grads(struct plan *p, const struct net *net, bool reuse)
 
         if (!np->needs_grad && !np->is_end)
             continue;
-        if (gathered(p, net, i) == NONE)
-            np->own = grad_block(p, i, i, shape_len(&net->node[i].plan.out), reuse);
+        np->grad = gathered(p, net, i); /* as it is now: node i itself may share the block out */
+        if (np->grad == NONE)
+            np->grad = np->own = grad_block(p, i, i, shape_len(&net->node[i].plan.out), reuse);
         plan_inputs(p, net, i, reuse);
     }
 }
@@ -549,8 +551,7 @@ static void sum_tile(void *ctx, int tile)
 static void gather(struct exec *x, int i)
 {
     const struct node_plan *np = &x->plan.node[i];
-    const int target = gathered(&x->plan, x->net, i);
-    struct sum s = { block_at(x, target), NULL, shape_len(x->call[i].out_shape) * (size_t)x->n, target == np->own };
+    struct sum s = { block_at(x, np->grad), NULL, shape_len(x->call[i].out_shape) * (size_t)x->n, np->grad == np->own };
 
     for (int c = i + 1; c < x->net->n_nodes; c++)
         for (int k = 0; x->active[c] && k < x->net->node[c].n_in; k++) {

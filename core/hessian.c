@@ -1,7 +1,7 @@
 /* core/hessian.c: see hessian.h.
  *
  * R{a} is the derivative of a along the direction V of the kernels W; nothing else moves. Every op is one of four kinds:
- *   a view              R{y} = R{x}                     R{dx} = R{dy}
+ *   a view              R{y} = R{x}                     R{dx} = R{dy}                                            (so does a sum pass it back)
  *   one with a kernel   R{y} = W R{x} + V x             R{dx} = W' R{dy} + V' dy,  R{dW} = R{dy} x' + dy R{x}'   (its bias stands still)
  *   of several inputs   R{y} = op(R{x})                 R{dx} = backward(R{dy})                                  (linear)
  *   any other           R{y} = backward(R{x})           R{dx} = backward(R{dy}) + bend                           (its Jacobian is symmetric)
@@ -219,16 +219,18 @@ static void backward_node(const struct hessian *h, const struct probe_batch *b, 
         backward_kernel(h, b, i, &c);
         return;
     }
+    if (node->op->view || node->op->same_dx) {
+        for (int k = 0; k < node->n_in; k++)
+            if (h->live[node->in[k]])
+                add(h->grad[node->in[k]], h->grad[i], node_len(h->in->net, i) * (size_t)b->n);
+        return;
+    }
     c.dy = h->grad[i];
     for (int k = 0; k < node->n_in; k++, at += padded(node_len(h->in->net, node->in[k - 1]) * (size_t)b->n))
         c.dx[k] = h->live[node->in[k]] ? at : NULL;
-    if (node->op->view) {
-        memcpy(h->scratch, h->grad[i], node_len(h->in->net, i) * (size_t)b->n * sizeof(float));
-    } else {
-        if (node->n_in == 1)
-            fill_state(h, &c, node);
-        node->op->backward(&c);
-    }
+    if (node->n_in == 1)
+        fill_state(h, &c, node);
+    node->op->backward(&c);
     if (node->op->bend) {
         c.dy = exec_grad(b->exec, i);
         c.x[1] = h->value[node->in[0]];

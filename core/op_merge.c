@@ -9,43 +9,14 @@ struct merge {
 };
 static size_t range_len(const struct merge *m, size_t first) { return m->len - first < RANGE ? m->len - first : RANGE; }
 
-static enum err_code add_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
+static enum err_code same_shapes(const struct shape *const *in, int n_in, const char *verb, struct err *e)
 {
     char a[96], b[96];
 
-    (void)conf;
     for (int i = 1; i < n_in; i++)
         if (!shape_equal(in[0], in[i]))
-            return err_set(e, ERR_INVALID, "cannot add shapes %s and %s", shape_text(in[0], a, sizeof a), shape_text(in[i], b, sizeof b));
-    p->out = *in[0];
-    p->neurons = NEURONS_MERGE;
+            return err_set(e, ERR_INVALID, "cannot %s shapes %s and %s", verb, shape_text(in[0], a, sizeof a), shape_text(in[i], b, sizeof b));
     return ERR_OK;
-}
-
-SIMD static void add_range(float *restrict y, const float *restrict x, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        y[i] += x[i];
-}
-
-static void add_tile(void *ctx, int tile)
-{
-    const struct merge *m = ctx;
-    size_t first = (size_t)tile * RANGE, n = range_len(m, first);
-
-    memcpy(m->c->y + first, m->c->x[0] + first, n * sizeof(float));
-    for (int i = 1; i < m->c->n_in; i++)
-        add_range(m->c->y + first, m->c->x[i] + first, n);
-}
-
-static void add_back_tile(void *ctx, int tile)
-{
-    const struct merge *m = ctx;
-    size_t first = (size_t)tile * RANGE, n = range_len(m, first);
-
-    for (int i = 0; i < m->c->n_in; i++)
-        if (m->c->dx[i])
-            memcpy(m->c->dx[i] + first, m->c->dy + first, n * sizeof(float));
 }
 
 static void merge_run(const struct op_call *c, void (*fn)(void *ctx, int tile))
@@ -55,10 +26,71 @@ static void merge_run(const struct op_call *c, void (*fn)(void *ctx, int tile))
     team_for(c->team, (int)((m.len + RANGE - 1) / RANGE), fn, &m);
 }
 
-static void add_forward(const struct op_call *c) { merge_run(c, add_tile); }
-static void add_backward(const struct op_call *c) { merge_run(c, add_back_tile); }
+/* ---- the sum ---- */
 
-const struct op op_add = { .plug = { "add", "Sum of inputs of one shape.", NULL, 0 }, .min_in = 2, .max_in = OP_MAX_IN,
+static enum err_code add_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
+{
+    (void)conf;
+    p->out = *in[0];
+    p->neurons = NEURONS_MERGE;
+    return same_shapes(in, n_in, "add", e);
+}
+
+/* y = a + b, not below `least`. */
+SIMD static void add_two(float *restrict y, const float *restrict a, const float *restrict b, size_t n, float least)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float v = a[i] + b[i];
+
+        y[i] = v < least ? least : v;
+    }
+}
+SIMD static void add_range(float *restrict y, const float *restrict x, size_t n, float least)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float v = y[i] + x[i];
+
+        y[i] = v < least ? least : v;
+    }
+}
+
+static void add_tile(void *ctx, int tile)
+{
+    const struct merge *m = ctx;
+    const struct op_call *c = m->c;
+    const size_t first = (size_t)tile * RANGE, n = range_len(m, first);
+    const float least = c->clamp ? 0 : -INFINITY;
+
+    add_two(c->y + first, c->x[0] + first, c->x[1] + first, n, c->n_in == 2 ? least : -INFINITY);
+    for (int i = 2; i < c->n_in; i++)
+        add_range(c->y + first, c->x[i] + first, n, i == c->n_in - 1 ? least : -INFINITY);
+}
+
+SIMD static void let_through(float *restrict dx, const float *restrict dy, const float *restrict y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dx[i] = y[i] > 0 ? dy[i] : 0;
+}
+
+static void add_back_tile(void *ctx, int tile)
+{
+    const struct merge *m = ctx;
+    const size_t first = (size_t)tile * RANGE, n = range_len(m, first);
+
+    if (m->c->clamp)
+        let_through(m->c->dx[0] + first, m->c->dy + first, m->c->y + first, n);
+    else
+        memcpy(m->c->dx[0] + first, m->c->dy + first, n * sizeof(float));
+}
+
+static void add_forward(const struct op_call *c) { merge_run(c, add_tile); }
+static void add_backward(const struct op_call *c)
+{
+    if (c->dx[0])
+        merge_run(c, add_back_tile);
+}
+
+const struct op op_add = { .plug = { "add", "Sum of inputs of one shape.", NULL, 0 }, .min_in = 2, .max_in = OP_MAX_IN, .clamp = true, .same_dx = true,
                            .shape = add_shape, .forward = add_forward, .backward = add_backward };
 
 /* ---- concatenate: y is [before][sum of a_i][after][n], input i [before][a_i][after][n]: runs of a_i * after * n numbers ---- */
