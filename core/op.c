@@ -3,12 +3,14 @@
 
 extern const struct op op_input, op_dense, op_linear, op_relu, op_leaky_relu, op_elu, op_gelu, op_sigmoid, op_tanh, op_softmax, op_dropout,
     op_reshape, op_batch_norm, op_add, op_concatenate, op_max_pool2d, op_average_pool2d, op_max_pool1d, op_average_pool1d, op_global_max_pool,
-    op_global_average_pool, op_channels_first, op_channels_last;
+    op_global_average_pool, op_channels_first, op_channels_last, op_conv2d, op_depthwise_conv2d, op_conv1d;
 
 static const struct plug *const rows[] = {
     &op_input.plug, &op_dense.plug,
     /* activations */
     &op_linear.plug, &op_relu.plug, &op_leaky_relu.plug, &op_elu.plug, &op_gelu.plug, &op_sigmoid.plug, &op_tanh.plug, &op_softmax.plug,
+    /* convolutions */
+    &op_conv2d.plug, &op_depthwise_conv2d.plug, &op_conv1d.plug,
     /* the rest */
     &op_dropout.plug, &op_reshape.plug, &op_batch_norm.plug, &op_add.plug, &op_concatenate.plug,
     /* images and sequences, their channels first */

@@ -1,0 +1,202 @@
+/* core/conv_level.h: the micro-kernels of convolutions in vectors of LANES floats; included by conv_kernels.c once for each level of vector code,
+ * with LANES, LEVEL(name), TARGET, LOW_HALVES and HIGH_HALVES set as for sparse_level.h, and OUTPUTS: outputs of a block, so that OUTPUTS * 3
+ * vectors of sums stay in registers. */
+typedef float LEVEL(vector) __attribute__((vector_size(LANES * sizeof(float))));
+typedef int32_t LEVEL(bits) __attribute__((vector_size(LANES * sizeof(float))));
+typedef float LEVEL(packed) __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias)); /* in memory */
+#define VECTOR LEVEL(vector)
+#define BITS LEVEL(bits)
+#define LOAD(p) ((VECTOR)*(const LEVEL(packed) *)(p))
+#define STORE(p) (*(LEVEL(packed) *)(p))
+
+/* q outputs by v vectors of the run, from number `at` on. */
+TARGET SIMD_INLINE void LEVEL(block)(const struct conv_product *p, size_t at, const int q, const int v)
+{
+    const float *in = p->in + at, *w = p->w;
+    const uint32_t *tap = p->tap, *end = tap + p->n_taps;
+    VECTOR sum[OUTPUTS * 3];
+
+    UNROLL
+    for (int i = 0; i < q; i++)
+        UNROLL
+        for (int j = 0; j < v; j++)
+            sum[i * v + j] = (VECTOR){ 0 } + (p->bias ? p->bias[i] : 0);
+    for (; tap < end; tap++, w += q) {
+        const float *x = in + *tap;
+        VECTOR a[6];
+
+        UNROLL
+        for (int j = 0; j < v; j++)
+            a[j] = LOAD(x + j * LANES);
+        UNROLL
+        for (int i = 0; i < q; i++)
+            UNROLL
+            for (int j = 0; j < v; j++)
+                sum[i * v + j] += w[i] * a[j];
+    }
+    UNROLL
+    for (int i = 0; i < q; i++)
+        UNROLL
+        for (int j = 0; j < v; j++) {
+            size_t n = at + (size_t)j * LANES;
+            VECTOR s = sum[i * v + j];
+
+            if (p->clamp)
+                s = (VECTOR)((BITS)s & ~(s < 0)); /* NaN stays */
+            STORE(p->out + (size_t)i * p->out_stride + p->at[n / CONV_GRAIN] + n % CONV_GRAIN) = s;
+        }
+}
+
+/* The run in pieces of at most 3 vectors, 6 where outputs are few; none much shorter than the others. */
+TARGET SIMD_INLINE void LEVEL(run)(const struct conv_product *p, const int q)
+{
+    const size_t most = q * 2 <= OUTPUTS ? 6 : 3;
+
+    for (size_t at = 0, n = (size_t)p->n; at < n;) {
+        size_t left = (n - at) / LANES, v = left >= 2 * most ? most : left > most ? (left + 1) / 2 : left;
+
+        switch (v) {
+        case 1: LEVEL(block)(p, at, q, 1); break;
+        case 2: LEVEL(block)(p, at, q, 2); break;
+        case 3: LEVEL(block)(p, at, q, 3); break;
+        case 4: if (q * 2 <= OUTPUTS) LEVEL(block)(p, at, q, 4); break;
+        case 5: if (q * 2 <= OUTPUTS) LEVEL(block)(p, at, q, 5); break;
+        case 6: if (q * 2 <= OUTPUTS) LEVEL(block)(p, at, q, 6); break;
+        }
+        at += v * LANES;
+    }
+}
+
+TARGET static void LEVEL(product)(const struct conv_product *p)
+{
+    switch (p->n_out) {
+    case 1: LEVEL(run)(p, 1); break;
+    case 2: LEVEL(run)(p, 2); break;
+    case 3: LEVEL(run)(p, 3); break;
+    case 4: LEVEL(run)(p, 4); break;
+#if OUTPUTS > 4
+    case 5: LEVEL(run)(p, 5); break;
+    case 6: LEVEL(run)(p, 6); break;
+    case 7: LEVEL(run)(p, 7); break;
+    case 8: LEVEL(run)(p, 8); break;
+#endif
+    }
+}
+
+/* Sums of the LANES vectors in a, in their order. */
+TARGET SIMD_INLINE VECTOR LEVEL(sums)(VECTOR *a)
+{
+    UNROLL
+    for (int half = LANES / 2; half > 0; half /= 2)
+        UNROLL
+        for (int i = 0; i < half; i++)
+            a[i] = LOW_HALVES(a[i], a[i + half]) + HIGH_HALVES(a[i], a[i + half]);
+    return a[0];
+}
+
+/* q outputs by v taps, from tap t on. */
+TARGET SIMD_INLINE void LEVEL(dot_block)(const struct conv_dots *d, int t, const int q, const int v)
+{
+    VECTOR sum[(OUTPUTS * 3 + LANES - 1) / LANES * LANES];
+    float all[(OUTPUTS * 3 + LANES - 1) / LANES * LANES];
+
+    UNROLL
+    for (int i = 0; i < (OUTPUTS * 3 + LANES - 1) / LANES * LANES; i++)
+        sum[i] = (VECTOR){ 0 };
+    for (int r = 0; r < d->rows; r++) {
+        const float *x = d->in + (size_t)r * d->in_row, *dy = d->dy + (size_t)r * d->dy_row;
+
+        for (int k = 0; k < d->n; k += LANES) {
+            VECTOR a[3];
+
+            UNROLL
+            for (int j = 0; j < v; j++)
+                a[j] = LOAD(x + d->tap[t + j] + k);
+            UNROLL
+            for (int i = 0; i < q; i++) {
+                VECTOR g = LOAD(dy + (size_t)i * d->dy_stride + k);
+
+                UNROLL
+                for (int j = 0; j < v; j++)
+                    sum[i * v + j] += g * a[j];
+            }
+        }
+    }
+    for (int i = 0; i < q * v; i += LANES)
+        STORE(all + i) = LEVEL(sums)(sum + i);
+    for (int j = 0; j < v; j++) {
+        float *out = d->sum + d->place + (t + j) / d->kw * d->place_step + (t + j) % d->kw;
+
+        for (int i = 0; i < q; i++)
+            out[(size_t)i * d->sum_stride] += all[i * v + j];
+    }
+}
+
+TARGET SIMD_INLINE void LEVEL(dot_taps)(const struct conv_dots *d, const int q)
+{
+    for (int t = 0; t < d->n_taps;) {
+        int left = d->n_taps - t, v = left == 4 ? 2 : left < 3 ? left : 3;
+
+        switch (v) {
+        case 1: LEVEL(dot_block)(d, t, q, 1); break;
+        case 2: LEVEL(dot_block)(d, t, q, 2); break;
+        case 3: LEVEL(dot_block)(d, t, q, 3); break;
+        }
+        t += v;
+    }
+}
+
+TARGET static void LEVEL(dots)(const struct conv_dots *d)
+{
+    switch (d->n_out) {
+    case 1: LEVEL(dot_taps)(d, 1); break;
+    case 2: LEVEL(dot_taps)(d, 2); break;
+    case 3: LEVEL(dot_taps)(d, 3); break;
+    case 4: LEVEL(dot_taps)(d, 4); break;
+#if OUTPUTS > 4
+    case 5: LEVEL(dot_taps)(d, 5); break;
+    case 6: LEVEL(dot_taps)(d, 6); break;
+    case 7: LEVEL(dot_taps)(d, 7); break;
+    case 8: LEVEL(dot_taps)(d, 8); break;
+#endif
+    }
+}
+
+TARGET static float LEVEL(total)(const float *x, int n)
+{
+    VECTOR sum = { 0 };
+    float all = 0;
+
+    for (int k = 0; k < n; k += LANES)
+        sum += LOAD(x + k);
+    for (int i = 0; i < LANES; i++)
+        all += sum[i];
+    return all;
+}
+
+TARGET static void LEVEL(pack)(float *out, const float *x, const float *y, int n, size_t stride, size_t nb)
+{
+    size_t whole = nb / LANES * LANES;
+
+    for (int r = 0; r < n; r++, x += stride, out += nb) {
+        for (size_t k = 0; k < whole; k += LANES)
+            if (y)
+                STORE(out + k) = (VECTOR)((BITS)LOAD(x + k) & (LOAD(y + k) > 0));
+            else
+                STORE(out + k) = LOAD(x + k);
+        for (size_t k = whole; k < nb; k++)
+            out[k] = !y || y[k] > 0 ? x[k] : 0;
+        y = y ? y + stride : NULL;
+    }
+}
+
+#undef VECTOR
+#undef BITS
+#undef LOAD
+#undef STORE
+#undef LANES
+#undef OUTPUTS
+#undef LEVEL
+#undef TARGET
+#undef LOW_HALVES
+#undef HIGH_HALVES
