@@ -245,7 +245,7 @@ static enum err_code pass_field(void *user, struct json_scan *s, const char *key
 static enum err_code read_weight(void *user, struct json_scan *s, const char *key, struct err *e)
 {
     struct reader *r = user;
-    struct weight *w = net_weight(r->net, key);
+    struct weight *w = model_weight(r->net, key);
     struct json_scan at = *s;
     enum err_code rc;
 

@@ -60,14 +60,15 @@ enum err_code keras_free_targets(json_t *doc, struct err *e)
 
 /* ---- shapes ---- */
 
-/* [null, 300]; NULL when memory is short. */
-static json_t *batch_shape(const struct shape *s)
+/* The value of a node: [null, 300], [null, 28, 28, 1]; NULL when memory is short. */
+static json_t *batch_shape(const struct node *node)
 {
+    const struct shape s = model_value_shape(node);
     json_t *list = json_array();
     bool ok = list && json_array_append_new(list, json_null()) == 0;
 
-    for (int i = 0; i < s->n_d && ok; i++)
-        ok = json_array_append_new(list, json_integer(s->d[i])) == 0;
+    for (int i = 0; i < s.n_d && ok; i++)
+        ok = json_array_append_new(list, json_integer(s.d[i])) == 0;
     if (ok)
         return list;
     json_decref(list);
@@ -80,20 +81,20 @@ static json_t *input_shapes(const struct net *net, const struct node *node)
     bool ok = list != NULL;
 
     for (int k = 0; k < node->n_in && ok; k++)
-        ok = json_array_append_new(list, batch_shape(&net->node[node->in[k]].plan.out)) == 0;
+        ok = json_array_append_new(list, batch_shape(&net->node[node->in[k]])) == 0;
     if (ok)
         return list;
     json_decref(list);
     return NULL;
 }
 
-/* First or last node of a layer; NULL: an InputLayer. */
+/* First (of what the layer itself does) or last node of a layer; NULL: an InputLayer. */
 static const struct node *layer_node(const struct net *net, const char *name, bool last)
 {
     const struct node *found = NULL;
 
     for (int i = 1; i < net->n_nodes && (last || !found); i++)
-        if (strcmp(net->node[i].layer, name) == 0)
+        if (strcmp(net->node[i].layer, name) == 0 && (last || !net->node[i].arranges))
             found = &net->node[i];
     return found;
 }
@@ -105,7 +106,7 @@ static enum err_code set_built(json_t *layer, const struct net *net, const struc
 
     if (!json_is_array(shape))
         return ERR_OK;
-    return put(built, "input_shape", json_is_array(json_array_get(shape, 0)) ? input_shapes(net, node) : batch_shape(&net->node[node->in[0]].plan.out), e);
+    return put(built, "input_shape", json_is_array(json_array_get(shape, 0)) ? input_shapes(net, node) : batch_shape(&net->node[node->in[0]]), e);
 }
 
 /* {"class_name": "__keras_tensor__", "config": {"shape": [null, 784], "keras_history": ["dense", 0, 0]}} */
@@ -115,7 +116,7 @@ static enum err_code set_tensor(json_t *tensor, const struct net *net, struct er
     const char *name = json_string_value(json_array_get(json_object_get(config, "keras_history"), 0));
     const struct node *from = name ? layer_node(net, name, true) : NULL;
 
-    return from && json_object_get(config, "shape") ? put(config, "shape", batch_shape(&from->plan.out), e) : ERR_OK;
+    return from && json_object_get(config, "shape") ? put(config, "shape", batch_shape(from), e) : ERR_OK;
 }
 
 static enum err_code set_tensors(json_t *layer, const struct net *net, struct err *e)

@@ -14,7 +14,8 @@ void model_clear(struct model *m)
     *m = (struct model){ 0 };
 }
 
-/* ---- layout: the engine's [out][in][rest...] is Keras' [rest...][in][out]; vectors are the same in both ---- */
+/* ---- layout: the engine's [out][in][rest...] is Keras' [rest...][in][out]; vectors are the same in both. Where flattened images are read, the engine
+ * has the positions of each channel together, Keras the channels of each position ---- */
 
 struct shape model_weight_shape(const struct weight *w)
 {
@@ -24,10 +25,18 @@ struct shape model_weight_shape(const struct weight *w)
     for (int i = 2; i < ours->n_d; i++)
         s.d[i - 2] = ours->d[i];
     if (ours->n_d >= 2) {
-        s.d[s.n_d - 2] = ours->d[1];
-        s.d[s.n_d - 1] = ours->d[0];
+        s.d[s.n_d - 2] = w->multiplier ? ours->d[0] / w->multiplier : ours->d[1];
+        s.d[s.n_d - 1] = w->multiplier ? w->multiplier : ours->d[0];
     }
     return s;
+}
+
+/* Where number i of Keras' n stands among ours. */
+static size_t place_of(size_t i, size_t n, int positions)
+{
+    size_t p = positions > 1 ? (size_t)positions : 1;
+
+    return i % (n / p) * p + i / (n / p);
 }
 
 size_t model_weight_place(const struct weight *w, size_t i)
@@ -35,11 +44,11 @@ size_t model_weight_place(const struct weight *w, size_t i)
     size_t n_out, n_in, out, in;
 
     if (w->info.shape.n_d < 2)
-        return i;
+        return place_of(i, w->len, w->positions);
     n_out = (size_t)w->info.shape.d[0];
     n_in = (size_t)w->info.shape.d[1];
     out = i % n_out;
-    in = i / n_out % n_in;
+    in = place_of(i / n_out % n_in, n_in, w->positions);
     return (out * n_in + in) * (w->len / (n_out * n_in)) + i / (n_out * n_in);
 }
 
@@ -49,7 +58,35 @@ void model_weight_copy(float *out, const struct weight *w, size_t first, size_t 
         out[i] = w->x[model_weight_place(w, first + i)];
 }
 
+struct shape model_value_shape(const struct node *node)
+{
+    struct shape s = node->plan.out;
+
+    for (int i = 0; node->positions && i < s.n_d; i++)
+        s.d[i] = node->plan.out.d[(i + 1) % s.n_d];
+    return s;
+}
+
 /* ---- weights in ---- */
+
+struct weight *model_weight(const struct net *net, const char *name)
+{
+    static const char *const twins[] = { "kernel", "depthwise_kernel" };
+    const char *slash = strrchr(name, '/');
+    struct weight *w = net_weight(net, name);
+    char other[OP_NAME_MAX];
+
+    for (int i = 0; slash && !w && i < 2; i++) {
+        size_t n = strlen(twins[i]);
+
+        if (strncmp(slash + 1, twins[i], n) != 0 || (slash[1 + n] && strcmp(slash + 1 + n, ":0") != 0))
+            continue;
+        snprintf(other, sizeof other, "%.*s/%s", (int)(slash - name), name, twins[1 - i]);
+        w = net_weight(net, other);
+        w = w && w->multiplier ? w : NULL;
+    }
+    return w;
+}
 
 static enum err_code weight_error(struct err *e, const char *name, const char *what)
 {
@@ -62,7 +99,7 @@ static enum err_code weight_error(struct err *e, const char *name, const char *w
 /* The weight that array a is for; it must fit. */
 static enum err_code match(struct weight **out, struct net *net, bool *seen, const struct st_array *a, struct err *e)
 {
-    struct weight *w = net_weight(net, a->name);
+    struct weight *w = model_weight(net, a->name);
     struct shape want;
     char what[240], is[96], has[96];
 
@@ -228,10 +265,12 @@ static double share_of_zeros(uint64_t weights, uint64_t nonzero)
 static json_t *describe_layer(const struct net *net, int first, int last)
 {
     int from = net->node[first].first_weight, to = last + 1 < net->n_nodes ? net->node[last + 1].first_weight : net->n_weights;
-    const struct node *node = &net->node[first];
-    const struct shape *kernel = NULL;
+    const struct shape *kernel = NULL, output = model_value_shape(&net->node[last]);
     struct net_size size = { 0 };
+    int own = first; /* what the layer does */
 
+    while (own < last && net->node[own].arranges)
+        own++;
     for (int i = first; i <= last; i++)
         size.macs += net->node[i].plan.macs;
     for (int i = from; i < to; i++) {
@@ -244,8 +283,8 @@ static json_t *describe_layer(const struct net *net, int first, int last)
         if (w->info.prunable && !kernel)
             kernel = &w->info.shape;
     }
-    return json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:f}", "name", node->layer, "op", node->op->plug.name, "output",
-                     describe_shape(&net->node[last].plan.out), "shape", describe_shape(kernel), "weights", (json_int_t)size.weights,
+    return json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:f}", "name", net->node[own].layer, "op", net->node[own].op->plug.name, "output",
+                     describe_shape(&output), "shape", describe_shape(kernel), "weights", (json_int_t)size.weights,
                      "nonzero", (json_int_t)size.nonzero, "params", (json_int_t)size.params, "macs", (json_int_t)size.macs, "sparsity",
                      share_of_zeros(size.weights, size.nonzero));
 }

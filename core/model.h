@@ -25,6 +25,10 @@ MUST enum err_code keras_read(struct model *out, const json_t *doc, struct err *
 /* Keras' layout of a weight: its shape there ([in][out], [kh][kw][in][out]), and where the engine keeps number i of it. */
 struct shape model_weight_shape(const struct weight *w);
 size_t model_weight_place(const struct weight *w, size_t i);
+/* A weight by Keras' name, with ":0" or without; Keras 2 and 3 name depthwise kernels differently, and each name is taken. NULL: there is none. */
+struct weight *model_weight(const struct net *net, const char *name);
+/* The shape of a node's value in the model: channels last. */
+struct shape model_value_shape(const struct node *node);
 /* The numbers first .. first+n-1 in Keras' order. */
 void model_weight_copy(float *out, const struct weight *w, size_t first, size_t n);
 
@@ -53,8 +57,8 @@ struct model_format {
 extern const struct plug_table model_format_table;
 
 /* New reference, NULL when memory is short: {"layers": [{"name", "op", "output", "shape", "weights", "nonzero", "params", "macs",
- * "sparsity"}], "input", "output", "weights", "nonzero", "params", "macs", "sparsity"}. "input" and "output" are shapes of one sample, a layer's
- * "shape" is that of its kernel, [out, in], or null. The input is no layer. */
+ * "sparsity"}], "input", "output", "weights", "nonzero", "params", "macs", "sparsity"}. "input" and "output" are shapes of one sample as Keras has
+ * them, a layer's "shape" is that of its kernel, [out, in] and what the window has, or null. The input is no layer. */
 json_t *model_describe(const struct net *net);
 
 #endif

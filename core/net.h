@@ -21,6 +21,8 @@ struct weight {
     char name[OP_NAME_MAX]; /* "dense/kernel": layer and Keras' weight name */
     int node;               /* that owns it */
     struct op_weight info;
+    int positions;  /* of the flattened images that it lies beside: see node. Of a kernel along axis 1, of a vector along axis 0. 0, 1: none */
+    int multiplier; /* of a depthwise kernel: models have two axes, inputs and multiplier, where the engine has axis 0. 0: it is none */
     size_t len;
     float *x;      /* len floats, 64-byte aligned; a masked number is exactly 0 */
     uint8_t *mask; /* NULL: nothing is masked; else len bytes, 1 = kept, 0 = pruned */
@@ -35,6 +37,10 @@ struct node {
     int n_in, in[OP_MAX_IN]; /* earlier nodes */
     struct op_plan plan;
     int first_weight;        /* its weights are net->weight[first_weight .. + plan.n_weights - 1] */
+    /* Set by readers of models, for those who show or write them; nobody computes with these. */
+    int positions;           /* 0: the value's numbers stand in the model's order. Else channel after channel, so many of each, and the model has the
+                              * channels of each position together: of several axes, our first is its last */
+    bool arranges;           /* put in to bring numbers into the engine's order, or back: not what the layer does */
 };
 
 struct net {
