@@ -19,6 +19,7 @@ struct graph {
     json_t *place;              /* layer's name -> its number */
     int n;
     struct layer *layer;
+    int version;                /* of Keras: 2 or 3 */
     int input, output;          /* -1: Sequential without InputLayer */
     struct shape shape;         /* of a sample */
     struct net *net;
@@ -393,7 +394,7 @@ static enum err_code add_layer(struct graph *g, int i, bool *added, struct err *
             return ERR_OK;
     }
     *added = true;
-    rc = keras_layer_add(g->net, l->json, l->name, in, l->n_in > 0 ? l->n_in : 1, &l->node, e);
+    rc = keras_layer_add(g->net, l->json, g->version, l->name, in, l->n_in > 0 ? l->n_in : 1, &l->node, e);
     return rc == ERR_OK ? rc : layer_error(g, i, rc, e);
 }
 
@@ -422,6 +423,16 @@ static enum err_code add_layers(struct graph *g, struct err *e)
     return ERR_OK;
 }
 
+/* The version writes itself, or it is 3: that one names modules instead. */
+static int version_of(const json_t *doc)
+{
+    const json_t *version = json_object_get(doc, "keras_version");
+
+    if (json_is_string(version))
+        return json_string_value(version)[0] >= '3' ? 3 : 2;
+    return json_object_get(doc, "module") || json_object_get(doc, "registered_name") ? 3 : 2;
+}
+
 static enum err_code read_graph(struct graph *g, struct err *e)
 {
     static const char *const known[] = { "class_name", "config", "keras_version", "backend", "module", "registered_name", "build_config",
@@ -447,7 +458,10 @@ static enum err_code read_graph(struct graph *g, struct err *e)
         rc = read_input_shape(g, e);
     if (rc == ERR_OK)
         rc = net_new(&g->net, &g->shape, e);
-    return rc == ERR_OK ? add_layers(g, e) : rc;
+    g->version = version_of(g->doc);
+    if (rc == ERR_OK)
+        rc = add_layers(g, e);
+    return rc == ERR_OK ? keras_restore(g->net, g->layer[g->output].name, &g->layer[g->output].node, e) : rc;
 }
 
 enum err_code keras_read(struct model *out, const json_t *doc, struct err *e)

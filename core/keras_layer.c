@@ -16,10 +16,11 @@ enum {
 
 enum use {
     USE_OPTION,     /* an option of the op, by `value`'s name or its own */
+    USE_NUMBERS,    /* the options in `value`, or of its own name: one number for all, or an array of two, each for half of them (of one for one) */
     USE_NEUTRAL,    /* must have one of the values in `value`, as JSON: "null|false" */
     USE_IGNORE,     /* names, types, hints: no effect on what is computed */
-    USE_INIT,       /* an initialiser */
-    USE_AXIS,       /* a number, or (Keras 2) an array of one */
+    USE_INIT,       /* an initialiser: an option, by `value`'s name or its own */
+    USE_ONLY_INIT,  /* an initialiser that must be `value` */
     USE_SHAPE,      /* the target of Reshape */
     USE_UNITS,      /* an option: how many neurons the layer makes; keras_resize.c changes it */
     USE_ACTIVATION  /* adds a node */
@@ -32,51 +33,92 @@ struct key {
 struct class {
     const char *name; /* Keras'; a class with several rows takes the first one that fits */
     const char *op;   /* NULL: the activation alone */
-    struct key key[16];
+    struct key key[20];
+    int rank;               /* of the samples: 3 images, 2 sequences; 0: any */
+    const char *kernel[2];  /* how Keras 2 and 3 call the kernel; NULL: as we do */
+    const char *options;    /* JSON: the op's options that no key gives */
+    bool more;              /* the next row is another node of the layer, behind this one: each knows all keys */
 };
 
 static const struct key common[] = {
     { "name", USE_IGNORE, NULL }, { "dtype", USE_IGNORE, NULL }, { "trainable", USE_NEUTRAL, "true" },
     { "batch_input_shape", USE_IGNORE, NULL }, { "batch_shape", USE_IGNORE, NULL }, /* read by keras.c */
     { "build_config", USE_IGNORE, NULL }, { "activity_regularizer", USE_NEUTRAL, "null" },
-    { "quantization_config", USE_NEUTRAL, "null" }, { NULL, USE_IGNORE, NULL }
+    { "quantization_config", USE_NEUTRAL, "null" }, { "data_format", USE_NEUTRAL, "\"channels_last\"|null" },
+    { "lora_rank", USE_NEUTRAL, "null" }, { "lora_alpha", USE_NEUTRAL, "null" },
+#define PLAIN(what) { what "_regularizer", USE_NEUTRAL, "null" }, { what "_constraint", USE_NEUTRAL, "null" }
+    PLAIN("kernel"), PLAIN("depthwise"), PLAIN("pointwise"), PLAIN("bias"), PLAIN("beta"), PLAIN("gamma"),
+    { NULL, USE_IGNORE, NULL }
 };
+
+/* What convolutions have in common, and what windows of images do. */
+#define CONV_2D \
+    { "kernel_size", USE_NUMBERS, "kernel_height|kernel_width" }, { "strides", USE_NUMBERS, "stride_height|stride_width" }, \
+    { "dilation_rate", USE_NUMBERS, "dilation_height|dilation_width" }, { "padding", USE_OPTION, NULL }
+#define BIAS_AND_ACTIVATION \
+    { "use_bias", USE_OPTION, NULL }, { "bias_initializer", USE_INIT, NULL }, { "activation", USE_ACTIVATION, NULL }
+#define POOL_2D \
+    { { "pool_size", USE_NUMBERS, "pool_height|pool_width" }, { "strides", USE_NUMBERS, "stride_height|stride_width" }, { "padding", USE_OPTION, NULL } }
+#define POOL_1D { { "pool_size", USE_NUMBERS, NULL }, { "strides", USE_NUMBERS, "stride" }, { "padding", USE_OPTION, NULL } }
+#define GLOBAL_POOL { { "keepdims", USE_OPTION, NULL } }
 
 static const struct class classes[] = {
-    { "InputLayer", "input", { { "sparse", USE_NEUTRAL, "false" }, { "ragged", USE_NEUTRAL, "false" }, { "optional", USE_NEUTRAL, "false" } } },
-    { "Dense", "dense",
-      { { "units", USE_UNITS, NULL }, { "activation", USE_ACTIVATION, NULL }, { "use_bias", USE_OPTION, NULL },
-        { "kernel_initializer", USE_INIT, NULL }, { "bias_initializer", USE_INIT, NULL }, { "kernel_regularizer", USE_NEUTRAL, "null" },
-        { "bias_regularizer", USE_NEUTRAL, "null" }, { "kernel_constraint", USE_NEUTRAL, "null" },
-        { "bias_constraint", USE_NEUTRAL, "null" }, { "lora_rank", USE_NEUTRAL, "null" }, { "lora_alpha", USE_NEUTRAL, "null" } } },
-    { "Activation", NULL, { { "activation", USE_ACTIVATION, NULL } } },
+    { "InputLayer", "input", .key = { { "sparse", USE_NEUTRAL, "false" }, { "ragged", USE_NEUTRAL, "false" }, { "optional", USE_NEUTRAL, "false" } } },
+    { "Dense", "dense", .key = { { "units", USE_UNITS, NULL }, { "kernel_initializer", USE_INIT, NULL }, BIAS_AND_ACTIVATION } },
+    { "Conv2D", "conv2d",
+      .key = { { "filters", USE_UNITS, NULL }, CONV_2D, { "groups", USE_OPTION, NULL }, { "kernel_initializer", USE_INIT, NULL }, BIAS_AND_ACTIVATION }, .rank = 3 },
+    { "DepthwiseConv2D", "depthwise_conv2d",
+      .key = { { "depth_multiplier", USE_OPTION, NULL }, CONV_2D, { "groups", USE_NEUTRAL, "1" }, { "depthwise_initializer", USE_INIT, "kernel_initializer" },
+        BIAS_AND_ACTIVATION }, .rank = 3, .kernel = { "depthwise_kernel", "kernel" } },
+    { "SeparableConv2D", "depthwise_conv2d",
+      .key = { { "depth_multiplier", USE_OPTION, NULL }, CONV_2D, { "groups", USE_NEUTRAL, "1" }, { "depthwise_initializer", USE_INIT, "kernel_initializer" },
+        { "filters", USE_IGNORE, NULL }, { "pointwise_initializer", USE_IGNORE, NULL }, { "kernel_initializer", USE_IGNORE, NULL },
+        { "use_bias", USE_IGNORE, NULL }, { "bias_initializer", USE_IGNORE, NULL }, { "activation", USE_IGNORE, NULL } },
+      .rank = 3, .kernel = { "depthwise_kernel", "depthwise_kernel" }, .options = "{\"use_bias\": false}", .more = true },
+    { "SeparableConv2D", "conv2d",
+      .key = { { "filters", USE_UNITS, NULL }, { "pointwise_initializer", USE_INIT, "kernel_initializer" }, BIAS_AND_ACTIVATION,
+        { "depth_multiplier", USE_IGNORE, NULL }, { "kernel_size", USE_IGNORE, NULL }, { "strides", USE_IGNORE, NULL }, { "padding", USE_IGNORE, NULL },
+        { "dilation_rate", USE_IGNORE, NULL }, { "groups", USE_IGNORE, NULL }, { "depthwise_initializer", USE_IGNORE, NULL },
+        { "kernel_initializer", USE_IGNORE, NULL } },
+      .kernel = { "pointwise_kernel", "pointwise_kernel" }, .options = "{\"kernel_height\": 1, \"kernel_width\": 1}" },
+    { "Conv1D", "conv1d",
+      .key = { { "filters", USE_UNITS, NULL }, { "kernel_size", USE_NUMBERS, NULL }, { "strides", USE_NUMBERS, "stride" },
+        { "dilation_rate", USE_NUMBERS, "dilation" }, { "padding", USE_OPTION, NULL }, { "groups", USE_OPTION, NULL },
+        { "kernel_initializer", USE_INIT, NULL }, BIAS_AND_ACTIVATION }, .rank = 2 },
+    { "MaxPooling2D", "max_pool2d", .key = POOL_2D, .rank = 3 },
+    { "AveragePooling2D", "average_pool2d", .key = POOL_2D, .rank = 3 },
+    { "MaxPooling1D", "max_pool1d", .key = POOL_1D, .rank = 2 },
+    { "AveragePooling1D", "average_pool1d", .key = POOL_1D, .rank = 2 },
+    { "GlobalMaxPooling2D", "global_max_pool", .key = GLOBAL_POOL, .rank = 3 },
+    { "GlobalAveragePooling2D", "global_average_pool", .key = GLOBAL_POOL, .rank = 3 },
+    { "GlobalMaxPooling1D", "global_max_pool", .key = GLOBAL_POOL, .rank = 2 },
+    { "GlobalAveragePooling1D", "global_average_pool", .key = GLOBAL_POOL, .rank = 2 },
+    { "Activation", NULL, .key = { { "activation", USE_ACTIVATION, NULL } } },
     { "ReLU", "relu",
-      { { "max_value", USE_OPTION, NULL }, { "negative_slope", USE_NEUTRAL, "0|null" }, { "threshold", USE_NEUTRAL, "0|null" } } },
+      .key = { { "max_value", USE_OPTION, NULL }, { "negative_slope", USE_NEUTRAL, "0|null" }, { "threshold", USE_NEUTRAL, "0|null" } } },
     { "ReLU", "leaky_relu",
-      { { "negative_slope", USE_OPTION, NULL }, { "max_value", USE_NEUTRAL, "null" }, { "threshold", USE_NEUTRAL, "0|null" } } },
-    { "LeakyReLU", "leaky_relu", { { "negative_slope", USE_OPTION, NULL }, { "alpha", USE_OPTION, "negative_slope" } } },
-    { "ELU", "elu", { { "alpha", USE_OPTION, NULL } } },
-    { "Softmax", "softmax", { { "axis", USE_NEUTRAL, "-1" } } },
-    { "Dropout", "dropout", { { "rate", USE_OPTION, NULL }, { "seed", USE_IGNORE, NULL }, { "noise_shape", USE_NEUTRAL, "null" } } },
-    { "Flatten", "reshape", { { "data_format", USE_NEUTRAL, "\"channels_last\"|null" } } },
-    { "Reshape", "reshape", { { "target_shape", USE_SHAPE, NULL } } },
+      .key = { { "negative_slope", USE_OPTION, NULL }, { "max_value", USE_NEUTRAL, "null" }, { "threshold", USE_NEUTRAL, "0|null" } } },
+    { "LeakyReLU", "leaky_relu", .key = { { "negative_slope", USE_OPTION, NULL }, { "alpha", USE_OPTION, "negative_slope" } } },
+    { "ELU", "elu", .key = { { "alpha", USE_OPTION, NULL } } },
+    { "Softmax", "softmax", .key = { { "axis", USE_NEUTRAL, "-1" } } },
+    { "Dropout", "dropout", .key = { { "rate", USE_OPTION, NULL }, { "seed", USE_IGNORE, NULL }, { "noise_shape", USE_NEUTRAL, "null" } } },
+    { "Flatten", "reshape", .key = { { NULL, USE_IGNORE, NULL } } },
+    { "Reshape", "reshape", .key = { { "target_shape", USE_SHAPE, NULL } } },
     { "BatchNormalization", "batch_norm",
-      { { "axis", USE_AXIS, NULL }, { "momentum", USE_OPTION, NULL }, { "epsilon", USE_OPTION, NULL }, { "center", USE_OPTION, NULL },
+      .key = { { "axis", USE_NUMBERS, NULL }, { "momentum", USE_OPTION, NULL }, { "epsilon", USE_OPTION, NULL }, { "center", USE_OPTION, NULL },
         { "scale", USE_OPTION, NULL }, { "beta_initializer", USE_INIT, NULL }, { "gamma_initializer", USE_INIT, NULL },
-        { "moving_mean_initializer", USE_INIT, "zeros" }, { "moving_variance_initializer", USE_INIT, "ones" },
-        { "beta_regularizer", USE_NEUTRAL, "null" }, { "gamma_regularizer", USE_NEUTRAL, "null" },
-        { "beta_constraint", USE_NEUTRAL, "null" }, { "gamma_constraint", USE_NEUTRAL, "null" },
+        { "moving_mean_initializer", USE_ONLY_INIT, "zeros" }, { "moving_variance_initializer", USE_ONLY_INIT, "ones" },
         { "synchronized", USE_NEUTRAL, "false" }, { "renorm", USE_NEUTRAL, "false" } } },
-    { "Add", "add", { { NULL, USE_IGNORE, NULL } } },
-    { "Concatenate", "concatenate", { { "axis", USE_OPTION, NULL } } },
-    { NULL, NULL, { { NULL, USE_IGNORE, NULL } } }
+    { "Add", "add", .key = { { NULL, USE_IGNORE, NULL } } },
+    { "Concatenate", "concatenate", .key = { { "axis", USE_OPTION, NULL } } },
+    { .name = NULL }
 };
 
-/* Activations by name, with the one option where Keras' function has another default than our op. */
-static const struct { const char *name, *op, *option; double value; } activations[] = {
-    { "linear", "linear", NULL, 0 }, { "relu", "relu", NULL, 0 }, { "relu6", "relu", "max_value", 6 },
-    { "leaky_relu", "leaky_relu", "negative_slope", 0.2 }, { "elu", "elu", NULL, 0 }, { "gelu", "gelu", NULL, 0 },
-    { "sigmoid", "sigmoid", NULL, 0 }, { "tanh", "tanh", NULL, 0 }, { "softmax", "softmax", NULL, 0 }
+/* Activations by name, with the one option where Keras' function has another default than our op. version: of Keras, 0: both. */
+static const struct { const char *name; int version; const char *op, *option; double value; } activations[] = {
+    { "linear", 0, "linear", NULL, 0 }, { "relu", 0, "relu", NULL, 0 }, { "relu6", 0, "relu", "max_value", 6 },
+    { "leaky_relu", 0, "leaky_relu", "negative_slope", 0.2 }, { "elu", 0, "elu", NULL, 0 }, { "gelu", 0, "gelu", NULL, 0 },
+    { "sigmoid", 0, "sigmoid", NULL, 0 }, { "tanh", 0, "tanh", NULL, 0 }, { "softmax", 0, "softmax", NULL, 0 }
 };
 
 enum err_code keras_name_layer(struct err *e, enum err_code code, const char *name)
@@ -131,6 +173,11 @@ static bool is_neutral(const json_t *v, const char *values)
     return false;
 }
 
+static enum err_code set_option(json_t *options, const char *name, json_t *v, struct err *e)
+{
+    return json_object_set_new(options, name, v) == 0 ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+}
+
 static enum err_code read_init(json_t *options, const struct key *key, const json_t *v, struct err *e)
 {
     json_t *init = NULL;
@@ -138,11 +185,43 @@ static enum err_code read_init(json_t *options, const struct key *key, const jso
 
     if (rc != ERR_OK)
         return err_at(e, rc, "/%s", key->name);
-    if (!key->value)
-        return json_object_set_new(options, key->name, init) == 0 ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+    if (key->use == USE_INIT)
+        return set_option(options, key->value ? key->value : key->name, init, e);
     if (strcmp(json_string_value(json_object_get(init, "kind")), key->value) != 0)
         rc = key_error(e, ERR_UNSUPPORTED, key->name, "is supported with its default only");
     json_decref(init);
+    return rc;
+}
+
+/* Number k of n of a key, v its value: a number of its own, or that of the half it lies in. NULL: v is no such value. */
+static json_t *number_at(const json_t *v, int k, int n)
+{
+    size_t parts = n == 1 ? 1 : 2;
+
+    if (json_is_integer(v))
+        return (json_t *)(uintptr_t)v;
+    if (json_array_size(v) != parts)
+        return NULL;
+    return n <= 2 ? json_array_get(v, (size_t)k) : number_at(json_array_get(v, (size_t)k / 2), k % 2, 2);
+}
+
+static enum err_code read_numbers(json_t *options, const struct key *key, const json_t *v, struct err *e)
+{
+    const char *p = key->value ? key->value : key->name;
+    int n = 1;
+    enum err_code rc = ERR_OK;
+
+    for (const char *c = p; *c; c++)
+        n += *c == '|';
+    for (int k = 0; k < n && rc == ERR_OK && !json_is_null(v); k++, p += strcspn(p, "|") + 1) {
+        json_t *number = number_at(v, k, n);
+        char name[32];
+
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(p, "|"), p);
+        if (!json_is_integer(number))
+            return key_error(e, ERR_INVALID, key->name, n == 1 ? "must be an integer, or an array of one" : "must be an integer, or an array of two");
+        rc = set_option(options, name, json_incref(number), e);
+    }
     return rc;
 }
 
@@ -167,21 +246,17 @@ static enum err_code read_shape(struct plug_value *value, const struct key *key,
 /* Reads one key into the op's options, or into its conf where it has no field table. Activations are the caller's. */
 static enum err_code read_key(json_t *options, struct plug_value *value, const struct key *key, const json_t *v, struct err *e)
 {
-    const char *name = (key->use == USE_OPTION || key->use == USE_UNITS) && key->value ? key->value : key->name;
     char what[80];
 
     switch (key->use) {
-    case USE_AXIS:
-        if (json_array_size(v) == 1)
-            v = json_array_get(v, 0);
-        /* fallthrough */
     case USE_UNITS:
-    case USE_OPTION:
-        return json_object_set(options, name, (json_t *)(uintptr_t)v) == 0 ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+    case USE_OPTION: return set_option(options, key->value ? key->value : key->name, json_incref((json_t *)(uintptr_t)v), e);
+    case USE_NUMBERS: return read_numbers(options, key, v, e);
     case USE_NEUTRAL:
         snprintf(what, sizeof what, "is supported as %s only", key->value);
         return is_neutral(v, key->value) ? ERR_OK : key_error(e, ERR_UNSUPPORTED, key->name, what);
-    case USE_INIT: return read_init(options, key, v, e);
+    case USE_INIT:
+    case USE_ONLY_INIT: return read_init(options, key, v, e);
     case USE_SHAPE: return read_shape(value, key, v, e);
     case USE_IGNORE:
     case USE_ACTIVATION: break;
@@ -189,12 +264,28 @@ static enum err_code read_key(json_t *options, struct plug_value *value, const s
     return ERR_OK;
 }
 
+/* Whether the key gives this option. */
+static bool gives(const struct key *key, const char *option)
+{
+    const char *p = key->value ? key->value : key->name;
+    size_t n = strlen(option);
+
+    if (key->use == USE_NEUTRAL || key->use == USE_ONLY_INIT)
+        return false;
+    for (; strncmp(p, option, n) != 0 || (p[n] && p[n] != '|'); p += strcspn(p, "|") + 1)
+        if (!p[strcspn(p, "|")])
+            return false;
+    return true;
+}
+
 /* An option's error comes with our name of it. */
 static enum err_code rename_option(const struct class *class, const json_t *config, enum err_code rc, struct err *e)
 {
-    for (const struct key *k = class->key; e && k->name; k++)
-        if ((k->use == USE_OPTION || k->use == USE_UNITS) && k->value && e->at[0] == '/' && strcmp(e->at + 1, k->value) == 0 && json_object_get(config, k->name))
+    for (const struct key *k = class->key; e && e->at[0] == '/' && k->name; k++)
+        if (json_object_get(config, k->name) && gives(k, e->at + 1)) {
             snprintf(e->at, sizeof e->at, "/%s", k->name);
+            break;
+        }
     return rc;
 }
 
@@ -221,7 +312,7 @@ static enum err_code read_keys(json_t *options, struct plug_value *value, const 
 static enum err_code read_config(struct plug_value *value, const struct class *class, const json_t *config, struct err *e)
 {
     const struct op *op = op_find(class->op ? class->op : "linear");
-    json_t *options = json_object();
+    json_t *options = class->options ? json_loads(class->options, 0, NULL) : json_object();
     enum err_code rc;
 
     if (!options)
@@ -248,7 +339,7 @@ static enum err_code read_class(struct plug_value *value, const struct class **r
     if (!json_is_object(config))
         return err_field(e, ERR_INVALID, "/config", "must be an object");
     for (const struct class *c = classes; c->name && rc != ERR_OK && rc != ERR_NOMEM; c++)
-        if (strcmp(c->name, json_string_value(name)) == 0) {
+        if (strcmp(c->name, json_string_value(name)) == 0 && !(c > classes && c[-1].more)) {
             *row = c;
             rc = read_config(value, c, config, first == ERR_OK ? e : NULL);
             first = first == ERR_OK ? rc : first;
@@ -260,14 +351,14 @@ static enum err_code read_class(struct plug_value *value, const struct class **r
 
 /* ---- activations ---- */
 
-static enum err_code activation_by_name(struct plug_value *value, const char *name, struct err *e)
+static enum err_code activation_by_name(struct plug_value *value, const char *name, int version, struct err *e)
 {
     for (size_t i = 0; i < sizeof activations / sizeof activations[0]; i++) {
         const struct plug *plug;
         json_t *options;
         enum err_code rc;
 
-        if (strcmp(activations[i].name, name) != 0)
+        if (strcmp(activations[i].name, name) != 0 || (activations[i].version && activations[i].version != version))
             continue;
         plug = &op_find(activations[i].op)->plug;
         *value = (struct plug_value){ .plug = plug };
@@ -282,22 +373,22 @@ static enum err_code activation_by_name(struct plug_value *value, const char *na
 }
 
 /* A name, a serialized function ({"class_name": "function", "config": "relu"}), or a serialized activation layer. NULL and null: linear. */
-static enum err_code read_activation(struct plug_value *value, const json_t *v, struct err *e)
+static enum err_code read_activation(struct plug_value *value, const json_t *v, int version, struct err *e)
 {
     const json_t *class_name = json_object_get(v, "class_name"), *config = json_object_get(v, "config");
     const struct class *row;
     enum err_code rc;
 
     if (!v || json_is_null(v))
-        return activation_by_name(value, "linear", e);
+        return activation_by_name(value, "linear", version, e);
     if (json_is_string(v))
-        return activation_by_name(value, json_string_value(v), e);
+        return activation_by_name(value, json_string_value(v), version, e);
     if (!json_is_object(v))
         return err_set(e, ERR_INVALID, "must be the name of an activation, or an object");
     if (json_is_string(class_name) && strcmp(json_string_value(class_name), "function") == 0) {
         if (!json_is_string(config))
             return err_field(e, ERR_INVALID, "/config", "must be the name of an activation");
-        rc = activation_by_name(value, json_string_value(config), e);
+        rc = activation_by_name(value, json_string_value(config), version, e);
         return rc == ERR_OK ? rc : err_at(e, rc, "/config");
     }
     rc = read_class(value, &row, v, e);
@@ -308,9 +399,8 @@ static enum err_code read_activation(struct plug_value *value, const json_t *v, 
 
 /* ---- nodes ---- */
 
-/* net_add, unless the model's weights would outgrow the limit: nothing is allocated before that is known. */
-static enum err_code node_add(struct net *net, const struct plug_value *value, const char *name, const int *in, int n_in, int *index,
-                              struct err *e)
+/* The model's weights must not outgrow the limit: known before anything is allocated for a node. */
+static enum err_code check_size(const struct net *net, const struct plug_value *value, const int *in, int n_in, struct err *e)
 {
     const struct op *op = op_of(value->plug);
     const struct shape *shape[OP_MAX_IN];
@@ -318,24 +408,70 @@ static enum err_code node_add(struct net *net, const struct plug_value *value, c
     size_t n = 0;
     enum err_code rc;
 
-    if (n_in >= op->min_in && n_in <= op->max_in) {
-        for (int i = 0; i < n_in; i++)
-            shape[i] = &net->node[in[i]].plan.out;
-        rc = op->shape(value->conf, shape, n_in, &plan, e);
-        if (rc != ERR_OK)
-            return rc;
-    }
+    for (int i = 0; i < n_in; i++)
+        shape[i] = &net->node[in[i]].plan.out;
+    rc = op->shape(value->conf, shape, n_in, &plan, e);
+    if (rc != ERR_OK)
+        return rc;
     for (int i = 0; i < net->n_weights; i++)
         n += net->weight[i].len;
     for (int i = 0; i < plan.n_weights; i++)
         n += shape_len(&plan.weight[i].shape);
-    if (n > MAX_NUMBERS)
-        return err_set(e, ERR_TOO_LARGE, "the model's weights are more than %d numbers", MAX_NUMBERS);
-    return net_add(net, op, value, name, in, n_in, index, e);
+    return n > MAX_NUMBERS ? err_set(e, ERR_TOO_LARGE, "the model's weights are more than %d numbers", MAX_NUMBERS) : ERR_OK;
+}
+
+/* A node, its inputs brought in order before it. */
+static enum err_code node_add(struct net *net, struct plug_value *value, const char *name, const int *in, int n_in, int *index, struct err *e)
+{
+    const struct op *op = op_of(value->plug);
+    int arranged[OP_MAX_IN];
+    enum err_code rc = ERR_OK;
+
+    memcpy(arranged, in, (size_t)n_in * sizeof arranged[0]);
+    if (n_in >= op->min_in && n_in <= op->max_in) { /* else net_add says so */
+        rc = keras_arrange(net, value, name, arranged, n_in, e);
+        if (rc == ERR_OK)
+            rc = check_size(net, value, arranged, n_in, e);
+    }
+    if (rc == ERR_OK)
+        rc = net_add(net, op, value, name, arranged, n_in, index, e);
+    if (rc == ERR_OK)
+        keras_settle(net, *index);
+    return rc;
+}
+
+static enum err_code check_rank(const struct net *net, const struct class *class, const int *in, struct err *e)
+{
+    const struct shape shape = model_value_shape(&net->node[in[0]]);
+    char text[96];
+
+    if (class->rank == 0 || shape.n_d == class->rank)
+        return ERR_OK;
+    return err_set(e, ERR_INVALID, "%s takes %s, not samples of shape %s", class->name,
+                   class->rank == 3 ? "images (height, width, channels)" : "sequences (steps, channels)", shape_text(&shape, text, sizeof text));
+}
+
+/* The nodes that a layer is, but for its activation; *row becomes the last one's. */
+static enum err_code own_nodes(struct net *net, const struct class **row, struct plug_value *value, const json_t *config, int version, const char *name,
+                               const int *in, int n_in, int *index, struct err *e)
+{
+    enum err_code rc = check_rank(net, *row, in, e);
+
+    for (; rc == ERR_OK; ++*row, in = index, n_in = 1) {
+        const char *kernel = (*row)->kernel[version - 2];
+
+        rc = rename_option(*row, config, node_add(net, value, name, in, n_in, index, e), e);
+        if (rc == ERR_OK && kernel)
+            snprintf(net->weight[net->node[*index].first_weight].name, OP_NAME_MAX, "%s/%s", name, kernel);
+        if (rc != ERR_OK || !(*row)->more)
+            break;
+        rc = read_config(value, *row + 1, config, e);
+    }
+    return rc;
 }
 
 /* Options of an op carry Keras' names: their errors belong to the config. */
-static enum err_code add_nodes(struct net *net, const json_t *layer, const char *name, const int *in, int n_in, int *index, struct err *e)
+static enum err_code add_nodes(struct net *net, const json_t *layer, int version, const char *name, const int *in, int n_in, int *index, struct err *e)
 {
     struct plug_value value, activation;
     const struct class *row;
@@ -347,19 +483,20 @@ static enum err_code add_nodes(struct net *net, const json_t *layer, const char 
     if (strcmp(value.plug->name, "input") == 0)
         return err_field(e, ERR_UNSUPPORTED, "/class_name", "a second InputLayer: models of one input are supported");
     act = find_key(row->key, "activation") ? json_object_get(config, "activation") : NULL;
-    rc = read_activation(&activation, act, e);
+    rc = read_activation(&activation, act, version, e);
     if (rc != ERR_OK)
         return err_at(e, rc, "/config/activation");
     if (row->op)
-        rc = node_add(net, &value, name, in, n_in, index, e);
+        rc = own_nodes(net, &row, &value, config, version, name, in, n_in, index, e);
     if (rc == ERR_OK && (!row->op || strcmp(activation.plug->name, "linear") != 0))
         rc = node_add(net, &activation, name, row->op ? index : in, row->op ? 1 : n_in, index, e);
     return rc == ERR_OK ? rc : err_at(e, rc, "/config");
 }
 
-enum err_code keras_layer_add(struct net *net, const json_t *layer, const char *name, const int *in, int n_in, int *index, struct err *e)
+enum err_code keras_layer_add(struct net *net, const json_t *layer, int version, const char *name, const int *in, int n_in, int *index,
+                              struct err *e)
 {
-    enum err_code rc = add_nodes(net, layer, name, in, n_in, index, e);
+    enum err_code rc = add_nodes(net, layer, version, name, in, n_in, index, e);
 
     return rc == ERR_OK ? rc : keras_name_layer(e, rc, name);
 }

@@ -25,13 +25,14 @@ static json_t *load(const char *name)
     return v;
 }
 
-/* The nodes as "layer:op(inputs)", the weights as "name[d,d]". */
+/* The nodes as "layer:op(inputs)", those that only arrange numbers as "layer~op(inputs)". */
 static void describe(char *buf, size_t n, const struct net *net)
 {
     size_t at = 0;
 
     for (int i = 1; i < net->n_nodes; i++) {
-        at += (size_t)snprintf(buf + at, n - at, "%s%s:%s(", i > 1 ? " " : "", net->node[i].layer, net->node[i].op->plug.name);
+        at += (size_t)snprintf(buf + at, n - at, "%s%s%c%s(", i > 1 ? " " : "", net->node[i].layer, net->node[i].arranges ? '~' : ':',
+                               net->node[i].op->plug.name);
         for (int k = 0; k < net->node[i].n_in; k++)
             at += (size_t)snprintf(buf + at, n - at, "%s%d", k ? "," : "", net->node[i].in[k]);
         at += (size_t)snprintf(buf + at, n - at, ")");
@@ -58,6 +59,32 @@ static const struct { const char *file, *nodes; int n_weights; uint64_t params; 
     "dense_2:dense(0) dense_2:tanh(7) concatenate:concatenate(6,8) dropout:dropout(9) dense_3:dense(10) dense_3:softmax(11)"
     { "residual_keras2.json", RESIDUAL, 12, 1058 },
     { "residual_keras3.json", RESIDUAL, 12, 1058 },
+#define LENET5 "conv2d~reshape(0) conv2d:conv2d(1) conv2d:relu(2) max_pooling2d:max_pool2d(3) conv2d_1:conv2d(4) conv2d_1:relu(5) " \
+    "max_pooling2d_1:max_pool2d(6) flatten:reshape(7) dense:dense(8) dense:relu(9) dense_1:dense(10) dense_1:softmax(11)"
+    { "lenet5_keras2.json", LENET5, 8, 431080 },
+    { "lenet5_keras3.json", LENET5, 8, 431080 },
+#define RESIDUAL_IMAGE "conv2d~channels_first(0) conv2d:conv2d(1) batch_normalization:batch_norm(2) activation:relu(3) conv2d_1:conv2d(4) " \
+    "batch_normalization_1:batch_norm(5) activation_1:relu(6) conv2d_2:conv2d(7) batch_normalization_2:batch_norm(8) add:add(9,4) " \
+    "activation_2:relu(10) conv2d_3:conv2d(11) batch_normalization_3:batch_norm(12) activation_3:relu(13) conv2d_4:conv2d(14) " \
+    "batch_normalization_4:batch_norm(15) conv2d_5:conv2d(11) batch_normalization_5:batch_norm(17) add_1:add(16,18) activation_4:relu(19) " \
+    "global_average_pooling2d:global_average_pool(20) dense:dense(21) dense:softmax(22)"
+    { "residual_image_keras2.json", RESIDUAL_IMAGE, 32, 1090 },
+    { "residual_image_keras3.json", RESIDUAL_IMAGE, 32, 1090 },
+#define MOBILE "conv2d~channels_first(0) conv2d:conv2d(1) batch_normalization:batch_norm(2) re_lu:relu(3) depthwise_conv2d:depthwise_conv2d(4) " \
+    "depthwise_conv2d:tanh(5) conv2d_1:conv2d(6) conv2d_1:relu(7) max_pooling2d:max_pool2d(8) concatenate:concatenate(4,9) " \
+    "separable_conv2d:depthwise_conv2d(10) separable_conv2d:conv2d(11) separable_conv2d:elu(12) average_pooling2d:average_pool2d(13) " \
+    "dropout:dropout(14) conv2d_2:conv2d(10) average_pooling2d_1:average_pool2d(16) flatten:reshape(17) batch_normalization_1:batch_norm(18) " \
+    "dense:dense(19) dense:relu(20) flatten_1:reshape(15) concatenate_1~reshape(18) concatenate_1~channels_last(23) concatenate_1~reshape(24) " \
+    "concatenate_1~reshape(22) concatenate_1~channels_last(26) concatenate_1~reshape(27) concatenate_1:concatenate(25,28) dense_1:dense(29) " \
+    "dense_1:tanh(30) global_max_pooling2d:global_max_pool(10) concatenate_2:concatenate(21,31,32) dense_2:dense(33) dense_2:softmax(34)"
+    { "mobile_keras2.json", MOBILE, 24, 2039 },
+    { "mobile_keras3.json", MOBILE, 24, 2039 },
+#define SEQUENCE "conv1d~channels_first(0) conv1d:conv1d(1) conv1d:relu(2) max_pooling1d:max_pool1d(3) conv1d_1:conv1d(4) " \
+    "batch_normalization:batch_norm(5) reshape~channels_last(6) reshape:reshape(7) conv2d~channels_first(8) conv2d:conv2d(9) " \
+    "softmax~channels_last(10) softmax:softmax(11) average_pooling2d~channels_first(12) average_pooling2d:average_pool2d(13) " \
+    "average_pooling2d~channels_last(14)"
+    { "sequence_keras2.json", SEQUENCE, 10, 157 },
+    { "sequence_keras3.json", SEQUENCE, 10, 157 },
 };
 enum { N_EXAMPLES = sizeof examples / sizeof examples[0] };
 
@@ -67,7 +94,7 @@ START_TEST(examples_become_nets)
     struct model m;
     struct net_size size;
     struct err e = { 0 };
-    char text[1024];
+    char text[2048];
 
     ck_assert_msg(keras_read(&m, doc, &e) == ERR_OK, "%s: %s: %s", examples[_i].file, e.at, e.msg);
     describe(text, sizeof text, m.net);
@@ -185,7 +212,8 @@ static const struct { const char *file, *pointer, *value; enum err_code code; co
     { M3, "/config/more", "1", ERR_UNSUPPORTED, NULL, "more" },
     { M3, "/config/layers/1", "7", ERR_INVALID, NULL, "object" },
     { M3, "/config/layers/1/more", "7", ERR_UNSUPPORTED, NULL, "\"dense\"" },
-    { M3, "/config/layers/1/class_name", "\"Conv2D\"", ERR_UNSUPPORTED, NULL, "\"dense\": layer class \"Conv2D\"" },
+    { M3, "/config/layers/1/class_name", "\"Conv3D\"", ERR_UNSUPPORTED, NULL, "\"dense\": layer class \"Conv3D\"" },
+    { M3, "/config/layers/1/class_name", "\"Conv2D\"", ERR_UNSUPPORTED, "/config/layers/1/config/units", "units" },
     { M3, "/config/layers/1/class_name", "\"Functional\"", ERR_UNSUPPORTED, NULL, "inside" },
     { M3, "/config/layers/1/class_name", "3", ERR_INVALID, NULL, "string" },
     { M3, "/config/layers/1/config", "3", ERR_INVALID, "/config/layers/1/config/name", "name" },
@@ -269,6 +297,61 @@ static const struct { const char *file, *pointer, *value; enum err_code code; co
     { L2, "/config/layers/9/config/alpha", "-1", ERR_INVALID, NULL, "between" },
     { L3, "/config/layers/16/config/axis", "1", ERR_UNSUPPORTED, NULL, "axis" },
     { L3, "/config/layers/14/config/activation", "\"swish\"", ERR_UNSUPPORTED, NULL, "swish" },
+    /* convolutions and windows */
+#define C3 "lenet5_keras3.json"
+#define CONV "/config/layers/1/config"
+#define POOL "/config/layers/2/config"
+#define I2 "residual_image_keras2.json"
+#define N2 "mobile_keras2.json"
+#define N3 "mobile_keras3.json"
+#define S2 "sequence_keras2.json"
+    { C3, "/config/layers/1/class_name", "\"Conv2DTranspose\"", ERR_UNSUPPORTED, NULL, "Conv2DTranspose" },
+    { C3, "/config/layers/1/class_name", "\"Conv1D\"", ERR_INVALID, CONV "/kernel_size", "array of one" },
+    { C3, "/config/layers/0/config/batch_shape", "[null, 28, 28]", ERR_INVALID, CONV, "images (height, width, channels), not samples of shape (28, 28)" },
+    { C3, "/config/layers/0/config/batch_shape", "[null, 784]", ERR_INVALID, CONV, "images" },
+    { C3, CONV "/data_format", "\"channels_first\"", ERR_UNSUPPORTED, NULL, "channels_last" },
+    { C3, CONV "/kernel_size", "5", ERR_OK, NULL, NULL },
+    { C3, CONV "/kernel_size", "[5]", ERR_INVALID, NULL, "array of two" },
+    { C3, CONV "/kernel_size", "[5, 5, 5]", ERR_INVALID, NULL, "array of two" },
+    { C3, CONV "/kernel_size", "[5, 0]", ERR_INVALID, NULL, "between" },
+    { C3, CONV "/kernel_size", "[29, 5]", ERR_INVALID, NULL, "" },
+    { C3, CONV "/kernel_size", "\"5\"", ERR_INVALID, NULL, "integer" },
+    { C3, CONV "/kernel_size", NULL, ERR_INVALID, CONV "/kernel_height", "required" },
+    { C3, CONV "/strides", "[1, 2.5]", ERR_INVALID, NULL, "integer" },
+    { C3, CONV "/strides", "[0, 1]", ERR_INVALID, NULL, "between" },
+    { C3, CONV "/dilation_rate", "[2, 1]", ERR_OK, NULL, NULL },
+    { C3, CONV "/padding", "\"causal\"", ERR_INVALID, NULL, "valid" },
+    { C3, CONV "/groups", "3", ERR_INVALID, NULL, "" },
+    { C3, CONV "/filters", "0", ERR_INVALID, NULL, "between" },
+    { C3, CONV "/filters", "2000000000", ERR_INVALID, NULL, "large" },
+    { C3, CONV "/filters", "3000000", ERR_TOO_LARGE, CONV, "numbers" },
+    { C3, CONV "/kernel_regularizer", "{}", ERR_UNSUPPORTED, NULL, "kernel_regularizer" },
+    { C3, POOL "/strides", "null", ERR_OK, NULL, NULL },
+    { C3, POOL "/strides", "[1, 3]", ERR_OK, NULL, NULL },
+    { C3, POOL "/pool_size", "[2, 25]", ERR_INVALID, NULL, "" },
+    { C3, POOL "/pool_size", "null", ERR_OK, NULL, NULL },
+    { C3, "/config/layers/2/class_name", "\"MaxPooling3D\"", ERR_UNSUPPORTED, NULL, "MaxPooling3D" },
+    { I2, "/config/layers/2/config/axis", "[1]", ERR_UNSUPPORTED, NULL, "last" },
+    { I2, "/config/layers/2/config/axis", "[-1]", ERR_OK, NULL, NULL },
+    { I2, "/config/layers/2/config/axis", "[2, 3]", ERR_INVALID, NULL, "array of one" },
+    { I2, "/config/layers/20/config/keepdims", "true", ERR_UNSUPPORTED, "/config/layers/21/config", "flatten" },
+    { I2, "/config/layers/9/inbound_nodes/0/1/0", "\"input_1\"", ERR_INVALID, "/config/layers/9/config", "add" },
+    { N2, "/config/layers/5/config/groups", "5", ERR_INVALID, NULL, "groups" },
+    { N2, "/config/layers/4/config/groups", "2", ERR_UNSUPPORTED, NULL, "groups" },
+    { N2, "/config/layers/4/config/depthwise_regularizer", "{}", ERR_UNSUPPORTED, NULL, "depthwise_regularizer" },
+    { N2, "/config/layers/4/config/depthwise_initializer", "\"orthogonal\"", ERR_UNSUPPORTED, NULL, "orthogonal" },
+    { N2, "/config/layers/7/config/axis", "1", ERR_INVALID, "/config/layers/7/config", "join" },
+    { N2, "/config/layers/7/config/axis", "4", ERR_INVALID, NULL, "axis" },
+    { N2, "/config/layers/7/config/axis", "0", ERR_INVALID, NULL, "axis" },
+    { N2, "/config/layers/8/config/pointwise_initializer", "1", ERR_INVALID, NULL, "initialiser" },
+    { N2, "/config/layers/8/config/filters", "0", ERR_INVALID, NULL, "between" },
+    { N2, "/config/layers/8/config/kernel_size", "[0, 1]", ERR_INVALID, NULL, "between" },
+    { N3, "/config/layers/8/config/use_bias", "false", ERR_OK, NULL, NULL },
+    { S2, "/config/layers/1/config/kernel_size", "3", ERR_OK, NULL, NULL },
+    { S2, "/config/layers/1/config/kernel_size", "[3, 3]", ERR_INVALID, NULL, "array of one" },
+    { S2, "/config/layers/1/config/padding", "\"causal\"", ERR_INVALID, NULL, "valid" },
+    { S2, "/config/layers/0/config/batch_input_shape", "[null, 12, 3, 1]", ERR_INVALID, "/config/layers/1/config", "sequences (steps, channels)" },
+    { S2, "/config/layers/5/config/target_shape", "[2, 3, 5]", ERR_INVALID, "/config/layers/5/config", "shape" },
     /* the graph */
     { R2, "/config/input_layers", "[[\"input_1\", 0, 0], [\"dense\", 0, 0]]", ERR_UNSUPPORTED, NULL, "one input" },
     { R2, "/config/output_layers", "[[\"dense_3\", 0, 0], [\"dense\", 0, 0]]", ERR_UNSUPPORTED, NULL, "one output" },

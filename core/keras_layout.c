@@ -1,0 +1,162 @@
+/* core/keras_layout.c: in which order numbers stand. Keras has the channels of an image last, (h, w, c), and so have data sets; the engine has them
+ * first. A flattened image is in Keras the channels of each position together, in the engine the positions of each channel. So every node says how its
+ * value stands (node.positions); here inputs are brought into the order that an op takes, and said how it leaves its value.
+ *
+ * Numbers move as rarely as they can: once where the first convolution reads the samples (with one channel never), and back only where the order cannot
+ * be carried on: to give an image another shape, to join flattened images, for the output. Who reads a flattened image, a dense layer or a batch norm,
+ * has its weights in the engine's order: weight.positions says so, and core/model.c knows where Keras has them. */
+#include <string.h>
+
+#include "core/keras.h"
+
+enum need {
+    NEED_ANY,   /* any order, the same for all inputs */
+    NEED_FIRST, /* the channels first */
+    NEED_MODEL  /* the model's order */
+};
+/* What ops need of values of several axes, and of flat ones; the others any order. Reshape: unless it flattens. */
+static const struct { const char *op; enum need grid, flat; } needs[] = {
+    { "conv2d", NEED_FIRST, NEED_ANY }, { "depthwise_conv2d", NEED_FIRST, NEED_ANY }, { "conv1d", NEED_FIRST, NEED_ANY },
+    { "max_pool2d", NEED_FIRST, NEED_ANY }, { "average_pool2d", NEED_FIRST, NEED_ANY }, { "max_pool1d", NEED_FIRST, NEED_ANY },
+    { "average_pool1d", NEED_FIRST, NEED_ANY }, { "global_max_pool", NEED_FIRST, NEED_ANY }, { "global_average_pool", NEED_FIRST, NEED_ANY },
+    { "batch_norm", NEED_FIRST, NEED_ANY }, { "softmax", NEED_MODEL, NEED_ANY }, { "concatenate", NEED_FIRST, NEED_MODEL },
+    { "reshape", NEED_MODEL, NEED_MODEL }
+};
+
+static const struct shape *shape_of(const struct net *net, int node) { return &net->node[node].plan.out; }
+static bool is_op(const struct plug_value *v, const char *name) { return strcmp(v->plug->name, name) == 0; }
+
+static enum need need_of(const struct plug_value *value, bool flat)
+{
+    if (is_op(value, "reshape") && ((const struct reshape_conf *)(const void *)value->conf)->shape.n_d == 0)
+        return NEED_ANY;
+    for (size_t i = 0; i < sizeof needs / sizeof needs[0]; i++)
+        if (is_op(value, needs[i].op))
+            return flat ? needs[i].flat : needs[i].grid;
+    return NEED_ANY;
+}
+
+/* ---- nodes that arrange ---- */
+
+/* Replaces *at by a node that has its numbers in another order or shape; one that stands is taken. shape: of a reshape. */
+static enum err_code arrange(struct net *net, const char *op, const struct shape *shape, int positions, const char *layer, int *at, struct err *e)
+{
+    struct plug_value value = { .plug = &op_find(op)->plug };
+    enum err_code rc;
+
+    if (shape)
+        memcpy(value.conf, shape, sizeof *shape);
+    for (int i = *at + 1; i < net->n_nodes; i++) {
+        const struct node *node = &net->node[i];
+
+        if (&node->op->plug == value.plug && node->in[0] == *at && node->positions == positions && (!shape || shape_equal(&node->plan.out, shape))) {
+            *at = i;
+            return ERR_OK;
+        }
+    }
+    rc = net_add(net, op_of(value.plug), &value, layer, at, 1, at, e);
+    if (rc == ERR_OK) {
+        net->node[*at].positions = positions;
+        net->node[*at].arranges = true;
+    }
+    return rc;
+}
+
+static enum err_code to_first(struct net *net, const char *layer, int *at, struct err *e)
+{
+    struct shape ours = *shape_of(net, *at);
+    int last = ours.n_d - 1, channels = ours.d[last], positions = (int)(shape_len(&ours) / (size_t)channels);
+
+    if (last == 0 || net->node[*at].positions)
+        return ERR_OK;
+    memmove(&ours.d[1], &ours.d[0], (size_t)last * sizeof ours.d[0]);
+    ours.d[0] = channels;
+    if (channels == 1 || positions == 1)
+        return arrange(net, "reshape", &ours, positions, layer, at, e);
+    return arrange(net, "channels_first", NULL, positions, layer, at, e);
+}
+
+enum err_code keras_restore(struct net *net, const char *layer, int *at, struct err *e)
+{
+    const struct shape model = model_value_shape(&net->node[*at]);
+    int positions = net->node[*at].positions, len = (int)shape_len(&model);
+    struct shape grid = { 2, { positions ? len / positions : 0, positions } };
+    enum err_code rc = ERR_OK;
+
+    if (!positions)
+        return ERR_OK;
+    if (positions == 1 || positions == len)
+        return arrange(net, "reshape", &model, 0, layer, at, e);
+    if (model.n_d == 1)
+        rc = arrange(net, "reshape", &grid, positions, layer, at, e);
+    if (rc == ERR_OK)
+        rc = arrange(net, "channels_last", NULL, 0, layer, at, e);
+    return rc == ERR_OK && model.n_d == 1 ? arrange(net, "reshape", &model, 0, layer, at, e) : rc;
+}
+
+/* ---- an op's inputs and its value ---- */
+
+static bool is_flat(const struct net *net, int node) { return shape_of(net, node)->n_d <= 1; }
+
+/* Whether the inputs stand alike; shapes are the op's business. */
+static bool alike(const struct net *net, const int *in, int n_in)
+{
+    const bool flat = is_flat(net, in[0]);
+
+    for (int k = 1; k < n_in; k++) {
+        int a = net->node[in[0]].positions, b = net->node[in[k]].positions;
+
+        if (flat != is_flat(net, in[k]) || (flat ? a != b : !a != !b))
+            return false;
+    }
+    return true;
+}
+
+/* The axis that inputs are joined along, counted with the batch as 0 or from the end, where the channels are now first. */
+static void turn_axis(struct plug_value *value, int n_d)
+{
+    for (const struct param *p = value->plug->params; p->name; p++)
+        if (strcmp(p->name, "axis") == 0) {
+            int64_t *axis = (int64_t *)(void *)(value->conf + p->offset), from_first = *axis < 0 ? *axis + n_d + 1 : *axis;
+
+            if (from_first >= 1 && from_first <= n_d) /* else the op refuses it */
+                *axis = from_first % n_d + 1;
+        }
+}
+
+enum err_code keras_arrange(struct net *net, struct plug_value *value, const char *layer, int *in, int n_in, struct err *e)
+{
+    const bool mixed = !alike(net, in, n_in);
+    enum err_code rc = ERR_OK;
+
+    for (int k = 0; k < n_in && rc == ERR_OK; k++) {
+        bool flat = is_flat(net, in[k]);
+        enum need need = need_of(value, flat);
+
+        if (need == NEED_ANY && mixed)
+            need = flat ? NEED_MODEL : NEED_FIRST;
+        if (need != NEED_ANY)
+            rc = need == NEED_FIRST ? to_first(net, layer, &in[k], e) : keras_restore(net, layer, &in[k], e);
+    }
+    if (rc == ERR_OK && is_op(value, "concatenate") && !is_flat(net, in[0]))
+        turn_axis(value, shape_of(net, in[0])->n_d);
+    return rc;
+}
+
+void keras_settle(struct net *net, int number)
+{
+    struct node *node = &net->node[number];
+    const bool flat = is_flat(net, number), makes = node->plan.neurons == NEURONS_MAKE;
+    struct weight *w = &net->weight[node->first_weight];
+    const int len = (int)shape_len(&node->plan.out), before = net->node[node->in[0]].positions;
+
+    for (int k = 0; k < node->n_in && !flat; k++)
+        if (net->node[node->in[k]].positions)
+            node->positions = len / node->plan.out.d[0];
+    if (flat && before > 1 && before < len && !makes && shape_len(shape_of(net, node->in[0])) == (size_t)len)
+        node->positions = before;
+    for (int k = 0; k < (makes ? 1 : node->plan.n_weights) && is_flat(net, node->in[0]); k++)
+        w[k].positions = before;
+    if (strcmp(node->op->plug.name, "depthwise_conv2d") == 0)
+        w->multiplier = node->plan.out.d[0] / shape_of(net, node->in[0])->d[0];
+}
