@@ -2,10 +2,11 @@
  *
  *   1. for every weight of the net, as the engine stores it, "mask/<weight>" U8 where it has one, and "net/<weight>" F32: whole, or of a sparse
  *      one the numbers that the mask keeps, in one dimension;
- *   2. "kept/<weight>" F32, for every weight, once there is a kept model;
- *   3. "origin/<weight>" F32, likewise, once there are weights to rewind to;
- *   4. "train/..." whatever the running training phase remembers (train.h);
- *   5. metadata "job": the state as JSON text, with the training's position under "train". */
+ *   2. "kept/<weight>" F32, for every weight, once there is a kept model, and "kept_mask/<weight>" U8 of prunable ones;
+ *   3. "origin/<weight>", "base/<weight>" F32, likewise, once there are weights to rewind to, and a baseline that a control starts from;
+ *   4. "control/<weight>" F32, for every weight of the net that a control trains instead;
+ *   5. "train/..." whatever the running training phase remembers (train.h);
+ *   6. metadata "job": the state as JSON text, with the training's position under "train". */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,6 +20,11 @@ static const char *const phase_names[] = {
     JOB_PHASE_LIST(X)
 #undef X
 };
+static const char *const array_names[] = {
+#define X(id, name) name,
+    JOB_ARRAYS_LIST(X)
+#undef X
+};
 
 void job_state_clear(struct job_state *s)
 {
@@ -28,6 +34,9 @@ void job_state_clear(struct job_state *s)
     json_decref(s->test);
     json_decref(s->pruned);
     json_decref(s->kept);
+    json_decref(s->path);
+    json_decref(s->kept_path);
+    json_decref(s->controls);
     *s = (struct job_state){ 0 };
 }
 
@@ -70,7 +79,10 @@ static json_t *state_json(const struct job_state *s)
          report_put(j, "pruned", or_null(s->pruned)) && report_put(j, "search", search_json(&s->search)) &&
          report_put(j, "has_origin", json_boolean(s->has_origin)) &&
          report_put(j, "kept_iteration", json_integer(s->kept_iteration)) &&
-         report_put(j, "kept_nonzero", json_integer((json_int_t)s->kept_nonzero)) && report_put(j, "kept", or_null(s->kept));
+         report_put(j, "kept_nonzero", json_integer((json_int_t)s->kept_nonzero)) && report_put(j, "kept", or_null(s->kept)) &&
+         report_put(j, "path", or_null(s->path)) && report_put(j, "kept_path", or_null(s->kept_path)) &&
+         report_put(j, "control", json_integer(s->control)) && report_put(j, "training", json_integer(s->training)) &&
+         report_put(j, "controls", or_null(s->controls));
     json_decref(spent);
     if (ok)
         return j;
@@ -101,7 +113,9 @@ static enum err_code state_from_json(struct job_state *s, const json_t *j, struc
                              .seconds = json_number_value(json_object_get(j, "seconds")),
                              .has_origin = json_is_true(json_object_get(j, "has_origin")),
                              .kept_iteration = json_integer_value(json_object_get(j, "kept_iteration")),
-                             .kept_nonzero = (uint64_t)json_integer_value(json_object_get(j, "kept_nonzero")) };
+                             .kept_nonzero = (uint64_t)json_integer_value(json_object_get(j, "kept_nonzero")),
+                             .control = (int)json_integer_value(json_object_get(j, "control")),
+                             .training = json_integer_value(json_object_get(j, "training")) };
     for (int i = 0; i < SPENT_KINDS; i++)
         s->spent[i] = json_number_value(json_array_get(spent, (size_t)i));
     s->detail = borrow_object(j, "detail");
@@ -110,8 +124,11 @@ static enum err_code state_from_json(struct job_state *s, const json_t *j, struc
     s->test = borrow_object(j, "test");
     s->pruned = borrow_object(j, "pruned");
     s->kept = borrow_object(j, "kept");
+    s->path = borrow_object(j, "path");
+    s->kept_path = borrow_object(j, "kept_path");
+    s->controls = borrow_object(j, "controls");
     if (!search_from_json(&s->search, json_object_get(j, "search")) || (unsigned)s->reason >= JOB_REASONS || s->iteration < 0 || (p > PHASE_BASELINE && !(s->start && s->baseline && s->kept)) ||
-        (p > PHASE_DAMAGE && p < PHASE_FINISH && !s->pruned)) {
+        (p > PHASE_DAMAGE && p < PHASE_CONTROL && !s->pruned) || s->control < 0 || s->training < 0) {
         job_state_clear(s);
         return err_set(e, ERR_INVALID, "checkpoint: its state is not whole");
     }
@@ -123,7 +140,7 @@ static enum err_code state_from_json(struct job_state *s, const json_t *j, struc
 static enum err_code add(struct st_writer *w, const char *group, const struct weight *weight, enum st_dtype dtype, const struct shape *shape,
                          const void *data, struct err *e)
 {
-    char name[OP_NAME_MAX + 8];
+    char name[OP_NAME_MAX + 16];
 
     snprintf(name, sizeof name, "%s/%s", group, weight->name);
     return st_add(w, name, dtype, shape, data, e);
@@ -142,11 +159,14 @@ static enum err_code add_arrays(const struct checkpoint *c, struct st_writer *w,
             rc = add(w, "mask", weight, ST_U8, whole, weight->mask, e);
         if (rc == ERR_OK)
             rc = add(w, "net", weight, ST_F32, &values, weight_values(weight), e);
-        if (rc == ERR_OK && c->kept)
-            rc = add(w, "kept", weight, ST_F32, whole, c->kept[i], e);
-        if (rc == ERR_OK && c->origin)
-            rc = add(w, "origin", weight, ST_F32, whole, c->origin[i], e);
+        for (int a = 0; a < JOB_ARRAYS && rc == ERR_OK; a++)
+            if (c->array[a] && c->array[a][i])
+                rc = add(w, array_names[a], weight, ST_F32, whole, c->array[a][i], e);
+        if (rc == ERR_OK && c->array[ARRAYS_KEPT] && weight->info.prunable)
+            rc = add(w, "kept_mask", weight, ST_U8, whole, c->kept_mask[i], e);
     }
+    for (int i = 0; c->control && i < c->control->n_weights && rc == ERR_OK; i++)
+        rc = add(w, "control", &c->control->weight[i], ST_F32, &c->control->weight[i].info.shape, c->control->weight[i].x, e);
     return rc;
 }
 
@@ -218,7 +238,7 @@ static enum err_code misfit(const char *group, const struct weight *w, struct er
 /* NULL: not there. */
 static const struct st_array *find(const struct checkpoint_file *c, const char *group, const struct weight *w)
 {
-    char name[OP_NAME_MAX + 8];
+    char name[OP_NAME_MAX + 16];
 
     snprintf(name, sizeof name, "%s/%s", group, w->name);
     return st_find(&c->st, name);
@@ -274,8 +294,23 @@ static enum err_code fetch_values(const struct checkpoint_file *c, struct weight
     return ERR_OK;
 }
 
-enum err_code checkpoint_restore(const struct checkpoint_file *c, struct net *net, float *const *kept, float *const *origin, struct job_state *s,
-                                  struct err *e)
+/* Whether a checkpoint with this state has to have them. */
+static bool is_due(const struct job_state *s, int array)
+{
+    return array == ARRAYS_KEPT ? s->kept != NULL : array == ARRAYS_ORIGIN ? s->has_origin : s->start != NULL;
+}
+
+enum err_code checkpoint_restore_control(const struct checkpoint_file *c, struct net *control, struct err *e)
+{
+    enum err_code rc = ERR_OK;
+
+    for (struct weight *w = control->weight; w < control->weight + control->n_weights && rc == ERR_OK; w++)
+        rc = fetch(c, "control", w, ST_F32, w->x, w->len * sizeof(float), e);
+    return rc;
+}
+
+enum err_code checkpoint_restore(const struct checkpoint_file *c, struct net *net, float *const *const *array, uint8_t *const *kept_mask,
+                                 struct job_state *s, struct err *e)
 {
     enum err_code rc = state_from_json(s, c->meta, e);
 
@@ -285,10 +320,11 @@ enum err_code checkpoint_restore(const struct checkpoint_file *c, struct net *ne
         rc = fetch_mask(c, w, e);
         if (rc == ERR_OK)
             rc = fetch_values(c, w, e);
-        if (rc == ERR_OK && s->kept)
-            rc = fetch(c, "kept", w, ST_F32, kept[i], w->len * sizeof(float), e);
-        if (rc == ERR_OK && s->has_origin && origin)
-            rc = fetch(c, "origin", w, ST_F32, origin[i], w->len * sizeof(float), e);
+        for (int a = 0; a < JOB_ARRAYS && rc == ERR_OK; a++)
+            if (array[a] && array[a][i] && is_due(s, a))
+                rc = fetch(c, array_names[a], w, ST_F32, array[a][i], w->len * sizeof(float), e);
+        if (rc == ERR_OK && s->kept && w->info.prunable)
+            rc = fetch(c, "kept_mask", w, ST_U8, kept_mask[i], w->len, e);
     }
     return rc;
 }

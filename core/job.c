@@ -1,6 +1,6 @@
 /* core/job.c: the cycle, as a table of phases.
  *
- *   train -> baseline -> (prune -> damage -> retrain -> recovery)* -> finish
+ *   train -> baseline -> (prune -> damage -> retrain -> recovery)* -> (control -> control_train)* control_judge)* -> finish
  *
  * A phase does its work and names the next one in the state; between phases, and inside training after any step, the state can be written
  * and read back (checkpoint.c). Everything that a later phase looks at is in the state, in the net's arrays or in the kept model's; so a
@@ -13,7 +13,7 @@
 #include "core/job_run.h"
 #include "core/mem.h"
 
-const char *const job_commit_name[] = { "checkpoint", "baseline", "iteration", "result" };
+const char *const job_commit_name[] = { "checkpoint", "baseline", "iteration", "control", "result" };
 
 /* ---- parts of phases ---- */
 
@@ -33,12 +33,11 @@ static bool stop_training(void *user)
     return j->time_is_up;
 }
 
-/* first: epochs of conf that are left out. */
-static enum err_code train(struct job *j, const struct train_conf *conf, uint32_t number, int64_t first, double rate, struct err *e)
+enum err_code job_train(struct job *j, const struct train_conf *conf, uint32_t number, int64_t first, double rate, struct err *e)
 {
     struct trainer_in in = { .net = j->net, .views = &j->views, .loss = &j->loss, .conf = conf, .metric = j->metric,
                              .seed = (uint64_t)j->conf->seed, .phase = number, .first_epoch = first, .rate = rate,
-                             .regrow = number > 0 ? &j->conf->prune.regrow : NULL, .team = j->team };
+                             .regrow = number > 0 && j->model == j->given ? &j->conf->prune.regrow : NULL, .team = j->team };
     struct train_hooks hooks = { .stop = stop_training, .progress = job_show_training, .checkpoint_due = job_due, .save = save, .epoch = number == 0 ? job_epoch_done : NULL, .user = j };
     enum err_code rc;
 
@@ -71,7 +70,7 @@ static enum err_code run_train(struct job *j, struct err *e)
 
     if (rewind_epoch(&j->conf->prune.rewind) == 0)
         job_save_origin(j);
-    rc = train(j, &j->conf->train, 0, 0, 1, e);
+    rc = job_train(j, &j->conf->train, 0, 0, 1, e);
     if (rc == ERR_STOPPED && j->time_is_up) /* the weights as they are become the result */
         rc = ERR_OK;
     if (rc == ERR_OK) {
@@ -102,12 +101,13 @@ static enum err_code run_baseline(struct job *j, struct err *e)
     if (rc == ERR_OK && !(report_put(record, "seconds", spent_json(j, true)) && (s->start = pruner_save(j->pruner))))
         rc = job_no_memory(e);
     job_save_origin(j); /* training ended early, or there was none */
+    job_store(j, ARRAYS_BASE);
     if (rc == ERR_OK && job_searches(j))
-        job_search_begin(j);
+        rc = job_search_begin(j, e);
     if (rc == ERR_OK) {
         job_keep(j, json_incref(s->baseline));
         s->reason = job_time_is_up(j) ? REASON_SECONDS : REASON_NONE;
-        s->phase = s->reason == REASON_NONE ? PHASE_PRUNE : PHASE_FINISH;
+        s->phase = s->reason == REASON_NONE ? PHASE_PRUNE : PHASE_CONTROL;
         rc = job_commit_state(j, JOB_COMMIT_BASELINE, record, &weights, e);
     }
     json_decref(record);
@@ -133,7 +133,7 @@ static enum err_code settle(struct job *j, enum err_code rc, enum job_phase next
         return job_no_memory(e);
     s->reason = rc == ERR_DIVERGED ? REASON_DIVERGED : REASON_SECONDS;
     s->iteration--;
-    s->phase = PHASE_FINISH;
+    s->phase = PHASE_CONTROL;
     return ERR_OK;
 }
 
@@ -147,8 +147,8 @@ static enum err_code run_prune(struct job *j, struct err *e)
     memset(j->state.spent, 0, sizeof j->state.spent);
     j->state.iteration++;
     rc = job_searches(j) && j->state.search.roll_back ? job_take_kept(j, &why) : ERR_OK;
-    if (job_searches(j))
-        job_search_aim(j);
+    if (rc == ERR_OK && job_searches(j))
+        rc = job_search_aim(j, &why);
     if (rc == ERR_OK)
         rc = pruner_step(j->pruner, j->net, j->state.iteration, &data, &why);
     if (rc == ERR_OK)
@@ -173,7 +173,7 @@ static enum err_code run_damage(struct job *j, struct err *e)
 static enum err_code run_retrain(struct job *j, struct err *e)
 {
     struct err why = { 0 };
-    enum err_code rc = train(j, &j->conf->retrain, (uint32_t)j->state.iteration, rewind_epoch(&j->conf->prune.rewind),
+    enum err_code rc = job_train(j, &j->conf->retrain, (uint32_t)j->state.iteration, rewind_epoch(&j->conf->prune.rewind),
                              job_searches(j) ? j->state.search.rate : 1, &why);
 
     return settle(j, rc, PHASE_RECOVERY, &why, e);
@@ -219,7 +219,7 @@ static enum err_code run_recovery(struct job *j, struct err *e)
         s->reason = job_reason_to_stop(j, kept, &size);
         if (job_searches(j) && s->reason == REASON_NONE)
             s->reason = job_search_next(j, kept);
-        s->phase = s->reason == REASON_NONE ? PHASE_PRUNE : PHASE_FINISH;
+        s->phase = s->reason == REASON_NONE ? PHASE_PRUNE : PHASE_CONTROL;
         rc = job_commit_state(j, JOB_COMMIT_ITERATION, record, &weights, e);
     }
     json_decref(retrained);
@@ -236,6 +236,15 @@ static double validation_work(const struct job *j) { return j->views.validation.
 static double test_work(const struct job *j) { return j->views.test.n; }
 static double baseline_work(const struct job *j) { return validation_work(j) + test_work(j); }
 
+static double finish_work(const struct job *j)
+{
+    int steps = 0;
+
+    for (const struct plug *const *s = finish_table.rows; *s; s++)
+        steps += finish_conf(finish_of(*s), &j->conf->export) != NULL;
+    return test_work(j) + steps * validation_work(j);
+}
+
 const struct phase job_phases[JOB_PHASES] = {
     [PHASE_TRAIN] = { "train", SPENT_TRAIN, train_work, run_train },
     [PHASE_BASELINE] = { "baseline", SPENT_EVALUATE, baseline_work, run_baseline },
@@ -243,43 +252,24 @@ const struct phase job_phases[JOB_PHASES] = {
     [PHASE_DAMAGE] = { "evaluate", SPENT_EVALUATE, validation_work, run_damage },
     [PHASE_RETRAIN] = { "retrain", SPENT_RETRAIN, retrain_work, run_retrain },
     [PHASE_RECOVERY] = { "evaluate", SPENT_EVALUATE, validation_work, run_recovery },
-    [PHASE_FINISH] = { "finish", SPENT_EVALUATE, test_work, job_run_finish },
+    [PHASE_CONTROL] = { "control", SPENT_SCORE, no_work, job_run_control },
+    [PHASE_CONTROL_TRAIN] = { "control", SPENT_TRAIN, job_control_training_work, job_run_control_train },
+    [PHASE_CONTROL_JUDGE] = { "control", SPENT_EVALUATE, baseline_work, job_run_control_judge },
+    [PHASE_FINISH] = { "finish", SPENT_EVALUATE, finish_work, job_run_finish },
     [PHASE_DONE] = { "finish", SPENT_EVALUATE, no_work, NULL },
 };
 
 /* ---- the job ---- */
 
-static void arrays_free(float **a, int n)
-{
-    for (int i = 0; a && i < n; i++)
-        mem_free(a[i]);
-    mem_free(a);
-}
-
-/* One as long as each weight; NULL when memory is short. */
-static float **arrays_new(const struct net *net)
-{
-    float **a = mem_zalloc((size_t)net->n_weights, sizeof *a);
-
-    for (int i = 0; a && i < net->n_weights; i++) {
-        a[i] = mem_vector(net->weight[i].len);
-        if (!a[i]) {
-            arrays_free(a, net->n_weights);
-            return NULL;
-        }
-    }
-    return a;
-}
-
 static void job_clear(struct job *j)
 {
     checkpoint_close(&j->resume);
     job_state_clear(&j->state);
-    arrays_free(j->kept, j->net->n_weights);
-    arrays_free(j->origin, j->net->n_weights);
+    job_arrays_free(j);
     trainer_free(j->trainer);
     pruner_free(j->pruner);
     exec_free(j->exec);
+    model_clear(&j->control);
     team_free(j->team);
     data_views_free(&j->views);
 }
@@ -300,10 +290,7 @@ static enum err_code job_init(struct job *j, int threads, struct err *e)
     if (rc != ERR_OK)
         return rc;
     j->metric = job_metric(j->conf, j->data->n_classes);
-    j->kept = arrays_new(j->net);
-    if (rewind_of(&j->conf->prune.rewind)->weights == REWIND_SAVED)
-        j->origin = arrays_new(j->net);
-    return j->kept && (j->origin || rewind_of(&j->conf->prune.rewind)->weights != REWIND_SAVED) ? ERR_OK : job_no_memory(e);
+    return job_arrays_new(j, e);
 }
 
 static enum err_code job_resume(struct job *j, const char *path, struct err *e)
@@ -311,7 +298,7 @@ static enum err_code job_resume(struct job *j, const char *path, struct err *e)
     enum err_code rc = checkpoint_open(&j->resume, path, e);
 
     if (rc == ERR_OK)
-        rc = checkpoint_restore(&j->resume, j->net, j->kept, j->origin, &j->state, e);
+        rc = checkpoint_restore(&j->resume, j->net, (float *const *const *)j->array, j->kept_mask, &j->state, e);
     if (rc == ERR_OK)
         rc = job_pack(j, e);
     if (rc == ERR_OK && j->state.start) {
@@ -319,15 +306,15 @@ static enum err_code job_resume(struct job *j, const char *path, struct err *e)
         if (rc == ERR_OK)
             rc = pruner_load(j->pruner, j->state.start, e);
         if (rc == ERR_OK && job_searches(j))
-            job_search_aim(j);
+            job_search_aim_at(j->pruner, j->state.search.level);
     }
-    return rc;
+    return rc == ERR_OK ? job_resume_control(j, e) : rc;
 }
 
 enum err_code job_run(const struct job_conf *c, const struct model *model, const struct dataset *d, const char *checkpoint_path, int threads,
                       const struct job_hooks *h, struct err *e)
 {
-    struct job j = { .conf = c, .model = model, .net = model->net, .data = d, .hooks = h };
+    struct job j = { .conf = c, .given = model, .model = model, .net = model->net, .data = d, .hooks = h };
     enum err_code rc = job_init(&j, threads, e);
 
     if (rc == ERR_OK && checkpoint_path)

@@ -6,6 +6,7 @@
 #ifndef CORE_JOB_H
 #define CORE_JOB_H
 
+#include "core/control.h"
 #include "core/data.h"
 #include "core/finish.h"
 #include "core/model.h"
@@ -32,6 +33,7 @@ struct job_conf {
     struct prune_conf prune;
     struct train_conf retrain;  /* inherits every field that is absent from train, but for epochs (2) */
     struct stop_conf stop;
+    struct controls_conf controls;
     struct export_conf export;
 };
 extern const struct param job_params[];
@@ -53,19 +55,19 @@ enum { JOB_EVALUATION_BATCH = 512 }; /* samples */
 uint64_t job_memory(const struct job_conf *c, const struct net *net, const struct dataset *d);
 
 struct job_progress {
-    const char *phase;           /* "train", "baseline", "prune", "evaluate", "retrain", "finish" */
+    const char *phase;           /* "train", "baseline", "prune", "evaluate", "retrain", "control", "finish" */
     int64_t iteration, iterations;
     int64_t epoch, epochs;       /* of a training phase, else 0 */
     double fraction;             /* of the whole job, 0..1, by samples of work */
     double loss;                 /* running training loss; NAN outside training */
 };
 struct job_file { char path[4096]; char hash[FILE_HASH_LEN]; uint64_t bytes; }; /* path "" : no file */
-enum job_commit_kind { JOB_COMMIT_CHECKPOINT, JOB_COMMIT_BASELINE, JOB_COMMIT_ITERATION, JOB_COMMIT_RESULT };
-extern const char *const job_commit_name[]; /* "checkpoint", "baseline", "iteration", "result" */
+enum job_commit_kind { JOB_COMMIT_CHECKPOINT, JOB_COMMIT_BASELINE, JOB_COMMIT_ITERATION, JOB_COMMIT_CONTROL, JOB_COMMIT_RESULT };
+extern const char *const job_commit_name[]; /* "checkpoint", "baseline", "iteration", "control", "result" */
 struct job_commit {
     enum job_commit_kind kind;
     int64_t iteration;          /* of ITERATION */
-    const json_t *record;       /* BASELINE: metrics and size; ITERATION: as in DESIGN section 3; RESULT: chosen iteration, reason, test metrics; CHECKPOINT: NULL */
+    const json_t *record;       /* BASELINE: metrics and size; ITERATION: as in DESIGN section 3; CONTROL: metrics, test metrics, size; RESULT: chosen iteration, reason, test metrics, the controls; CHECKPOINT: NULL */
     const struct job_file *checkpoint; /* the newest checkpoint, replaces the one before; NULL with RESULT */
     const struct job_file *weights;    /* BASELINE, ITERATION, RESULT: safetensors of the model as it is then (RESULT: the chosen one; a packed file, with its architecture, when finishing steps changed it) */
 };

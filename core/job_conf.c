@@ -1,5 +1,5 @@
 /* core/job_conf.c: a job's configuration: its field table, what "retrain" inherits, and every check that needs no training. */
-#include "core/job.h"
+#include "core/job_run.h"
 
 #include <string.h>
 
@@ -32,6 +32,7 @@ const struct param job_params[] = {
     FIELD_OBJECT(struct job_conf, prune, prune_params, "What is pruned, and when."),
     FIELD_OBJECT(struct job_conf, retrain, train_params, "After each pruning. A field that is absent is as in train, epochs is 2 unless prune.rewind says otherwise."),
     FIELD_OBJECT(struct job_conf, stop, stop_params, "When to stop, and which model is good enough: by the validation split alone."),
+    FIELD_OBJECT(struct job_conf, controls, controls_params, "What the chosen model is to be compared with: trained after it, reported beside it."),
     FIELD_OBJECT(struct job_conf, export, export_params, "Finishing steps of the chosen model, in this order, each evaluated on validation."), FIELD_END
 };
 
@@ -240,7 +241,7 @@ uint64_t job_memory(const struct job_conf *c, const struct net *net, const struc
     net_count(net, &size);
     for (int s = 0; s < DATA_SPLITS; s++)
         samples = larger((uint64_t)d->split[s].n, samples);
-    return (rewind_of(&c->prune.rewind)->weights == REWIND_SAVED ? 4 : 3) * 4 * size.params + size.weights + finish_memory(&c->export, &size) +
+    return (rewind_of(&c->prune.rewind)->weights == REWIND_SAVED ? 4 : 3) * 4 * size.params + 2 * size.weights + job_controls_memory(c, &size) + finish_memory(&c->export, &size) +
            larger(training, pruner_memory(&c->prune, net)) + exec_memory(net, JOB_EVALUATION_BATCH, EXEC_INFER) + net_pack_memory(net) +
            samples * (k * 4 + 32);
 }

@@ -20,21 +20,14 @@ static enum err_code mask_zeros(struct net *net, struct err *e)
     return ERR_OK;
 }
 
-/* The job goes on with m. */
 static enum err_code adopt(struct job *j, struct model *m, struct err *e)
 {
-    enum err_code rc;
+    enum err_code rc = mask_zeros(m->net, e);
 
-    exec_free(j->exec);
-    j->exec = NULL;
-    j->model = m;
     j->net = m->net;
-    rc = mask_zeros(m->net, e);
     if (rc == ERR_OK)
         rc = job_pack(j, e);
-    if (rc == ERR_OK)
-        rc = job_bind_loss(&j->loss, j->conf, m->net, j->data, e);
-    return rc == ERR_OK ? exec_new(&j->exec, m->net, JOB_EVALUATION_BATCH, EXEC_INFER, (uint64_t)j->conf->seed, j->team, e) : rc;
+    return rc == ERR_OK ? job_adopt(j, m, e) : rc;
 }
 
 /* "size", "bytes" and "latency_us". */
@@ -85,6 +78,8 @@ static enum err_code take_step(struct job *j, const struct finish_step *s, struc
         j->reshaped = true;
         rc = judge(j, m, report, metrics, e);
     }
+    j->work_done += j->views.validation.n;
+    job_show(j, NULL);
     if (rc == ERR_OK && json_array_append(list, report) != 0)
         rc = job_no_memory(e);
     json_decref(report);
@@ -133,7 +128,8 @@ static json_t *result_head(const struct job *j, json_t *metrics, json_t *test, j
         report_put(r, "chosen_iteration", json_integer(s->kept_iteration)) &&
         report_put(r, "contract_kept", contract ? json_boolean(s->kept_iteration > 0) : json_null()) &&
         report_put(r, "metric", json_string(metric_name(j->metric))) && report_put(r, "baseline", json_incref(before)) &&
-        report_put(r, "chosen", json_incref(after)) && report_put(r, "finishing", json_incref(finishing)) && before && after) {
+        report_put(r, "chosen", json_incref(after)) && report_put(r, "finishing", json_incref(finishing)) &&
+        report_put(r, "controls", s->controls ? json_incref(s->controls) : json_array()) && before && after) {
         json_decref(before);
         json_decref(after);
         return r;
@@ -170,7 +166,6 @@ static enum err_code publish_result(struct job *j, json_t *metrics, json_t *fini
 
 enum err_code job_run_finish(struct job *j, struct err *e)
 {
-    const struct model *given = j->model;
     struct model finished = { 0 };
     json_t *list = json_array(), *metrics = json_incref(j->state.kept);
     enum err_code rc = list ? job_take_kept(j, e) : job_no_memory(e);
@@ -179,8 +174,8 @@ enum err_code job_run_finish(struct job *j, struct err *e)
         rc = take_steps(j, &finished, list, &metrics, e);
     if (rc == ERR_OK)
         rc = publish_result(j, metrics, list, e);
-    j->model = given;
-    j->net = given->net;
+    j->model = j->given;
+    j->net = j->given->net;
     model_clear(&finished);
     json_decref(list);
     json_decref(metrics);

@@ -7,7 +7,7 @@
 /* The cycle. Each phase is one row in job.c, and a name in checkpoints. */
 #define JOB_PHASE_LIST(X) \
     X(TRAIN, "train") X(BASELINE, "baseline") X(PRUNE, "prune") X(DAMAGE, "damage") X(RETRAIN, "retrain") X(RECOVERY, "recovery") \
-    X(FINISH, "finish") X(DONE, "done")
+    X(CONTROL, "control") X(CONTROL_TRAIN, "control_train") X(CONTROL_JUDGE, "control_judge") X(FINISH, "finish") X(DONE, "done")
 #define X(id, name) PHASE_##id,
 enum job_phase { JOB_PHASE_LIST(X) JOB_PHASES };
 #undef X
@@ -39,6 +39,15 @@ struct job_search {
     bool roll_back;     /* the iteration starts from the kept model */
 };
 
+/* Arrays as long as each weight that travel beside the net, and their names in checkpoints. */
+#define JOB_ARRAYS_LIST(X) \
+    X(KEPT, "kept")     /* weights of the model that would be the result now */ \
+    X(ORIGIN, "origin") /* those that retraining rewinds to */ \
+    X(BASE, "base")     /* those of the baseline, that a control starts from */
+#define X(id, name) ARRAYS_##id,
+enum job_arrays { JOB_ARRAYS_LIST(X) JOB_ARRAYS };
+#undef X
+
 /* Everything that a checkpoint must hold besides arrays: it travels as JSON. */
 struct job_state {
     enum job_phase phase;         /* to be run next, or running */
@@ -55,14 +64,19 @@ struct job_state {
     int64_t kept_iteration;       /* the model that would be the result now; 0: the baseline */
     uint64_t kept_nonzero;
     json_t *kept;                 /* its metrics */
+    json_t *path, *kept_path;     /* of a search: [{"level", "rate"}] of the iterations that led to the net, to the kept model; NULL: none */
+    int control;                  /* row of control_table that is to be run next, or running */
+    int64_t training;             /* of that control: the one that is running, or that ran last; 0: none yet */
+    json_t *controls;             /* records of those that are done; NULL: none */
 };
 void job_state_clear(struct job_state *s);
 
 /* core/checkpoint.c */
 struct checkpoint {
     const struct net *net;
-    float *const *kept;           /* weights of the kept model, as in net->weight; NULL: none yet */
-    float *const *origin;         /* those that retraining rewinds to; NULL: none */
+    float *const *array[JOB_ARRAYS]; /* NULL: not there (yet) */
+    uint8_t *const *kept_mask;    /* of prunable weights, beside ARRAYS_KEPT */
+    const struct net *control;    /* that a control trains instead of the job's; NULL: none */
     const struct trainer *trainer;/* NULL: no training phase is running */
     const struct job_state *state;
 };
@@ -75,9 +89,11 @@ struct checkpoint_file {
 };
 MUST enum err_code checkpoint_open(struct checkpoint_file *c, const char *path, struct err *e);
 void checkpoint_close(struct checkpoint_file *c); /* zeroed and closed ones are legal */
-/* Weights, masks, kept weights and those to rewind to (arrays of the caller; origin may be NULL where none are wanted) and state; net_pack is due. ERR_INVALID when they do not fit the net. */
-MUST enum err_code checkpoint_restore(const struct checkpoint_file *c, struct net *net, float *const *kept, float *const *origin,
+/* Weights, masks, state, and what is there of the arrays (of the caller; NULL: not wanted); net_pack is due. ERR_INVALID when they do not fit the net. */
+MUST enum err_code checkpoint_restore(const struct checkpoint_file *c, struct net *net, float *const *const *array, uint8_t *const *kept_mask,
                                       struct job_state *s, struct err *e);
+/* Those of the control's net. */
+MUST enum err_code checkpoint_restore_control(const struct checkpoint_file *c, struct net *control, struct err *e);
 
 /* core/report.c: all return a new reference, or NULL when memory is short. */
 /* Adds a field; false when memory is short. Takes v. */

@@ -56,10 +56,10 @@ void job_show_training(void *user, const struct train_progress *t) { job_show(us
 
 double job_work_before(const struct job *j, enum job_phase phase, int64_t iteration)
 {
-    double once = 0, each = 0, before = 0, last = job_phases[PHASE_FINISH].work(j);
+    double once = 0, each = 0, before = 0, last = job_phases[PHASE_FINISH].work(j), controls = job_controls_work(j);
 
-    for (int p = PHASE_TRAIN; p < PHASE_DONE; p++) {
-        bool in_cycle = p >= PHASE_PRUNE && p < PHASE_FINISH;
+    for (int p = PHASE_TRAIN; p < PHASE_CONTROL; p++) {
+        bool in_cycle = p >= PHASE_PRUNE;
 
         *(in_cycle ? &each : &once) += job_phases[p].work(j);
         if (p < (int)phase && in_cycle)
@@ -67,7 +67,8 @@ double job_work_before(const struct job *j, enum job_phase phase, int64_t iterat
     }
     if (phase < PHASE_PRUNE)
         return phase == PHASE_TRAIN ? 0 : job_phases[PHASE_TRAIN].work(j);
-    if (phase >= PHASE_FINISH)
-        return once + each * (double)j->conf->prune.iterations - (phase == PHASE_FINISH ? last : 0);
-    return once - last + each * (double)(iteration - (phase > PHASE_PRUNE)) + before;
+    if (phase >= PHASE_CONTROL)
+        return once + each * (double)j->conf->prune.iterations + (phase < PHASE_FINISH ? job_controls_work_done(j) : controls) +
+               (phase == PHASE_DONE ? last : 0);
+    return once + each * (double)(iteration - (phase > PHASE_PRUNE)) + before;
 }

@@ -41,24 +41,42 @@ void job_keep(struct job *j, json_t *metrics)
     struct net_size size;
 
     net_count(j->net, &size);
-    for (int i = 0; i < j->net->n_weights; i++)
-        memcpy(j->kept[i], j->net->weight[i].x, j->net->weight[i].len * sizeof(float));
+    job_store(j, ARRAYS_KEPT);
+    for (int i = 0; i < j->net->n_weights; i++) {
+        const struct weight *w = &j->net->weight[i];
+
+        if (w->mask && j->kept_mask[i])
+            memcpy(j->kept_mask[i], w->mask, w->len);
+        else if (j->kept_mask[i])
+            memset(j->kept_mask[i], 1, w->len);
+    }
     json_decref(j->state.kept);
+    json_decref(j->state.kept_path);
     j->state.kept = metrics;
+    j->state.kept_path = json_incref(j->state.path);
     j->state.kept_iteration = j->state.iteration;
     j->state.kept_nonzero = size.nonzero;
 }
 
 enum err_code job_take_kept(struct job *j, struct err *e)
 {
-    for (int i = 0; i < j->net->n_weights; i++) {
-        struct weight *w = &j->net->weight[i];
-
-        memcpy(w->x, j->kept[i], w->len * sizeof(float));
-        for (size_t k = 0; w->mask && k < w->len; k++)
-            w->mask[k] = w->x[k] != 0; /* it was the last iteration's, which need not be this one */
-    }
+    job_recall(j, ARRAYS_KEPT);
+    for (int i = 0; i < j->net->n_weights; i++) /* the mask was the last iteration's, which need not be this one */
+        if (j->net->weight[i].mask)
+            memcpy(j->net->weight[i].mask, j->kept_mask[i], j->net->weight[i].len);
     return job_pack(j, e);
+}
+
+enum err_code job_adopt(struct job *j, const struct model *m, struct err *e)
+{
+    enum err_code rc;
+
+    exec_free(j->exec);
+    j->exec = NULL;
+    j->model = m;
+    j->net = m->net;
+    rc = job_bind_loss(&j->loss, j->conf, m->net, j->data, e);
+    return rc == ERR_OK ? exec_new(&j->exec, m->net, JOB_EVALUATION_BATCH, EXEC_INFER, (uint64_t)j->conf->seed, j->team, e) : rc;
 }
 
 /* ---- files and commits ---- */
@@ -89,9 +107,14 @@ static enum err_code write_weights(struct job *j, struct file_out *f, struct err
 
 static enum err_code write_checkpoint(struct job *j, struct file_out *f, struct err *e)
 {
-    struct checkpoint c = { .net = j->net, .kept = j->state.kept ? j->kept : NULL, .origin = j->state.has_origin ? j->origin : NULL,
-                            .trainer = j->trainer, .state = &j->state };
+    const struct job_state *s = &j->state;
+    struct checkpoint c = { .net = j->given->net, .kept_mask = j->kept_mask, .control = j->control.net, .trainer = j->trainer, .state = s };
 
+    for (int a = 0; a < JOB_ARRAYS; a++)
+        c.array[a] = j->array[a];
+    c.array[ARRAYS_KEPT] = s->kept ? j->array[ARRAYS_KEPT] : NULL;
+    c.array[ARRAYS_ORIGIN] = s->has_origin ? j->array[ARRAYS_ORIGIN] : NULL;
+    c.array[ARRAYS_BASE] = s->start ? j->array[ARRAYS_BASE] : NULL;
     return checkpoint_write(&c, f, e);
 }
 
@@ -111,7 +134,7 @@ enum err_code job_commit_state(struct job *j, enum job_commit_kind kind, const j
 /* That of the training that the net comes from. */
 static double clip_weights(const struct job *j)
 {
-    int64_t iteration = j->state.phase == PHASE_FINISH ? j->state.kept_iteration : j->state.iteration;
+    int64_t iteration = j->state.phase == PHASE_FINISH ? j->state.kept_iteration : j->model == &j->control ? 0 : j->state.iteration;
 
     return iteration > 0 ? j->conf->retrain.clip_weights : j->conf->train.clip_weights;
 }

@@ -1,15 +1,12 @@
 /* core/job_rewind.c: lottery tickets and their kin: after pruning the weights go back to what they were early in training, or are drawn anew; masks
  * stay. What they go back to is saved once, before training, or after the epoch that the option names, and travels in checkpoints. */
-#include <string.h>
-
 #include "core/job_run.h"
 
 void job_save_origin(struct job *j)
 {
-    if (!j->origin || j->state.has_origin)
+    if (!j->array[ARRAYS_ORIGIN] || j->state.has_origin)
         return;
-    for (int i = 0; i < j->net->n_weights; i++)
-        memcpy(j->origin[i], j->net->weight[i].x, j->net->weight[i].len * sizeof(float));
+    job_store(j, ARRAYS_ORIGIN);
     j->state.has_origin = true;
 }
 
@@ -30,9 +27,7 @@ enum err_code job_rewind(struct job *j, struct err *e)
     switch (rewind_of(&j->conf->prune.rewind)->weights) {
     case REWIND_NONE: return ERR_OK;
     case REWIND_FRESH: net_draw(j->net, seed); break;
-    case REWIND_SAVED:
-        for (int i = 0; i < j->net->n_weights; i++)
-            memcpy(j->net->weight[i].x, j->origin[i], j->net->weight[i].len * sizeof(float));
+    case REWIND_SAVED: job_recall(j, ARRAYS_ORIGIN);
     }
     net_apply_masks(j->net);
     return job_pack(j, e);

@@ -6,7 +6,8 @@
 
 struct job {
     const struct job_conf *conf;
-    const struct model *model; /* the job's; while it finishes, what it has become */
+    const struct model *given; /* the job's */
+    const struct model *model; /* that runs: the job's; what it has become, while it finishes; that of a control */
     struct net *net;           /* the model's */
     const struct dataset *data;
     const struct job_hooks *hooks;
@@ -17,8 +18,10 @@ struct job {
     struct exec *exec; /* evaluates */
     struct pruner *pruner;
     struct trainer *trainer; /* of the running training phase */
-    float **kept;            /* weights of the model that would be the result now */
-    float **origin;          /* those that retraining rewinds to; NULL: it does not */
+    float **array[JOB_ARRAYS]; /* of the job's net; NULL: not wanted */
+    uint8_t **kept_mask;     /* of prunable weights */
+    struct model control;    /* that a control trains instead; net NULL: none */
+    struct train_conf control_train; /* how */
     struct job_state state;
     struct checkpoint_file resume; /* until the first phase has taken its part */
     double lap;                    /* when the clock was last read into the state */
@@ -47,6 +50,13 @@ void job_show_training(void *job, const struct train_progress *t);
 /* Work of the phases before (phase, iteration); a whole job is what is before DONE after the last iteration. */
 double job_work_before(const struct job *j, enum job_phase phase, int64_t iteration);
 
+/* job_arrays.c */
+MUST enum err_code job_arrays_new(struct job *j, struct err *e); /* those that the job wants */
+void job_arrays_free(struct job *j);
+/* From and to the weights of the net, which is the job's. Nothing is stored where the array is not wanted. */
+void job_store(struct job *j, enum job_arrays array);
+void job_recall(struct job *j, enum job_arrays array);
+
 /* job_publish.c */
 enum err_code job_no_memory(struct err *e);
 /* Masks have changed: dense or sparse, layer by layer, for retraining. */
@@ -56,8 +66,10 @@ MUST enum err_code job_evaluate(struct job *j, const struct data_view *view, boo
 double job_metric_of(const struct job *j, const json_t *metrics); /* NAN: not there */
 /* The net as it is becomes the model that would be the result. Takes metrics. */
 void job_keep(struct job *j, json_t *metrics);
-/* The net becomes the kept model, masks as its zeros are. */
+/* The net becomes the kept model, with its masks. */
 MUST enum err_code job_take_kept(struct job *j, struct err *e);
+/* The job goes on with m, which is packed. */
+MUST enum err_code job_adopt(struct job *j, const struct model *m, struct err *e);
 typedef enum err_code job_write_fn(struct job *j, struct file_out *f, struct err *e);
 MUST enum err_code job_publish(struct job *j, const char *kind, job_write_fn *write, struct job_file *out, struct err *e);
 /* A commit with a checkpoint of the state as it is now. */
@@ -76,8 +88,10 @@ bool job_is_better(const struct job *j, bool kept, const struct net_size *size, 
 
 /* job_search.c: what an adaptive schedule does between iterations. */
 bool job_searches(const struct job *j);
-void job_search_begin(struct job *j);          /* the baseline stands */
-void job_search_aim(const struct job *j);      /* tells the pruner */
+MUST enum err_code job_search_begin(struct job *j, struct err *e); /* the baseline stands */
+MUST enum err_code job_search_aim(struct job *j, struct err *e);   /* tells the pruner; the iteration becomes part of the path */
+/* The same without a record of it: p is to aim at this level. */
+void job_search_aim_at(struct pruner *p, double level);
 /* The iteration kept the contract or not: where the next one aims. REASON_NONE: it is to be run. */
 enum job_reason job_search_next(struct job *j, bool kept);
 json_t *job_search_json(const struct job *j);  /* of an iteration's record; new reference, NULL when memory is short */
@@ -86,6 +100,21 @@ json_t *job_search_json(const struct job *j);  /* of an iteration's record; new 
 void job_save_origin(struct job *j);                                     /* the net as it is, unless something is saved already */
 void job_epoch_done(void *job, int64_t epoch, double loss, const struct metrics *validation); /* hook of training */
 MUST enum err_code job_rewind(struct job *j, struct err *e);              /* net_pack is done */
+
+/* job_control.c: the controls that the job asks for, one after another. */
+MUST enum err_code job_run_control(struct job *j, struct err *e);       /* what comes next: a training, a control, or the end */
+MUST enum err_code job_run_control_train(struct job *j, struct err *e);
+MUST enum err_code job_run_control_judge(struct job *j, struct err *e);
+/* A checkpoint was read: what the running control trains. */
+MUST enum err_code job_resume_control(struct job *j, struct err *e);
+double job_controls_work(const struct job *j);      /* of all of them */
+double job_controls_work_done(const struct job *j); /* by the state */
+double job_control_training_work(const struct job *j); /* of the one that runs */
+/* Bytes beside those of the cycle. */
+uint64_t job_controls_memory(const struct job_conf *c, const struct net_size *size);
+
+/* job.c: one phase of training. number: of the phase, for random numbers; first: epochs of conf that are left out; rate: share of the learning rate. */
+MUST enum err_code job_train(struct job *j, const struct train_conf *conf, uint32_t number, int64_t first, double rate, struct err *e);
 
 /* job_finish.c: the kept model, through the finishing steps, evaluated on test and published. */
 MUST enum err_code job_run_finish(struct job *j, struct err *e);

@@ -16,26 +16,42 @@ bool job_searches(const struct job *j)
 }
 
 /* The pruner's target at a share of the way from the start to the end. */
-static double target_at(const struct job *j, double share)
+static double target_at(struct pruner *p, double share)
 {
-    pruner_aim(j->pruner, share);
-    return pruner_target(j->pruner, 1);
+    pruner_aim(p, share);
+    return pruner_target(p, 1);
 }
 
-void job_search_aim(const struct job *j)
+void job_search_aim_at(struct pruner *p, double level)
 {
-    double start = target_at(j, 0), end = target_at(j, 1);
+    double start = target_at(p, 0), end = target_at(p, 1);
 
-    if (j->state.search.level < end - SAME)
-        pruner_aim(j->pruner, (j->state.search.level - start) / (end - start));
+    if (level < end - SAME)
+        pruner_aim(p, (level - start) / (end - start));
 }
 
-void job_search_begin(struct job *j)
+enum err_code job_search_aim(struct job *j, struct err *e)
 {
-    double start = target_at(j, 0), first = start + options(j)->initial_step;
+    struct job_state *s = &j->state;
+    json_t *path = json_copy(s->search.roll_back ? s->kept_path : s->path);
 
-    j->state.search = (struct job_search){ .level = fmin(first, target_at(j, 1)), .kept = start, .failed = 2, .step = options(j)->initial_step,
-                                           .rate = 1 };
+    job_search_aim_at(j->pruner, s->search.level);
+    if (!path || json_array_append_new(path, json_pack("{s:f,s:f}", "level", s->search.level, "rate", s->search.rate)) != 0) {
+        json_decref(path);
+        return job_no_memory(e);
+    }
+    json_decref(s->path);
+    s->path = path;
+    return ERR_OK;
+}
+
+enum err_code job_search_begin(struct job *j, struct err *e)
+{
+    double start = target_at(j->pruner, 0), first = start + options(j)->initial_step;
+
+    j->state.search = (struct job_search){ .level = fmin(first, target_at(j->pruner, 1)), .kept = start, .failed = 2,
+                                           .step = options(j)->initial_step, .rate = 1 };
+    return (j->state.path = json_array()) ? ERR_OK : job_no_memory(e);
 }
 
 static void turn(struct job_search *s, const struct adaptive_conf *c, bool down)
@@ -51,7 +67,7 @@ enum job_reason job_search_next(struct job *j, bool kept)
 {
     const struct adaptive_conf *c = options(j);
     struct job_search *s = &j->state.search;
-    double end = target_at(j, 1), next;
+    double end = target_at(j->pruner, 1), next;
     bool down = !kept;
 
     s->roll_back = false;

@@ -218,6 +218,8 @@ static enum err_code publish(struct txn *t, void *arg, struct err *e)
         rc = put_checkpoint(t, lease.tenant, a->id, a->p->checkpoint, e);
     if (rc == ERR_OK && (baseline || iteration))
         rc = put_iteration(t, lease.tenant, a->id, baseline ? 0 : a->p->iteration, a->p, e);
+    else if (rc == ERR_OK && a->p->record)
+        rc = job_event(t, a->id, a->p->now_ms, a->p->type, a->p->record, e);
     return rc;
 }
 

@@ -38,12 +38,19 @@ START_TEST(finds_the_limit)
     conf_of(&conf, g->schedule, g->target);
     net_init(net, 1);
     ck_assert_int_eq(pruner_new(&j.pruner, &conf.prune, net, 1, NULL), ERR_OK);
-    job_search_begin(&j);
+    ck_assert_int_eq(job_search_begin(&j, NULL), ERR_OK);
+    j.state.kept_path = json_incref(j.state.path);
     while (reason == REASON_NONE) {
         struct job_search before = j.state.search;
         bool kept = before.level <= g->limit;
 
-        job_search_aim(&j);
+        ck_assert_int_eq(job_search_aim(&j, NULL), ERR_OK);
+        if (kept) {
+            json_decref(j.state.kept_path);
+            j.state.kept_path = json_incref(j.state.path);
+        }
+        ck_assert(json_number_value(json_object_get(json_array_get(j.state.path, json_array_size(j.state.path) - 1), "level")) == before.level);
+        ck_assert(!before.roll_back || json_array_size(j.state.path) == json_array_size(j.state.kept_path) + !kept);
         ck_assert(fabs(pruner_target(j.pruner, 1) - before.level) < 1e-9 && before.level > before.kept && before.level < before.failed);
         ck_assert(before.level <= g->target && ++rounds < 200);
         reason = job_search_next(&j, kept);
@@ -55,6 +62,10 @@ START_TEST(finds_the_limit)
     ck_assert_int_eq(reason, g->limit >= g->target ? REASON_SPARSITY : REASON_SEARCH);
     ck_assert_msg(j.state.search.kept <= g->limit && (j.state.search.kept == g->target || g->limit - j.state.search.kept <= o->minimal_step / o->step_factor + 1e-9),
                   "kept %g of %g", j.state.search.kept, g->limit);
+    for (size_t i = 1; i < json_array_size(j.state.kept_path); i++) /* the way to what was kept only goes up */
+        ck_assert(json_number_value(json_object_get(json_array_get(j.state.kept_path, i), "level")) >=
+                  json_number_value(json_object_get(json_array_get(j.state.kept_path, i - 1), "level")));
+    job_state_clear(&j.state);
     pruner_free(j.pruner);
     net_free(net);
 }

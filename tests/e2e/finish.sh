@@ -6,12 +6,15 @@ start --checkpoint-seconds 0.1
 small_fashion
 lenet
 body='{"model": "'$model'", "dataset": "'$dataset'", "train": {"epochs": 1}, "prune": {"iterations": 1, "target_sparsity": 0.95, "schedule": "one_shot"},
-       "retrain": {"epochs": 1}, "export": {"shrink": true, "quantize": true, "pack": true}}'
+       "retrain": {"epochs": 1}, "export": {"shrink": true, "quantize": true, "pack": true}, "controls": {"random": true, "small_dense": true}}'
 expect 201 POST /v1/jobs -d "$body"
 job=$(field .id)
 wait_state "$job" succeeded 120
 expect 200 GET "/v1/jobs/$job"
 [ "$(field '[.result.finishing[].step] | join(" ")')" = "shrink recalibrate quantize pack" ] || fail "steps: $(field .result.finishing)"
+[ "$(field '[.result.controls[].control] | join(" ")')" = "random small_dense" ] || fail "controls: $(field .result.controls)"
+[ "$(field '.result.controls | map(.params_nonzero) | max - min < 1000')" = true ] || fail "controls: $(field '.result.controls | map(.params_nonzero)')"
+[ "$(curl -fsS "$url/v1/jobs/$job/events" | jq '[.data[] | select(.type == "control")] | length')" = 2 ] || fail "no events of controls"
 [ "$(field '.result.finishing[-1].times_smaller >= 35')" = true ] || fail "only $(field '.result.finishing[-1].times_smaller') times smaller"
 [ "$(field '.result.finishing[0].max_relative_difference < 1e-4')" = true ] || fail "shrink: $(field '.result.finishing[0]')"
 [ "$(field '[.result.layers[].kernel] | unique | join(" ")')" = int8 ] || fail "kernels: $(field '[.result.layers[].kernel]')"
