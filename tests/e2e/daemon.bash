@@ -80,6 +80,6 @@ small_fashion() {
 lenet() { expect 201 POST /v1/models --data-binary "@$source/api/examples/lenet-300-100.json"; model=$(field .id); }
 # Iterations and result without what a clock says.
 records() { curl -fsS "$url/v1/jobs/$1/iterations?limit=200" | jq -cS '[.data[] | del(.seconds, .latency_us)]'; }
-result() { curl -fsS "$url/v1/jobs/$1" | jq -cS '.result | del(.seconds, .latency_us, .finishing[]?.latency_us)'; }
+result() { curl -fsS "$url/v1/jobs/$1" | jq -cS '.result | del(.seconds, .latency_us, .finishing[]?.latency_us, .controls[]?.latency_us, .controls[]?.seconds)'; }
 model_hash() { curl -fsS "$url/v1/jobs/$1/model?format=safetensors" | sha256sum | cut -d' ' -f1; }
 published() { curl -fsS "$url/v1/jobs/$1/iterations?limit=200" | jq '.data | length'; }

@@ -38,8 +38,8 @@ cmp "$work/a.safetensors" "$work/b.safetensors" || fail "the upload has other we
 head -c 700 "$work/a.espk" >"$work/cut.espk"
 expect 400 POST /v1/models --data-binary "@$work/cut.espk"
 
-# kills among the steps
-for wait in 0.02 0.4; do
+# kills among controls and steps
+for wait in 0.02 0.7; do # the first among controls
   expect 201 POST /v1/jobs -d "$body"
   other=$(field .id)
   until call GET "/v1/jobs/$other" && [ "$(field .iterations)" -ge 1 ]; do sleep 0.02; done
