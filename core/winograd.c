@@ -17,6 +17,7 @@ enum {
     BLOCK = 3,        /* cells of a register block */
     MOST_CHANNELS = 64, /* of a chunk; outputs of an item where there is more than one chunk */
     MOST_BLOCKS = 32,
+    MOST_CELLS = BLOCK * MOST_BLOCKS,
     MOST_GROUPS = 16, /* parts of the cells that the weight gradient is summed up over */
     GROUP = 8,        /* neighbouring vectors of the batch */
     SMALL = 1 << 17   /* multiply-adds: less is not worth waking the team */
@@ -25,6 +26,7 @@ enum {
 /* One tile times one vector of the batch. */
 struct cell {
     int out_y, out_x, y, x; /* first output, first input (may lie in the padding) */
+    ptrdiff_t in;           /* first input in its channel's plane */
     int at, n;              /* columns of the batch */
     unsigned rows, cols;    /* bit i: row i of the inputs is there */
 };
@@ -86,6 +88,7 @@ static struct cell cell_at(const struct pass *p, int i)
 
     t.y = t.out_y - p->top;
     t.x = t.out_x - p->left;
+    t.in = ((ptrdiff_t)t.y * p->w + t.x) * p->n + at;
     for (int k = 0; k < 4; k++) {
         t.rows |= (unsigned)(t.y + k >= 0 && t.y + k < p->h) << k;
         t.cols |= (unsigned)(t.x + k >= 0 && t.x + k < p->w) << k;
@@ -221,7 +224,7 @@ static struct gradient weight_gradient(const struct winograd_shape *s)
     g.ld = parts(parts(s->o, parts(s->o, MOST_CHANNELS)), lanes) * lanes;
     g.o_bands = parts(s->o, g.ld);
     g.c_bands = parts(s->c, g.pass.chunk);
-    g.cells = 2 * MOST_CHANNELS * 2 * 16 / lanes / (g.pass.chunk + g.ld);
+    g.cells = smaller(MOST_CELLS, 4 * MOST_CHANNELS * 16 / lanes / (g.pass.chunk + g.ld));
     g.groups = g.o_bands * g.c_bands < MOST_GROUPS ? MOST_GROUPS / (g.o_bands * g.c_bands) : 1;
     return g;
 }
@@ -320,7 +323,7 @@ static void pass_item(void *ctx, int item)
     const struct pass *p = ctx;
     const int first = item / p->n_parts * p->band, most = p->blocks * BLOCK, from = item % p->n_parts * most;
     const int n = smaller(most, p->n_cells - from);
-    struct cell cell[MOST_BLOCKS * BLOCK];
+    struct cell cell[MOST_CELLS];
 
     for (int i = 0; i < n; i++)
         cell[i] = cell_at(p, from + i);

@@ -45,54 +45,56 @@ TARGET SIMD_INLINE VECTOR LEVEL(input)(const float *in, const float *mask, ptrdi
     return v;
 }
 
-/* Transforms n_c channels of a cell: v = B' d B, channels `width` floats apart. whole: nothing of the tile lies in the padding, nor past the batch. */
-TARGET SIMD_INLINE void LEVEL(spread)(const struct pass *p, const struct cell *t, int first, int n_c, float *v, const size_t width,
+/* Transforms one channel of a cell, v = B' d B; the 16 results lie step apart. inside: nothing of the tile lies in the padding; whole: nor past the batch. */
+TARGET SIMD_INLINE void LEVEL(spread)(const struct pass *p, const struct cell *t, ptrdiff_t at, float *v, size_t step, const bool inside,
                                       const bool whole, const bool masked)
 {
-    const ptrdiff_t col = p->n, row = p->w * col, plane = p->h * row;
-    const size_t step = (size_t)n_c * width + LANES;
-    ptrdiff_t at = first * plane + t->y * row + t->x * col + t->at;
+    const ptrdiff_t col = p->n, row = p->w * col;
+    VECTOR r[4][4];
 
-    for (int c = 0; c < n_c; c++, at += plane, v += width) {
-        VECTOR r[4][4];
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        VECTOR d[4] = { { 0 } };
 
         UNROLL
-        for (int i = 0; i < 4; i++) {
-            VECTOR d[4] = { { 0 } };
-
-            UNROLL
-            for (int j = 0; j < 4; j++)
-                if (whole || (t->rows >> i & t->cols >> j & 1))
-                    d[j] = LEVEL(input)(p->in, p->mask, at + i * row + j * col, t->n, whole, masked);
-            r[i][0] = d[0] - d[2];
-            r[i][1] = d[1] + d[2];
-            r[i][2] = d[2] - d[1];
-            r[i][3] = d[1] - d[3];
-        }
-        UNROLL
-        for (int j = 0; j < 4; j++) {
-            float *to = v + (size_t)j * step;
-
-            STORE(to) = r[0][j] - r[2][j];
-            STORE(to + 4 * step) = r[1][j] + r[2][j];
-            STORE(to + 8 * step) = r[2][j] - r[1][j];
-            STORE(to + 12 * step) = r[1][j] - r[3][j];
-        }
+        for (int j = 0; j < 4; j++)
+            if (inside || (t->rows >> i & t->cols >> j & 1))
+                d[j] = LEVEL(input)(p->in, p->mask, at + i * row + j * col, t->n, whole, masked);
+        r[i][0] = d[0] - d[2];
+        r[i][1] = d[1] + d[2];
+        r[i][2] = d[2] - d[1];
+        r[i][3] = d[1] - d[3];
+    }
+    UNROLL
+    for (int j = 0; j < 4; j++, v += step) {
+        STORE(v) = r[0][j] - r[2][j];
+        STORE(v + 4 * step) = r[1][j] + r[2][j];
+        STORE(v + 8 * step) = r[2][j] - r[1][j];
+        STORE(v + 12 * step) = r[1][j] - r[3][j];
     }
 }
 
-TARGET SIMD_INLINE void LEVEL(spread_cell)(const struct pass *p, const struct cell *t, int first, int n_c, float *v, const size_t width)
+/* Channel after channel of n cells, so that neighbours in memory are read one after the other. v [n / block][16][n_c][block], and a vector
+ * between two of the 16. */
+TARGET SIMD_INLINE void LEVEL(spread_cells)(const struct pass *p, const struct cell *cell, int n, int first, int n_c, float *v, const int block,
+                                            const bool masked)
 {
-    const bool whole = t->rows == 15 && t->cols == 15 && t->n == LANES;
+    const ptrdiff_t plane = (ptrdiff_t)p->h * p->w * p->n;
+    const size_t width = (size_t)block * LANES, step = (size_t)n_c * width + LANES;
 
-    if (whole && p->mask)
-        LEVEL(spread)(p, t, first, n_c, v, width, true, true);
-    else if (whole)
-        LEVEL(spread)(p, t, first, n_c, v, width, true, false);
-    else if (p->mask)
-        LEVEL(spread)(p, t, first, n_c, v, width, false, true);
-    else
-        LEVEL(spread)(p, t, first, n_c, v, width, false, false);
+    for (int c = 0; c < n_c; c++, v += width)
+        for (int i = 0; i < n; i++) {
+            const struct cell *t = &cell[i];
+            const ptrdiff_t at = (first + c) * plane + t->in;
+            float *to = v + (size_t)(i / block) * 16 * step + (size_t)(i % block) * LANES;
+
+            if (t->n < LANES)
+                LEVEL(spread)(p, t, at, to, step, false, false, masked);
+            else if (t->rows == 15 && t->cols == 15)
+                LEVEL(spread)(p, t, at, to, step, true, true, masked);
+            else
+                LEVEL(spread)(p, t, at, to, step, false, true, masked);
+        }
 }
 
 /* m [16][ROWS][BLOCK] (+)= u [16][n_c][ROWS] times v, for q outputs and b cells of a block. */
@@ -190,14 +192,6 @@ TARGET static void LEVEL(gather_cell)(const struct pass *p, const struct cell *t
         LEVEL(gather)(p, t, first, q, m, false);
 }
 
-TARGET static void LEVEL(spread_all)(const struct pass *p, const struct cell *cell, int n, int first, int n_c, float *v)
-{
-    const size_t of_block = 16 * (size_t)(n_c * BLOCK + 1) * LANES;
-
-    for (int i = 0; i < n; i++)
-        LEVEL(spread_cell)(p, &cell[i], first, n_c, v + (size_t)(i / BLOCK) * of_block + (size_t)(i % BLOCK) * LANES, WIDTH);
-}
-
 /* Some cells of some outputs. With more than one chunk of channels the products of all are kept and added to, else only those at hand. */
 TARGET static void LEVEL(convolve)(const struct pass *p, const struct cell *cell, int n, int first, int last, float *v)
 {
@@ -209,7 +203,10 @@ TARGET static void LEVEL(convolve)(const struct pass *p, const struct cell *cell
         const bool end = from + n_c == p->c;
         float *m = kept;
 
-        LEVEL(spread_all)(p, cell, n, from, n_c, v);
+        if (p->mask)
+            LEVEL(spread_cells)(p, cell, n, from, n_c, v, BLOCK, true);
+        else
+            LEVEL(spread_cells)(p, cell, n, from, n_c, v, BLOCK, false);
         for (int o = first; o < last; o += ROWS) {
             const float *u = p->u + ((size_t)o * (size_t)p->c + (size_t)from * ROWS) * 16;
             const int q = last - o < ROWS ? last - o : ROWS;
@@ -424,18 +421,18 @@ TARGET static void LEVEL(correlate)(const struct gradient *g, int first, int las
 {
     const size_t ld = (size_t)g->ld, v_len = 16 * (size_t)(n_c + 1) * LANES, d_len = 16 * LANES * (ld + 1);
     float *d = v + (size_t)g->cells * v_len, *u = d + (size_t)g->cells * d_len;
+    struct cell cell[MOST_CELLS];
 
     if (db)
         memset(db, 0, ld * sizeof *db);
     for (int at = first; at < last; at += g->cells) {
         const int n = last - at < g->cells ? last - at : g->cells;
 
-        for (int i = 0; i < n; i++) {
-            const struct cell t = cell_at(&g->pass, at + i);
-
-            LEVEL(spread_cell)(&g->pass, &t, c, n_c, v + (size_t)i * v_len, LANES);
-            LEVEL(spread_dy_cell)(g, &t, o, n_o, d + (size_t)i * d_len, db);
-        }
+        for (int i = 0; i < n; i++)
+            cell[i] = cell_at(&g->pass, at + i);
+        LEVEL(spread_cells)(&g->pass, cell, n, c, n_c, v, 1, false);
+        for (int i = 0; i < n; i++)
+            LEVEL(spread_dy_cell)(g, &cell[i], o, n_o, d + (size_t)i * d_len, db);
         LEVEL(outer_all)(g, v, d, u, n, n_c, n_o, at > first);
     }
     LEVEL(gather_kernels)(u, dw, (size_t)n_c * ld / LANES);
