@@ -74,12 +74,23 @@ TARGET SIMD_INLINE void LEVEL(spread)(const struct pass *p, const struct cell *t
     }
 }
 
+/* Two columns of some rows of an image, into the cache. */
+TARGET SIMD_INLINE void LEVEL(fetch)(const float *image, ptrdiff_t at, ptrdiff_t row, ptrdiff_t col, unsigned rows, unsigned cols)
+{
+    for (; rows; rows >>= 1, at += row) {
+        if (rows & cols & 1)
+            __builtin_prefetch(image + at);
+        if (rows & 1 && cols & 2)
+            __builtin_prefetch(image + at + col);
+    }
+}
+
 /* Channel after channel of n cells, so that neighbours in memory are read one after the other. v [n / block][16][n_c][block], and a vector
  * between two of the 16. */
 TARGET SIMD_INLINE void LEVEL(spread_cells)(const struct pass *p, const struct cell *cell, int n, int first, int n_c, float *v, const int block,
                                             const bool masked)
 {
-    const ptrdiff_t plane = (ptrdiff_t)p->h * p->w * p->n;
+    const ptrdiff_t col = p->n, row = p->w * col, plane = p->h * row;
     const size_t width = (size_t)block * LANES, step = (size_t)n_c * width + LANES;
 
     for (int c = 0; c < n_c; c++, v += width)
@@ -88,6 +99,11 @@ TARGET SIMD_INLINE void LEVEL(spread_cells)(const struct pass *p, const struct c
             const ptrdiff_t at = (first + c) * plane + t->in;
             float *to = v + (size_t)(i / block) * 16 * step + (size_t)(i % block) * LANES;
 
+            if (c + 1 < n_c) {
+                LEVEL(fetch)(p->in, at + plane + 2 * col, row, col, t->rows, t->cols >> 2);
+                if (masked)
+                    LEVEL(fetch)(p->mask, at + plane + 2 * col, row, col, t->rows, t->cols >> 2);
+            }
             if (t->n < LANES)
                 LEVEL(spread)(p, t, at, to, step, false, false, masked);
             else if (t->rows == 15 && t->cols == 15)
@@ -192,6 +208,16 @@ TARGET static void LEVEL(gather_cell)(const struct pass *p, const struct cell *t
         LEVEL(gather)(p, t, first, q, m, false);
 }
 
+/* q outputs of a cell, before they are wanted. */
+TARGET SIMD_INLINE void LEVEL(fetch_outputs)(const struct pass *p, const struct cell *t, const float *y, int first, int q)
+{
+    const ptrdiff_t col = p->n, row = p->ow * col, plane = p->oh * row;
+    ptrdiff_t at = first * plane + t->out_y * row + t->out_x * col + t->at;
+
+    for (int r = 0; r < q; r++, at += plane)
+        LEVEL(fetch)(y, at, row, col, t->out_y + 1 < p->oh ? 3 : 1, t->out_x + 1 < p->ow ? 3 : 1);
+}
+
 /* Some cells of some outputs. With more than one chunk of channels the products of all are kept and added to, else only those at hand. */
 TARGET static void LEVEL(convolve)(const struct pass *p, const struct cell *cell, int n, int first, int last, float *v)
 {
@@ -214,6 +240,8 @@ TARGET static void LEVEL(convolve)(const struct pass *p, const struct cell *cell
             for (int b = 0; b < blocks; b++) {
                 const int in_block = n - b * BLOCK < BLOCK ? n - b * BLOCK : BLOCK;
 
+                for (int i = 0; end && i < in_block; i++)
+                    LEVEL(fetch_outputs)(p, &cell[b * BLOCK + i], p->out, o, q);
                 LEVEL(multiply_any)(u, v + (size_t)b * 16 * (size_t)(n_c * BLOCK + 1) * LANES, m, n_c, q, in_block, from > 0);
                 for (int i = 0; end && i < in_block; i++)
                     LEVEL(gather_cell)(p, &cell[b * BLOCK + i], o, q, m + i * LANES);
