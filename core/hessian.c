@@ -3,8 +3,8 @@
  * R{a} is the derivative of a along the direction V of the kernels W; nothing else moves. Every op is one of four kinds:
  *   a view              R{y} = R{x}                     R{dx} = R{dy}                                            (so does a sum pass it back)
  *   one with a kernel   R{y} = W R{x} + V x             R{dx} = W' R{dy} + V' dy,  R{dW} = R{dy} x' + dy R{x}'   (its bias stands still)
- *   of several inputs   R{y} = op(R{x})                 R{dx} = backward(R{dy})                                  (linear)
- *   any other           R{y} = backward(R{x})           R{dx} = backward(R{dy}) + bend                           (its Jacobian is symmetric)
+ *   a linear one        R{y} = op(R{x})                 R{dx} = backward(R{dy})
+ *   any other           R{y} = slope or backward(R{x})  R{dx} = backward(R{dy}) + bend                           (see op.h)
  * so the ops' own forward and backward compute it all. */
 #include "core/hessian.h"
 
@@ -157,6 +157,9 @@ static void fill_state(const struct hessian *h, const struct op_call *c, const s
         node->op->forward(&again);
 }
 
+/* R{x} of input k. */
+static const float *moved(const struct hessian *h, const struct node *node, int k) { return h->live[node->in[k]] ? h->value[node->in[k]] : h->zero; }
+
 static void forward_node(const struct hessian *h, const struct probe_batch *b, int i)
 {
     const struct node *node = &h->in->net->node[i];
@@ -177,11 +180,17 @@ static void forward_node(const struct hessian *h, const struct probe_batch *b, i
         c.y = h->scratch;
         node->op->forward(&c);
         add(h->value[i], h->scratch, len);
-    } else if (node->n_in > 1) {
+    } else if (node->op->linear) {
         for (int k = 0; k < node->n_in; k++)
-            c.x[k] = h->live[node->in[k]] ? h->value[node->in[k]] : h->zero;
+            c.x[k] = moved(h, node, k);
         c.y = h->value[i];
         node->op->forward(&c);
+    } else if (node->op->slope) {
+        fill_state(h, &c, node);
+        for (int k = 0; k < node->n_in; k++)
+            c.along[k] = moved(h, node, k);
+        c.y = h->value[i];
+        node->op->slope(&c);
     } else {
         fill_state(h, &c, node);
         c.dy = h->value[from];
@@ -228,12 +237,12 @@ static void backward_node(const struct hessian *h, const struct probe_batch *b, 
     c.dy = h->grad[i];
     for (int k = 0; k < node->n_in; k++, at += padded(node_len(h->in->net, node->in[k - 1]) * (size_t)b->n))
         c.dx[k] = h->live[node->in[k]] ? at : NULL;
-    if (node->n_in == 1)
-        fill_state(h, &c, node);
+    fill_state(h, &c, node);
     node->op->backward(&c);
     if (node->op->bend) {
         c.dy = exec_grad(b->exec, i);
-        c.x[1] = h->value[node->in[0]];
+        for (int k = 0; k < node->n_in; k++)
+            c.along[k] = moved(h, node, k);
         node->op->bend(&c);
     }
     for (int k = 0; k < node->n_in; k++)

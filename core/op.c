@@ -1,21 +1,24 @@
 /* core/op.c: the table of ops. */
 #include "core/op.h"
 
-extern const struct op op_input, op_dense, op_linear, op_relu, op_leaky_relu, op_elu, op_gelu, op_sigmoid, op_tanh, op_softmax, op_dropout,
-    op_reshape, op_batch_norm, op_add, op_concatenate, op_max_pool2d, op_average_pool2d, op_max_pool1d, op_average_pool1d, op_global_max_pool,
-    op_global_average_pool, op_channels_first, op_channels_last, op_conv2d, op_depthwise_conv2d, op_conv1d;
+extern const struct op op_input, op_dense, op_linear, op_relu, op_leaky_relu, op_elu, op_gelu, op_sigmoid, op_tanh, op_hard_sigmoid, op_silu,
+    op_hard_silu, op_softplus, op_softsign, op_selu, op_exponential, op_softmax, op_conv2d, op_depthwise_conv2d, op_conv1d, op_dropout, op_reshape,
+    op_batch_norm, op_layer_norm, op_add, op_multiply, op_concatenate, op_max_pool2d, op_average_pool2d, op_max_pool1d, op_average_pool1d,
+    op_global_max_pool, op_global_average_pool, op_channels_first, op_channels_last, op_zero_pad2d, op_zero_pad1d, op_cropping2d, op_cropping1d;
 
 static const struct plug *const rows[] = {
     &op_input.plug, &op_dense.plug,
     /* activations */
-    &op_linear.plug, &op_relu.plug, &op_leaky_relu.plug, &op_elu.plug, &op_gelu.plug, &op_sigmoid.plug, &op_tanh.plug, &op_softmax.plug,
+    &op_linear.plug, &op_relu.plug, &op_leaky_relu.plug, &op_elu.plug, &op_gelu.plug, &op_sigmoid.plug, &op_tanh.plug, &op_hard_sigmoid.plug,
+    &op_silu.plug, &op_hard_silu.plug, &op_softplus.plug, &op_softsign.plug, &op_selu.plug, &op_exponential.plug, &op_softmax.plug,
     /* convolutions */
     &op_conv2d.plug, &op_depthwise_conv2d.plug, &op_conv1d.plug,
     /* the rest */
-    &op_dropout.plug, &op_reshape.plug, &op_batch_norm.plug, &op_add.plug, &op_concatenate.plug,
+    &op_dropout.plug, &op_reshape.plug, &op_batch_norm.plug, &op_layer_norm.plug, &op_add.plug, &op_multiply.plug, &op_concatenate.plug,
     /* images and sequences, their channels first */
     &op_max_pool2d.plug, &op_average_pool2d.plug, &op_max_pool1d.plug, &op_average_pool1d.plug, &op_global_max_pool.plug,
-    &op_global_average_pool.plug, &op_channels_first.plug, &op_channels_last.plug, NULL
+    &op_global_average_pool.plug, &op_channels_first.plug, &op_channels_last.plug, &op_zero_pad2d.plug, &op_zero_pad1d.plug,
+    &op_cropping2d.plug, &op_cropping1d.plug, NULL
 };
 const struct plug_table op_table = { "op", rows };
 

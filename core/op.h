@@ -79,6 +79,7 @@ struct op_call {
     float *dx[OP_MAX_IN];            /* to be overwritten; NULL where nobody needs it */
     float *dw[OP_MAX_WEIGHTS];       /* to be written, or added to when accumulate; NULL for what is not trainable */
     bool accumulate;
+    const float *along[OP_MAX_IN];   /* slope and bend only: a direction of each input */
     /* Called (may be NULL) from any thread of the team when numbers first .. first+n-1 of dw[i] are final, each exactly once: the
      * optimizer then updates them while they are in the cache. An op has written all its dx before the first call. */
     void (*ready)(void *user, int i, size_t first, size_t n);
@@ -96,14 +97,16 @@ struct op {
     bool int8;        /* weight 0 (out, in) may come in integers */
     bool clamp;       /* can run the relu behind it: op_call.clamp */
     bool same_dx;     /* all inputs get the same gradient: backward writes dx[0] alone. Without clamp it is dy itself, and exec does not call it */
+    bool linear;      /* in its inputs, and 0 makes 0 */
     bool (*is_clamp)(const void *conf); /* whether it is max(x, 0) exactly, which the op before it can do; NULL: never */
     bool activation;  /* elementwise or along an axis, without weights: what a Keras layer's "activation" may name */
     /* Fills *p (zeroed before) from the inputs' shapes. ERR_INVALID or ERR_UNSUPPORTED with the option's pointer, if it is one. */
     enum err_code (*shape)(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e);
     void (*forward)(const struct op_call *c);
     void (*backward)(const struct op_call *c);
-    /* Second derivatives, of ops without kernels: dx[0] += d/ds of what backward gives at x[0] + s x[1], dy as it is; x[1] is a direction of x[0].
-     * NULL: linear in x, or piecewise. */
+    /* Of ops without kernels, at x and with what forward left. slope: y = d/ds of what forward gives at x + s along. NULL: `linear`, and forward of `along`
+     * is it; or the Jacobian is symmetric, and backward of it is. bend: dx[k] += d/ds of what backward gives at x + s along, dy as it is. NULL: 0. */
+    void (*slope)(const struct op_call *c);
     void (*bend)(const struct op_call *c);
 };
 

@@ -70,7 +70,7 @@ static enum err_code same_shape(const void *conf, const struct shape *const *in,
 #define BEND(name, second) \
     SIMD static void name##_ddx(const struct op_call *c, size_t first, size_t n) \
     { \
-        const float *restrict in = c->x[0] + first, *restrict out = c->y + first, *restrict up = c->dy + first, *restrict along = c->x[1] + first; \
+        const float *restrict in = c->x[0] + first, *restrict out = c->y + first, *restrict up = c->dy + first, *restrict along = c->along[0] + first; \
         float *restrict down = c->dx[0] + first; \
         name##_OPTIONS; \
         for (size_t i = 0; i < n; i++) { \
@@ -165,19 +165,83 @@ BACKWARD(tanh, 1 - y * y)
 BEND(tanh, -2 * y * (1 - y * y))
 ACTIVATION(tanh, "Hyperbolic tangent.", NULL, 0, tanh_bend);
 
-/* ---- softmax along the last axis: for [groups][k][n], over k. A tile is a run of samples of one group. ---- */
+struct hard_conf { double slope; };
+static const struct param hard_params[] = {
+    FIELD_REAL(struct hard_conf, slope, 1e-6, 1e6, 0.16666666666666666, "Slope of the middle part (Keras 2's hard_sigmoid: 0.2)."), FIELD_END
+};
+SIMD_INLINE float hard(float x, float slope) { return x * slope < -0.5f ? 0 : x * slope > 0.5f ? 1 : x * slope + 0.5f; }
+SIMD_INLINE float hard_slope(float x, float slope) { return fabsf(x * slope) < 0.5f ? slope : 0; }
+#define hard_sigmoid_OPTIONS const float slope = (float)((const struct hard_conf *)c->conf)->slope
+FORWARD(hard_sigmoid, hard(x, slope))
+BACKWARD(hard_sigmoid, hard_slope(x, slope))
+ACTIVATION(hard_sigmoid, "slope * x + 1/2 within 0 and 1.", hard_params, sizeof(struct hard_conf), NULL);
+
+#define hard_silu_OPTIONS hard_sigmoid_OPTIONS
+FORWARD(hard_silu, x * hard(x, slope))
+BACKWARD(hard_silu, hard(x, slope) + x * hard_slope(x, slope))
+BEND(hard_silu, 2 * hard_slope(x, slope))
+ACTIVATION(hard_silu, "x * hard_sigmoid(x), also called hard swish (Howard et al. 2019).", hard_params, sizeof(struct hard_conf), hard_silu_bend);
+
+SIMD_INLINE float silu_slope(float x)
+{
+    const float s = simd_sigmoid(x);
+
+    return s * (1 + x * (1 - s));
+}
+SIMD_INLINE float silu_second(float x)
+{
+    const float s = simd_sigmoid(x);
+
+    return s * (1 - s) * (2 + x * (1 - 2 * s));
+}
+#define silu_OPTIONS (void)0
+FORWARD(silu, x * simd_sigmoid(x))
+BACKWARD(silu, silu_slope(x))
+BEND(silu, silu_second(x))
+ACTIVATION(silu, "x * sigmoid(x), also called swish.", NULL, 0, silu_bend);
+
+SIMD_INLINE float logistic_slope(float x)
+{
+    const float s = simd_sigmoid(x);
+
+    return s * (1 - s);
+}
+#define softplus_OPTIONS (void)0
+FORWARD(softplus, (x > 0 ? x : x != x ? x : 0) + simd_log1p(simd_exp(-fabsf(x))))
+BACKWARD(softplus, simd_sigmoid(x))
+BEND(softplus, logistic_slope(x))
+ACTIVATION(softplus, "log(1 + exp(x)).", NULL, 0, softplus_bend);
+
+#define softsign_OPTIONS (void)0
+FORWARD(softsign, x / (1 + fabsf(x)))
+BACKWARD(softsign, 1 / ((1 + fabsf(x)) * (1 + fabsf(x))))
+BEND(softsign, -copysignf(2, x) / ((1 + fabsf(x)) * (1 + fabsf(x)) * (1 + fabsf(x))))
+ACTIVATION(softsign, "x / (1 + |x|).", NULL, 0, softsign_bend);
+
+#define SELU_SCALE 1.05070098f
+#define SELU_BOUND 1.75809934f /* scale * alpha */
+#define selu_OPTIONS (void)0
+FORWARD(selu, x > 0 ? SELU_SCALE * x : SELU_BOUND * simd_expm1(x))
+BACKWARD(selu, x > 0 ? SELU_SCALE : y + SELU_BOUND)
+BEND(selu, x > 0 ? 0.0f : y + SELU_BOUND)
+ACTIVATION(selu, "elu whose scale and bound keep mean 0 and variance 1 (Klambauer et al. 2017).", NULL, 0, selu_bend);
+
+#define exponential_OPTIONS (void)0
+FORWARD(exponential, simd_exp(x))
+BACKWARD(exponential, y)
+BEND(exponential, y)
+ACTIVATION(exponential, "exp(x).", NULL, 0, exponential_bend);
+
+/* ---- softmax of [k][n] over k. A tile is a run of samples. ---- */
 
 enum { COLUMNS = 64 };
-struct softmax_tiles {
-    const struct op_call *c;
-    int k, per_group;
-};
-
 static enum err_code softmax_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
 {
+    char text[96];
+
     (void)conf, (void)n_in;
-    if (in[0]->n_d < 1)
-        return err_set(e, ERR_INVALID, "softmax needs at least one dimension");
+    if (in[0]->n_d != 1)
+        return err_set(e, ERR_UNSUPPORTED, "softmax takes one-dimensional samples here, not %s", shape_text(in[0], text, sizeof text));
     p->out = *in[0];
     return ERR_OK;
 }
@@ -216,14 +280,6 @@ SIMD static void softmax_columns_back(float *dx, const float *y, const float *dy
                 y[(size_t)i * (size_t)n + (size_t)j] * (dy[(size_t)i * (size_t)n + (size_t)j] - sum[j]);
 }
 
-static size_t softmax_place(const struct softmax_tiles *t, int tile, int *columns)
-{
-    int first = tile % t->per_group * COLUMNS, n = t->c->n;
-
-    *columns = n - first < COLUMNS ? n - first : COLUMNS;
-    return (size_t)(tile / t->per_group) * (size_t)t->k * (size_t)n + (size_t)first;
-}
-
 /* With a = t - sum of y t and b = dy - sum of y dy: dx += y a b - y (sum of y a dy). */
 SIMD static void softmax_columns_bend(float *dx, const float *y, const float *dy, const float *t, int k, int n, int columns)
 {
@@ -245,38 +301,34 @@ SIMD static void softmax_columns_bend(float *dx, const float *y, const float *dy
         }
 }
 
+static int columns_of(const struct op_call *c, int tile) { return c->n - tile * COLUMNS < COLUMNS ? c->n - tile * COLUMNS : COLUMNS; }
 static void softmax_tile(void *ctx, int tile)
 {
-    const struct softmax_tiles *t = ctx;
-    int columns;
-    size_t at = softmax_place(t, tile, &columns);
+    const struct op_call *c = ctx;
+    const int at = tile * COLUMNS;
 
-    softmax_columns(t->c->y + at, t->c->x[0] + at, t->k, t->c->n, columns);
+    softmax_columns(c->y + at, c->x[0] + at, c->out_shape->d[0], c->n, columns_of(c, tile));
 }
-
 static void softmax_back_tile(void *ctx, int tile)
 {
-    const struct softmax_tiles *t = ctx;
-    int columns;
-    size_t at = softmax_place(t, tile, &columns);
+    const struct op_call *c = ctx;
+    const int at = tile * COLUMNS;
 
-    softmax_columns_back(t->c->dx[0] + at, t->c->y + at, t->c->dy + at, t->k, t->c->n, columns);
+    softmax_columns_back(c->dx[0] + at, c->y + at, c->dy + at, c->out_shape->d[0], c->n, columns_of(c, tile));
 }
-
 static void softmax_bend_tile(void *ctx, int tile)
 {
-    const struct softmax_tiles *t = ctx;
-    int columns;
-    size_t at = softmax_place(t, tile, &columns);
+    const struct op_call *c = ctx;
+    const int at = tile * COLUMNS;
 
-    softmax_columns_bend(t->c->dx[0] + at, t->c->y + at, t->c->dy + at, t->c->x[1] + at, t->k, t->c->n, columns);
+    softmax_columns_bend(c->dx[0] + at, c->y + at, c->dy + at, c->along[0] + at, c->out_shape->d[0], c->n, columns_of(c, tile));
 }
 
 static void softmax_run(const struct op_call *c, void (*fn)(void *ctx, int tile))
 {
-    struct softmax_tiles t = { c, c->out_shape->d[c->out_shape->n_d - 1], (c->n + COLUMNS - 1) / COLUMNS };
+    struct op_call call = *c;
 
-    team_for(c->team, (int)(shape_len(c->out_shape) / (size_t)t.k) * t.per_group, fn, &t);
+    team_for(c->team, (c->n + COLUMNS - 1) / COLUMNS, fn, &call);
 }
 
 static void softmax_forward(const struct op_call *c) { softmax_run(c, softmax_tile); }
@@ -288,6 +340,6 @@ static void softmax_backward(const struct op_call *c)
 static void softmax_bend(const struct op_call *c) { softmax_run(c, softmax_bend_tile); }
 
 const struct op op_softmax = {
-    .plug = { "softmax", "exp(x) divided by its sum, along the last axis.", NULL, 0 }, .min_in = 1, .max_in = 1, .activation = true,
+    .plug = { "softmax", "exp(x) divided by the sum over all features.", NULL, 0 }, .min_in = 1, .max_in = 1, .activation = true,
     .shape = softmax_shape, .forward = softmax_forward, .backward = softmax_backward, .bend = softmax_bend
 };

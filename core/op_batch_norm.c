@@ -80,6 +80,8 @@ static void track(float *tracked, double batch, double momentum)
 /* ---- sums over a channel ---- */
 
 enum { BLOCK = 2048, LANES = 64 };
+/* The first number of the block that ends before `end`. */
+static inline size_t block_start(size_t end) { return (end - 1) / BLOCK * BLOCK; }
 
 SIMD_INLINE double lanes_sum(const float *lane)
 {
@@ -166,11 +168,12 @@ SIMD static void forward_channel(const struct op_call *c, const struct places *a
     c->state[channel] = (float)mean;
     c->state[c->out_shape->d[0] + channel] = (float)(1 / sqrt(variance + conf->epsilon));
     l = line_of(c, at, channel);
-    for (size_t j = 0; j < len; j++) {
-        const float v = line_at(&l, x[j]);
+    for (size_t end = len; end > 0; end = block_start(end))
+        for (size_t j = block_start(end); j < end; j++) {
+            const float v = line_at(&l, x[j]);
 
-        y[j] = v < l.least ? l.least : v;
-    }
+            y[j] = v < l.least ? l.least : v;
+        }
 }
 
 /* dy where the relu behind let y through: found by x, so that y need not be read. */
@@ -217,8 +220,9 @@ SIMD static void backward_channel(const struct op_call *c, const struct places *
         const float a = l.factor, b = c->training ? (float)(-(double)a * s * dgamma / (double)len) : 0,
                     shift = c->training ? (float)(-(double)a * dbeta / (double)len) : 0;
 
-        for (size_t j = 0; j < len; j++)
-            dx[j] = a * let_through(&l, x[j], dy[j]) + (b * (x[j] - l.mean) + shift);
+        for (size_t end = len; end > 0; end = block_start(end))
+            for (size_t j = block_start(end); j < end; j++)
+                dx[j] = a * let_through(&l, x[j], dy[j]) + (b * (x[j] - l.mean) + shift);
     }
     if (at->gamma >= 0)
         c->dw[at->gamma][channel] = (float)(dgamma + (c->accumulate ? (double)c->dw[at->gamma][channel] : 0));

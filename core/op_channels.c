@@ -69,10 +69,10 @@ static void last_backward(const struct op_call *c)
 }
 
 const struct op op_channels_first = {
-    .plug = { "channels_first", "Brings the last axis to the front.", NULL, 0 }, .min_in = 1, .max_in = 1,
+    .plug = { "channels_first", "Brings the last axis to the front.", NULL, 0 }, .min_in = 1, .max_in = 1, .linear = true,
     .shape = first_shape, .forward = first_forward, .backward = first_backward
 };
 const struct op op_channels_last = {
-    .plug = { "channels_last", "Brings the first axis to the end.", NULL, 0 }, .min_in = 1, .max_in = 1,
+    .plug = { "channels_last", "Brings the first axis to the end.", NULL, 0 }, .min_in = 1, .max_in = 1, .linear = true,
     .shape = last_shape, .forward = last_forward, .backward = last_backward
 };

@@ -9,16 +9,6 @@ struct merge {
 };
 static size_t range_len(const struct merge *m, size_t first) { return m->len - first < RANGE ? m->len - first : RANGE; }
 
-static enum err_code same_shapes(const struct shape *const *in, int n_in, const char *verb, struct err *e)
-{
-    char a[96], b[96];
-
-    for (int i = 1; i < n_in; i++)
-        if (!shape_equal(in[0], in[i]))
-            return err_set(e, ERR_INVALID, "cannot %s shapes %s and %s", verb, shape_text(in[0], a, sizeof a), shape_text(in[i], b, sizeof b));
-    return ERR_OK;
-}
-
 static void merge_run(const struct op_call *c, void (*fn)(void *ctx, int tile))
 {
     struct merge m = { c, shape_len(c->out_shape) * (size_t)c->n };
@@ -30,10 +20,15 @@ static void merge_run(const struct op_call *c, void (*fn)(void *ctx, int tile))
 
 static enum err_code add_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
 {
+    char a[96], b[96];
+
     (void)conf;
+    for (int i = 1; i < n_in; i++)
+        if (!shape_equal(in[0], in[i]))
+            return err_set(e, ERR_INVALID, "cannot add shapes %s and %s", shape_text(in[0], a, sizeof a), shape_text(in[i], b, sizeof b));
     p->out = *in[0];
     p->neurons = NEURONS_MERGE;
-    return same_shapes(in, n_in, "add", e);
+    return ERR_OK;
 }
 
 /* y = a + b, not below `least`. */
@@ -90,7 +85,7 @@ static void add_backward(const struct op_call *c)
         merge_run(c, add_back_tile);
 }
 
-const struct op op_add = { .plug = { "add", "Sum of inputs of one shape.", NULL, 0 }, .min_in = 2, .max_in = OP_MAX_IN, .clamp = true, .same_dx = true,
+const struct op op_add = { .plug = { "add", "Sum of inputs of one shape.", NULL, 0 }, .min_in = 2, .max_in = OP_MAX_IN, .clamp = true, .same_dx = true, .linear = true,
                            .shape = add_shape, .forward = add_forward, .backward = add_backward };
 
 /* ---- concatenate: y is [before][sum of a_i][after][n], input i [before][a_i][after][n]: runs of a_i * after * n numbers ---- */
@@ -155,5 +150,5 @@ static void concatenate_backward(const struct op_call *c) { concatenate_copy(c, 
 
 const struct op op_concatenate = {
     .plug = { "concatenate", "The inputs one after the other along an axis.", concatenate_params, sizeof(struct concatenate_conf) },
-    .min_in = 1, .max_in = OP_MAX_IN, .shape = concatenate_shape, .forward = concatenate_forward, .backward = concatenate_backward
+    .min_in = 1, .max_in = OP_MAX_IN, .linear = true, .shape = concatenate_shape, .forward = concatenate_forward, .backward = concatenate_backward
 };

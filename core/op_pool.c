@@ -111,7 +111,13 @@ enum { COLUMNS = 64 };
 struct window { int h, w, n; size_t row; };
 static bool is_two_by_two(const struct window *k) { return k->h == 2 && k->w == 2; }
 
-SIMD_INLINE float larger(float a, float b) { return b > a ? b : b != b ? b : a; } /* NaN wins */
+/* NaN wins. In two steps, or the loops are not vectorised. */
+SIMD_INLINE float larger(float a, float b)
+{
+    const float m = b > a ? b : a;
+
+    return b != b ? b : m;
+}
 
 SIMD_INLINE void max_window(float *restrict y, const float *restrict x, struct window k)
 {
@@ -212,6 +218,27 @@ SIMD_INLINE void average_square_back(float *restrict dx, const float *restrict d
         dx[j] = dx[n + j] = dx[k.row + j] = dx[k.row + n + j] = 0.25f * dy[j];
 }
 
+/* y = along where x is largest. */
+SIMD_INLINE void max_window_slope(float *restrict y, const float *restrict x, const float *restrict along, struct window k)
+{
+    for (int first = 0; first < k.n; first += COLUMNS) {
+        const int m = k.n - first < COLUMNS ? k.n - first : COLUMNS;
+        float most[COLUMNS];
+
+        memcpy(most, x + first, (size_t)m * sizeof *most);
+        memcpy(y + first, along + first, (size_t)m * sizeof *y);
+        for (int i = 0; i < k.h; i++)
+            for (int l = 0; l < k.w; l++) {
+                const size_t at = (size_t)i * k.row + (size_t)(l * k.n + first);
+
+                for (int j = 0; j < m; j++) {
+                    y[first + j] = x[at + (size_t)j] > most[j] ? along[at + (size_t)j] : y[first + j];
+                    most[j] = x[at + (size_t)j] > most[j] ? x[at + (size_t)j] : most[j];
+                }
+            }
+    }
+}
+
 /* ---- tiles ---- */
 
 enum { TILE = 16384 }; /* floats of a tile's input, about */
@@ -254,6 +281,11 @@ SIMD static void max_rows(const struct pool *p, size_t channel, int first, int e
 SIMD static void average_rows(const struct pool *p, size_t channel, int first, int end)
 {
     OVER_WINDOWS(average_window(p->c->y + out, p->c->x[0] + in, k))
+}
+
+SIMD static void max_rows_slope(const struct pool *p, size_t channel, int first, int end)
+{
+    OVER_WINDOWS(max_window_slope(p->c->y + out, p->c->x[0] + in, p->c->along[0] + in, k))
 }
 
 static bool is_halved(const struct axis *a) { return a->pool == 2 && a->stride == 2 && a->in == 2 * a->out; }
@@ -318,6 +350,7 @@ static void pool_run(const struct op_call *c, rows_fn *fn, bool back)
 }
 
 static void max_forward(const struct op_call *c) { pool_run(c, max_rows, false); }
+static void max_slope(const struct op_call *c) { pool_run(c, max_rows_slope, false); }
 static void average_forward(const struct op_call *c) { pool_run(c, average_rows, false); }
 static void max_backward(const struct op_call *c)
 {
@@ -330,13 +363,13 @@ static void average_backward(const struct op_call *c)
         pool_run(c, average_rows_back, true);
 }
 
-#define POOL(name, kind, dims, help) \
+#define POOL(name, kind, dims, help, ...) \
     const struct op op_##name = { .plug = { #name, help, dims##_params, sizeof(struct dims##_conf) }, .min_in = 1, .max_in = 1, \
-                                  .shape = dims##_shape, .forward = kind##_forward, .backward = kind##_backward }
-POOL(max_pool2d, max, pool2d, "The largest number of each window of an image, channel by channel.");
-POOL(average_pool2d, average, pool2d, "The mean of each window of an image, channel by channel.");
-POOL(max_pool1d, max, pool1d, "The largest number of each window of a sequence, channel by channel.");
-POOL(average_pool1d, average, pool1d, "The mean of each window of a sequence, channel by channel.");
+                                  .shape = dims##_shape, .forward = kind##_forward, .backward = kind##_backward, __VA_ARGS__ }
+POOL(max_pool2d, max, pool2d, "The largest number of each window of an image, channel by channel.", .slope = max_slope);
+POOL(average_pool2d, average, pool2d, "The mean of each window of an image, channel by channel.", .linear = true);
+POOL(max_pool1d, max, pool1d, "The largest number of each window of a sequence, channel by channel.", .slope = max_slope);
+POOL(average_pool1d, average, pool1d, "The mean of each window of a sequence, channel by channel.", .linear = true);
 
 /* ---- global: a tile is a channel ---- */
 
@@ -375,6 +408,13 @@ SIMD static void global_max_tile(void *ctx, int channel)
     const struct op_call *c = ctx;
 
     max_window(c->y + (size_t)channel * (size_t)c->n, c->x[0] + channel_at(c, channel), all_places(c));
+}
+SIMD static void global_max_slope_tile(void *ctx, int channel)
+{
+    const struct op_call *c = ctx;
+    const size_t at = channel_at(c, channel);
+
+    max_window_slope(c->y + (size_t)channel * (size_t)c->n, c->x[0] + at, c->along[0] + at, all_places(c));
 }
 SIMD static void global_max_back_tile(void *ctx, int channel)
 {
@@ -423,6 +463,7 @@ static void global_run(const struct op_call *c, void (*fn)(void *ctx, int channe
     team_for(c->team, c->out_shape->d[0], fn, &call);
 }
 static void global_max_forward(const struct op_call *c) { global_run(c, global_max_tile); }
+static void global_max_slope(const struct op_call *c) { global_run(c, global_max_slope_tile); }
 static void global_average_forward(const struct op_call *c) { global_run(c, global_average_tile); }
 static void global_max_backward(const struct op_call *c)
 {
@@ -435,8 +476,8 @@ static void global_average_backward(const struct op_call *c)
         global_run(c, global_average_back_tile);
 }
 
-#define GLOBAL(name, help) \
+#define GLOBAL(name, help, ...) \
     const struct op op_##name##_pool = { .plug = { #name "_pool", help, global_params, sizeof(struct global_conf) }, .min_in = 1, .max_in = 1, \
-                                         .shape = global_shape, .forward = name##_forward, .backward = name##_backward }
-GLOBAL(global_max, "The largest number of each channel.");
-GLOBAL(global_average, "The mean of each channel.");
+                                         .shape = global_shape, .forward = name##_forward, .backward = name##_backward, __VA_ARGS__ }
+GLOBAL(global_max, "The largest number of each channel.", .slope = global_max_slope);
+GLOBAL(global_average, "The mean of each channel.", .linear = true);

@@ -69,6 +69,14 @@ SIMD_INLINE float simd_sigmoid(float x)
     return 1 / (1 + simd_exp(-x));
 }
 
+/* log(1 + u) for u in [0, 1]: 2 artanh(u / (2 + u)) by its series. */
+SIMD_INLINE float simd_log1p(float u)
+{
+    const float z = u / (2 + u), q = z * z;
+
+    return 2 * z * (1 + q * (1 / 3.0f + q * (1 / 5.0f + q * (1 / 7.0f + q * (1 / 9.0f + q * (1 / 11.0f + q * (1 / 13.0f)))))));
+}
+
 /* Least-squares fits at Chebyshev points: erf(a)/a in a^2 on [0, 1], -ln erfc(a) on [1, 4]; errors below 1e-7. */
 SIMD_INLINE float simd_erf(float x)
 {

@@ -239,35 +239,105 @@ static void check_gradients(struct bench *b)
             compare(b, b->w[i], b->dw[i], shape_len(&b->plan.weight[i].shape), "w", i);
 }
 
-/* bend against differences of backward along a direction; an op without it must have none, away from kinks. */
-static void check_bend(struct bench *b)
+/* What a value does along a direction of all inputs, by differences: of y, or of the dx one behind the other (up: len numbers). At the end x is where it
+ * was, and forward has run there. */
+static void differences(struct bench *b, float *const *along, bool of_dx, float *up, size_t len)
 {
     const double h = 2e-3;
-    size_t len = shape_len(&b->in[0]) * N;
     struct op_call c = bench_call(b);
-    float *kept = mem_vector(len), *along = mem_vector(len), *bent = mem_vector(len), *up = mem_vector(len);
+    float *kept[MAX_IN];
 
-    memcpy(kept, b->x[0], len * sizeof *kept);
-    fill(along, len, 300, 0);
-    for (int side = 1; side >= -1; side--) { /* above, below, and last where it is: forward leaves y */
-        double at = side == 1 ? h : side == 0 ? -h : 0;
+    for (int k = 0; k < b->n_in; k++) {
+        kept[k] = mem_vector(shape_len(&b->in[k]) * N);
+        memcpy(kept[k], b->x[k], shape_len(&b->in[k]) * N * sizeof(float));
+    }
+    for (int side = 1; side >= -1; side--) { /* above, below, and last where it is */
+        const double at = side == 1 ? h : side == 0 ? -h : 0;
+        size_t first = 0;
 
-        for (size_t i = 0; i < len; i++)
-            b->x[0][i] = (float)((double)kept[i] + at * (double)along[i]);
+        for (int k = 0; k < b->n_in; k++)
+            for (size_t i = 0; i < shape_len(&b->in[k]) * N; i++)
+                b->x[k][i] = (float)((double)kept[k][i] + at * (double)along[k][i]);
         b->op->forward(&c);
         b->op->backward(&c);
-        if (side == 1)
-            memcpy(up, b->dx[0], len * sizeof *up);
-        for (size_t i = 0; i < len && side == 0; i++)
-            up[i] = (float)(((double)up[i] - (double)b->dx[0][i]) / (2 * h));
+        for (int k = 0; k < (of_dx ? b->op->same_dx ? 1 : b->n_in : 1) && side >= 0; k++) {
+            const float *from = of_dx ? b->dx[k] : b->y;
+
+            for (size_t i = 0; i < (of_dx ? shape_len(&b->in[k]) * N : len); i++, first++)
+                up[first] = side == 1 ? from[i] : (float)(((double)up[first] - (double)from[i]) / (2 * h));
+        }
     }
-    c.dx[0] = bent;
-    c.x[1] = along;
+    for (int k = 0; k < b->n_in; k++)
+        mem_free(kept[k]);
+}
+
+static void near_differences(const struct bench *b, const char *what, const float *given, const float *up, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        ck_assert_msg(fabsf(up[i] - given[i]) <= 2e-3f + 1e-2f * fabsf(up[i]), "%s: %s gives %g, differences %g", b->op->plug.name, what, (double)given[i],
+                      (double)up[i]);
+}
+
+/* The derivative of y along a direction, as op.h says how it is found: what does not say must have a symmetric Jacobian. */
+static void check_slope(struct bench *b, float *const *along)
+{
+    const size_t len = shape_len(&b->plan.out) * N;
+    struct op_call c = bench_call(b);
+    float *up = mem_vector(len), *slope = mem_vector(len);
+
+    differences(b, along, false, up, len);
+    c.y = slope;
+    for (int k = 0; k < b->n_in; k++)
+        c.along[k] = along[k];
+    if (b->op->slope) {
+        b->op->slope(&c);
+    } else if (b->op->linear) {
+        for (int k = 0; k < b->n_in; k++)
+            c.x[k] = along[k];
+        b->op->forward(&c);
+    } else {
+        ck_assert(b->n_in == 1 && shape_len(&b->in[0]) == shape_len(&b->plan.out));
+        c.y = b->y;
+        c.dy = along[0];
+        c.dx[0] = slope;
+        b->op->backward(&c);
+    }
+    near_differences(b, "slope", slope, up, len);
+    mem_free(up), mem_free(slope);
+}
+
+/* bend against differences of backward along a direction; an op without it must have none, away from kinks. */
+static void check_bend(struct bench *b, float *const *along)
+{
+    const int n = b->op->same_dx ? 1 : b->n_in;
+    const size_t each = shape_len(&b->in[0]) * N, len = each * (size_t)n;
+    struct op_call c = bench_call(b);
+    float *bent = mem_vector(len), *up = mem_vector(len);
+
+    differences(b, along, true, up, len);
+    memset(bent, 0, len * sizeof *bent);
+    for (int k = 0; k < n; k++)
+        c.dx[k] = bent + (size_t)k * each;
+    for (int k = 0; k < b->n_in; k++)
+        c.along[k] = along[k];
     if (b->op->bend)
         b->op->bend(&c);
-    for (size_t i = 0; i < len; i++)
-        ck_assert_msg(fabsf(up[i] - bent[i]) <= 2e-3f + 1e-2f * fabsf(up[i]), "%s: bend gives %g, differences %g", b->op->plug.name, bent[i], up[i]);
-    mem_free(kept), mem_free(along), mem_free(bent), mem_free(up);
+    near_differences(b, "bend", bent, up, len);
+    mem_free(bent), mem_free(up);
+}
+
+static void check_second(struct bench *b)
+{
+    float *along[MAX_IN];
+
+    for (int k = 0; k < b->n_in; k++) {
+        along[k] = mem_vector(shape_len(&b->in[k]) * N);
+        fill(along[k], shape_len(&b->in[k]) * N, 300 + (uint32_t)k, 0);
+    }
+    check_slope(b, along);
+    check_bend(b, along);
+    for (int k = 0; k < b->n_in; k++)
+        mem_free(along[k]);
 }
 
 START_TEST(gradients)
@@ -286,8 +356,8 @@ START_TEST(gradients)
                 taken |= v == 0;
                 if (op->max_in > 0)
                     check_gradients(&b);
-                if (op->max_in == 1 && op->backward && !training && b.n_in == 1)
-                    check_bend(&b);
+                if (op->backward && !training && !(b.plan.n_weights > 0 && b.plan.weight[0].prunable))
+                    check_second(&b);
                 bench_close(&b);
             }
         json_decref(opts);
@@ -435,6 +505,7 @@ static double worst(float (*f)(float), double (*exact)(double), double from, dou
 }
 static float f_exp(float x) { return simd_exp(x); }
 static float f_expm1(float x) { return simd_expm1(x); }
+static float f_log1p(float x) { return simd_log1p(x); }
 static float f_tanh(float x) { return simd_tanh(x); }
 static float f_erf(float x) { return simd_erf(x); }
 
@@ -443,6 +514,7 @@ START_TEST(simd_functions)
     ck_assert(worst(f_exp, exp, -87, 88, true) < 1e-6);
     ck_assert(worst(f_expm1, expm1, -10, 80, true) < 1e-6);
     ck_assert(worst(f_expm1, expm1, -0.01, 0.01, true) < 1e-6);
+    ck_assert(worst(f_log1p, log1p, 0, 1, true) < 1e-6);
     ck_assert(worst(f_tanh, tanh, -30, 30, true) < 1e-6);
     ck_assert(worst(f_tanh, tanh, -0.01, 0.01, true) < 1e-6);
     ck_assert(worst(f_erf, erf, -6, 6, true) < 1e-6);
