@@ -232,16 +232,19 @@ BACKWARD(exponential, y)
 BEND(exponential, y)
 ACTIVATION(exponential, "exp(x).", NULL, 0, exponential_bend);
 
-/* ---- softmax of [k][n] over k. A tile is a run of samples. ---- */
+/* ---- softmax along the last axis: for [groups][k][n], over k. A tile is a run of samples of one group. ---- */
 
 enum { COLUMNS = 64 };
+struct softmax_tiles {
+    const struct op_call *c;
+    int k, per_group;
+};
+
 static enum err_code softmax_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
 {
-    char text[96];
-
     (void)conf, (void)n_in;
-    if (in[0]->n_d != 1)
-        return err_set(e, ERR_UNSUPPORTED, "softmax takes one-dimensional samples here, not %s", shape_text(in[0], text, sizeof text));
+    if (in[0]->n_d < 1)
+        return err_set(e, ERR_INVALID, "softmax needs at least one dimension");
     p->out = *in[0];
     return ERR_OK;
 }
@@ -280,6 +283,14 @@ SIMD static void softmax_columns_back(float *dx, const float *y, const float *dy
                 y[(size_t)i * (size_t)n + (size_t)j] * (dy[(size_t)i * (size_t)n + (size_t)j] - sum[j]);
 }
 
+static size_t softmax_place(const struct softmax_tiles *t, int tile, int *columns)
+{
+    int first = tile % t->per_group * COLUMNS, n = t->c->n;
+
+    *columns = n - first < COLUMNS ? n - first : COLUMNS;
+    return (size_t)(tile / t->per_group) * (size_t)t->k * (size_t)n + (size_t)first;
+}
+
 /* With a = t - sum of y t and b = dy - sum of y dy: dx += y a b - y (sum of y a dy). */
 SIMD static void softmax_columns_bend(float *dx, const float *y, const float *dy, const float *t, int k, int n, int columns)
 {
@@ -301,34 +312,38 @@ SIMD static void softmax_columns_bend(float *dx, const float *y, const float *dy
         }
 }
 
-static int columns_of(const struct op_call *c, int tile) { return c->n - tile * COLUMNS < COLUMNS ? c->n - tile * COLUMNS : COLUMNS; }
 static void softmax_tile(void *ctx, int tile)
 {
-    const struct op_call *c = ctx;
-    const int at = tile * COLUMNS;
+    const struct softmax_tiles *t = ctx;
+    int columns;
+    size_t at = softmax_place(t, tile, &columns);
 
-    softmax_columns(c->y + at, c->x[0] + at, c->out_shape->d[0], c->n, columns_of(c, tile));
+    softmax_columns(t->c->y + at, t->c->x[0] + at, t->k, t->c->n, columns);
 }
+
 static void softmax_back_tile(void *ctx, int tile)
 {
-    const struct op_call *c = ctx;
-    const int at = tile * COLUMNS;
+    const struct softmax_tiles *t = ctx;
+    int columns;
+    size_t at = softmax_place(t, tile, &columns);
 
-    softmax_columns_back(c->dx[0] + at, c->y + at, c->dy + at, c->out_shape->d[0], c->n, columns_of(c, tile));
+    softmax_columns_back(t->c->dx[0] + at, t->c->y + at, t->c->dy + at, t->k, t->c->n, columns);
 }
+
 static void softmax_bend_tile(void *ctx, int tile)
 {
-    const struct op_call *c = ctx;
-    const int at = tile * COLUMNS;
+    const struct softmax_tiles *t = ctx;
+    int columns;
+    size_t at = softmax_place(t, tile, &columns);
 
-    softmax_columns_bend(c->dx[0] + at, c->y + at, c->dy + at, c->along[0] + at, c->out_shape->d[0], c->n, columns_of(c, tile));
+    softmax_columns_bend(t->c->dx[0] + at, t->c->y + at, t->c->dy + at, t->c->along[0] + at, t->k, t->c->n, columns);
 }
 
 static void softmax_run(const struct op_call *c, void (*fn)(void *ctx, int tile))
 {
-    struct op_call call = *c;
+    struct softmax_tiles t = { c, c->out_shape->d[c->out_shape->n_d - 1], (c->n + COLUMNS - 1) / COLUMNS };
 
-    team_for(c->team, (c->n + COLUMNS - 1) / COLUMNS, fn, &call);
+    team_for(c->team, (int)(shape_len(c->out_shape) / (size_t)t.k) * t.per_group, fn, &t);
 }
 
 static void softmax_forward(const struct op_call *c) { softmax_run(c, softmax_tile); }
@@ -340,6 +355,6 @@ static void softmax_backward(const struct op_call *c)
 static void softmax_bend(const struct op_call *c) { softmax_run(c, softmax_bend_tile); }
 
 const struct op op_softmax = {
-    .plug = { "softmax", "exp(x) divided by the sum over all features.", NULL, 0 }, .min_in = 1, .max_in = 1, .activation = true,
+    .plug = { "softmax", "exp(x) divided by its sum, along the last axis.", NULL, 0 }, .min_in = 1, .max_in = 1, .activation = true,
     .shape = softmax_shape, .forward = softmax_forward, .backward = softmax_backward, .bend = softmax_bend
 };
