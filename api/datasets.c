@@ -321,8 +321,8 @@ enum err_code api_dataset_part_before(struct app *app, const struct req *rq, str
 }
 
 /* Converts the upload into the parts wanted of p[0] features and p[1] labels. */
-static enum err_code convert(struct dataset_part p[PARTS], struct app *app, const struct dataset_row *row, int part, const struct req *rq,
-                             struct err *e)
+static enum err_code convert(struct dataset_part p[PARTS], struct app *app, const struct dataset_row *row, int split, int part,
+                             const struct req *rq, struct err *e)
 {
     struct data_file_info info[PARTS] = { { .json = NULL }, { .json = NULL } };
     char path[PARTS][PATH_LEN];
@@ -334,7 +334,7 @@ static enum err_code convert(struct dataset_part p[PARTS], struct app *app, cons
     if (rc == ERR_OK)
         rc = store_room(app->store, rq->body_bytes, e);
     if (rc == ERR_OK)
-        rc = data_convert(rq->body_path, (enum data_part)part, &conf, path[0], path[1], &info[0], &info[1],
+        rc = data_convert(rq->body_path, (enum data_split_id)split, (enum data_part)part, &conf, path[0], path[1], &info[0], &info[1],
                           (uint64_t)(app->config ? app->config->max_upload_mb : 4096) << 20, e);
     for (int i = 0; i < PARTS; i++) {
         bool made = rc == ERR_OK && (part == DATA_TABLE || part == i);
@@ -361,7 +361,7 @@ enum err_code api_dataset_part(struct app *app, const struct req *rq, struct rep
     enum err_code rc = find_part(&row, &split, &part, app, rq, e);
 
     if (rc == ERR_OK)
-        rc = convert(made, app, &row, part, rq, e);
+        rc = convert(made, app, &row, split, part, rq, e);
     if (rc == ERR_OK)
         rc = store_dataset_set_part(app->store, rq->tenant, row.id, split, *made[0].blob.id ? &made[0] : NULL, *made[1].blob.id ? &made[1] : NULL, e);
     for (int i = 0; i < PARTS; i++) {

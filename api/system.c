@@ -27,6 +27,7 @@ enum err_code api_capabilities(struct app *app, const struct req *rq, struct rep
         { "ops", &op_table }, { "losses", &loss_table }, { "optimizers", &optimizer_table }, { "learning_rate_schedules", &lr_schedule_table },
         { "criteria", &criterion_table }, { "units", &unit_table }, { "scopes", &scope_table }, { "schedules", &schedule_table },
         { "rewinds", &rewind_table }, { "regrows", &regrow_table }, { "controls", &control_table }, { "formats", &model_format_table }, { "finishing_steps", &finish_table },
+        { "dataset_formats", &data_format_table },
     };
     json_t *j = json_pack("{s:s,s:s,s:o,s:o,s:o,s:{s:i,s:I,s:I}}", "object", "capabilities", "version", ESPALIER_VERSION, "metrics",
                           metrics_list(), "job", params_describe(job_params), "dataset", params_describe(data_params), "limits",

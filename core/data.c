@@ -23,9 +23,10 @@ const struct param data_params[] = {
     FIELD_TEXT(struct data_conf, name, "", "A name for people."),
     FIELD_CHOICE(struct data_conf, task, "classification|regression", DATA_CLASSIFICATION,
                  "What the labels are: classes, or numbers to predict."),
-    FIELD_CHOICE(struct data_conf, scaling, "auto|none|unit|minmax|standardize", DATA_SCALE_AUTO,
-                 "Of the features, by the train split: unit divides by 255, minmax maps to 0..1, standardize to mean 0 and deviation 1; "
-                 "auto is unit for bytes and none for reals."),
+    FIELD_CHOICE(struct data_conf, scaling, "auto|none|unit|minmax|standardize|channel", DATA_SCALE_AUTO,
+                 "Of the features, by the train split: unit divides by 255, minmax maps to 0..1, standardize to mean 0 and deviation 1, "
+                 "channel the same for all pixels of an image's channel (the last axis of three) alike; auto is unit for bytes and none for reals."),
+    FIELD_PLUG(struct data_conf, format, &data_format_table, "", "What the uploads are; absent: it is told by their first bytes."),
     FIELD_OBJECT(struct data_conf, csv, csv_params, "How CSV files are read."),
     FIELD_END
 };
@@ -37,21 +38,6 @@ enum err_code data_conf_check(const struct data_conf *conf, struct err *e)
     if (strcmp(d, "tab") == 0 || (d[0] > 0 && d[1] == '\0' && !isalnum(d[0]) && !strchr("\"+-.", d[0])))
         return ERR_OK;
     return err_field(e, ERR_INVALID, "/csv/delimiter", "must be one character that is no letter, digit, quote or part of a number, or tab");
-}
-
-enum err_code data_convert(const char *upload_path, enum data_part part, const struct data_conf *conf, const char *features_path,
-                           const char *labels_path, struct data_file_info *features, struct data_file_info *labels,
-                           uint64_t max_bytes, struct err *e)
-{
-    enum data_kind kind = part == DATA_FEATURES ? DATA_KIND_FEATURES
-                          : conf->task == DATA_REGRESSION ? DATA_KIND_TARGETS
-                                                          : DATA_KIND_CLASSES;
-
-    if (part == DATA_TABLE)
-        return data_csv_convert(upload_path, conf, (const char *const[2]){ features_path, labels_path }, max_bytes,
-                                (struct data_file_info *const[2]){ features, labels }, e);
-    return data_idx_convert(upload_path, kind, part == DATA_FEATURES ? features_path : labels_path, max_bytes,
-                            part == DATA_FEATURES ? features : labels, e);
 }
 
 /* ---- checks between the files ---- */
@@ -194,16 +180,32 @@ static enum err_code open_part(struct opening *o, enum data_split_id id, int par
 
 /* ---- scaling ---- */
 
-static enum err_code take_scaling(struct dataset *d, enum data_scaling scaling, const struct data_in *train, struct err *e)
+/* Mean and deviation of each channel, over its pixels; of an image without an axis of channels all pixels are one. */
+static void scale_channels(struct dataset *d, const struct data_in *train)
+{
+    int n_channels = d->shape.n_d == 2 ? 1 : d->shape.d[d->shape.n_d - 1], pixels = d->n_features / n_channels;
+
+    for (int c = 0; c < n_channels; c++) {
+        double mean = 0, m2 = 0;
+
+        for (int i = c; i < d->n_features; i += n_channels)
+            mean += train->mean[i] / pixels;
+        for (int i = c; i < d->n_features; i += n_channels) {
+            double off = train->mean[i] - mean;
+
+            m2 += train->m2[i] / (double)train->head.n + off * off;
+        }
+        for (int i = c; i < d->n_features; i += n_channels) {
+            d->center[i] = (float)mean;
+            d->scale[i] = m2 > 0 ? (float)(1 / sqrt(m2 / pixels)) : 1;
+        }
+    }
+}
+
+static void scale_features(struct dataset *d, enum data_scaling scaling, const struct data_in *train)
 {
     double n = (double)train->head.n;
 
-    if (scaling == DATA_SCALE_AUTO)
-        scaling = train->head.dtype == DATA_U8 ? DATA_SCALE_UNIT : DATA_SCALE_NONE;
-    d->center = mem_vector((size_t)d->n_features);
-    d->scale = mem_vector((size_t)d->n_features);
-    if (!d->center || !d->scale)
-        return err_set(e, ERR_NOMEM, "out of memory");
     for (int i = 0; i < d->n_features; i++) {
         double range = train->max[i] - train->min[i], divisor = 1;
 
@@ -218,6 +220,20 @@ static enum err_code take_scaling(struct dataset *d, enum data_scaling scaling, 
         }
         d->scale[i] = range > 0 || scaling == DATA_SCALE_UNIT ? (float)(1 / divisor) : 1;
     }
+}
+
+static enum err_code take_scaling(struct dataset *d, enum data_scaling scaling, const struct data_in *train, struct err *e)
+{
+    if (scaling == DATA_SCALE_AUTO)
+        scaling = train->head.dtype == DATA_U8 ? DATA_SCALE_UNIT : DATA_SCALE_NONE;
+    d->center = mem_vector((size_t)d->n_features);
+    d->scale = mem_vector((size_t)d->n_features);
+    if (!d->center || !d->scale)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    if (scaling == DATA_SCALE_CHANNEL)
+        scale_channels(d, train);
+    else
+        scale_features(d, scaling, train);
     return ERR_OK;
 }
 

@@ -1,6 +1,6 @@
 /* core/data.h: data sets: the compact form on disk, its checks, and mini-batches from it.
  *
- * An upload (IDX plain or gzip, CSV) is converted once, streaming, to one or two compact files (features, labels) that jobs map into
+ * An upload (a row of data_format_table: IDX, NPY, CSV, images ...) is converted once, streaming, to one or two compact files (features, labels) that jobs map into
  * memory. Bytes stay bytes. Features are stored sample by sample in the order that Keras sees them; a mini-batch is transposed to
  * [features][n] as it is gathered, scaled on the way.
  *
@@ -26,7 +26,7 @@ extern const char *const data_split_name[DATA_SPLITS]; /* "train", "validation",
 enum data_part { DATA_FEATURES, DATA_LABELS, DATA_TABLE, DATA_PARTS };
 extern const char *const data_part_name[DATA_PARTS]; /* "features", "labels", "table" */
 
-enum data_scaling { DATA_SCALE_AUTO, DATA_SCALE_NONE, DATA_SCALE_UNIT, DATA_SCALE_MINMAX, DATA_SCALE_STANDARDIZE };
+enum data_scaling { DATA_SCALE_AUTO, DATA_SCALE_NONE, DATA_SCALE_UNIT, DATA_SCALE_MINMAX, DATA_SCALE_STANDARDIZE, DATA_SCALE_CHANNEL };
 /* The options of POST /v1/datasets, recorded with the data set. */
 struct data_csv_conf {
     int header;        /* "auto|yes|no" */
@@ -37,9 +37,11 @@ struct data_conf {
     char name[128];
     int task;    /* "classification|regression" */
     int scaling; /* enum data_scaling: auto: unit for bytes, none for reals; unit: by 255; statistics are the train split's */
+    struct plug_value format; /* of data_format_table; absent: told by the first bytes */
     struct data_csv_conf csv;
 };
 extern const struct param data_params[];
+extern const struct plug_table data_format_table;
 /* What the table cannot say: the delimiter. ERR_INVALID with its pointer. */
 MUST enum err_code data_conf_check(const struct data_conf *conf, struct err *e);
 
@@ -50,12 +52,13 @@ struct data_file_info {
      * null: class numbers) and "counts" (samples of the first 100 classes). */
     json_t *json;
 };
-/* Converts one upload of at most max_bytes (unpacked; 0: no limit) and publishes the compact files: DATA_TABLE (CSV) writes both,
- * DATA_FEATURES and DATA_LABELS (IDX) the one of that name; the other path and info may be NULL. ERR_SYNTAX for a broken file, ERR_INVALID
- * for values that cannot be taken, naming line and column of CSV, the offset in IDX; ERR_TOO_LARGE. Nothing stays on error. */
-MUST enum err_code data_convert(const char *upload_path, enum data_part part, const struct data_conf *conf, const char *features_path,
-                                const char *labels_path, struct data_file_info *features, struct data_file_info *labels,
-                                uint64_t max_bytes, struct err *e);
+/* Converts one upload of at most max_bytes (unpacked; 0: no limit) and publishes the compact files: DATA_TABLE writes both, DATA_FEATURES and
+ * DATA_LABELS the one of that name; the other path and info may be NULL. Of an upload that holds several splits it takes that one. ERR_SYNTAX for
+ * a broken file, ERR_INVALID for values that cannot be taken, naming line and column of CSV, the offset in IDX and NPY, the member of an
+ * archive; ERR_TOO_LARGE. Nothing stays on error. */
+MUST enum err_code data_convert(const char *upload_path, enum data_split_id split, enum data_part part, const struct data_conf *conf,
+                                const char *features_path, const char *labels_path, struct data_file_info *features,
+                                struct data_file_info *labels, uint64_t max_bytes, struct err *e);
 
 struct data_split {
     int n;                 /* samples; 0: the split is not there */

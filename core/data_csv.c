@@ -13,12 +13,6 @@
 
 enum { MAX_COLUMNS = 1 << 20, CLASS_NAME_MAX = 255 };
 
-struct class_name {
-    json_t *name;
-    json_int_t count;
-    int32_t number;
-};
-
 struct table {
     const struct data_conf *conf;
     bool classes;     /* else targets */
@@ -30,8 +24,7 @@ struct table {
     bool label_text;            /* a label below the first row is no number */
     uint64_t rows;
     bool all_bytes;
-    struct class_name *class; /* sorted by name, bytewise */
-    int n_classes, cap;
+    struct class_names names;
     bool writing;     /* the second pass */
     struct data_out *out[2];
     struct data_head head[2];
@@ -62,26 +55,6 @@ static enum err_code cell_json(const struct table *t, const struct csv_cell *cel
 
 /* ---- class names ---- */
 
-static bool find_class(const struct table *t, const char *name, int *at)
-{
-    int lo = 0, hi = t->n_classes;
-
-    while (lo < hi) {
-        int mid = lo + (hi - lo) / 2, order = strcmp(json_string_value(t->class[mid].name), name);
-
-        if (order == 0) {
-            *at = mid;
-            return true;
-        }
-        if (order < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    *at = lo;
-    return false;
-}
-
 static enum err_code add_class(struct table *t, const struct csv_cell *cell, int at, struct err *e)
 {
     json_t *name;
@@ -89,66 +62,10 @@ static enum err_code add_class(struct table *t, const struct csv_cell *cell, int
 
     if (cell->len == 0 || cell->len > CLASS_NAME_MAX)
         return cell_error(t, cell, ERR_INVALID, "is no label: it must have 1 to 255 bytes", e);
-    if (t->n_classes == DATA_MAX_CLASSES)
+    if (t->names.n == DATA_MAX_CLASSES)
         return cell_error(t, cell, ERR_TOO_LARGE, "would be class 10001: is this the label? (numbers to predict: task regression)", e);
-    if (t->n_classes == t->cap) {
-        int cap = t->cap ? 2 * t->cap : 64;
-        struct class_name *more = mem_realloc(t->class, (size_t)cap * sizeof *more);
-
-        if (!more)
-            return err_set(e, ERR_NOMEM, "out of memory");
-        t->class = more;
-        t->cap = cap;
-    }
     rc = cell_json(t, cell, &name, e);
-    if (rc != ERR_OK)
-        return rc;
-    memmove(t->class + at + 1, t->class + at, (size_t)(t->n_classes - at) * sizeof *t->class);
-    t->class[at] = (struct class_name){ .name = name };
-    t->n_classes++;
-    return ERR_OK;
-}
-
-static bool is_integer(const char *s)
-{
-    size_t n;
-
-    s += *s == '-';
-    n = strspn(s, "0123456789");
-    return n > 0 && n <= 18 && s[n] == '\0';
-}
-
-static int by_integer(const void *a, const void *b)
-{
-    const struct class_name *const *p = a, *const *q = b;
-    long long x = strtoll(json_string_value((*p)->name), NULL, 10), y = strtoll(json_string_value((*q)->name), NULL, 10);
-
-    return x != y ? (x < y ? -1 : 1) : strcmp(json_string_value((*p)->name), json_string_value((*q)->name));
-}
-
-/* Numbers the classes: ascending when all are integers, else by their bytes. New reference: the notes of the labels. */
-static json_t *number_classes(struct table *t)
-{
-    struct class_name **order = mem_alloc((size_t)t->n_classes * sizeof(struct class_name *));
-    json_t *names = json_array(), *counts = json_array();
-    bool integers = true, bad = !order || !names || !counts;
-
-    for (int i = 0; i < t->n_classes && !bad; i++) {
-        order[i] = &t->class[i];
-        integers = integers && is_integer(json_string_value(t->class[i].name));
-    }
-    if (!bad && integers)
-        qsort(order, (size_t)t->n_classes, sizeof(struct class_name *), by_integer);
-    for (int i = 0; i < t->n_classes && !bad; i++) {
-        order[i]->number = i;
-        bad = json_array_append(names, order[i]->name) != 0 || json_array_append_new(counts, json_integer(order[i]->count)) != 0;
-    }
-    mem_free(order);
-    if (!bad)
-        return json_pack("{s:s,s:i,s:o,s:o}", "format", "csv", "n_classes", t->n_classes, "classes", names, "counts", counts);
-    json_decref(names);
-    json_decref(counts);
-    return NULL;
+    return rc == ERR_OK ? class_names_add(&t->names, name, at, e) : rc;
 }
 
 /* ---- cells, in either pass ---- */
@@ -157,20 +74,20 @@ static enum err_code take_class(struct table *t, const struct csv_cell *cell, st
 {
     double v;
     int at;
-    bool known = find_class(t, cell->text, &at);
+    bool known = class_names_find(&t->names, cell->text, &at);
     enum err_code rc = ERR_OK;
 
     if (t->writing) {
         if (!known)
             return err_set(e, ERR_INTERNAL, "the upload changed while it was read");
-        ((int32_t *)t->y)[t->n] = t->class[at].number;
+        ((int32_t *)t->y)[t->n] = t->names.at[at].number;
         return ERR_OK;
     }
     if (!known)
         rc = add_class(t, cell, at, e);
     if (rc != ERR_OK)
         return rc;
-    t->class[at].count++;
+    t->names.at[at].count++;
     t->label_text = t->label_text || csv_number(cell->text, &v) == CSV_TEXT;
     return ERR_OK;
 }
@@ -281,7 +198,7 @@ static enum err_code find_label(struct table *t, bool *by_name, struct err *e)
     const char *label = t->conf->csv.label;
     long long at;
 
-    *by_name = !is_integer(label);
+    *by_name = !class_name_is_integer(label);
     if (!*by_name) {
         at = strtoll(label, NULL, 10);
         at = at < 0 ? at + t->n_columns : at;
@@ -396,25 +313,6 @@ static enum err_code write_pass(struct table *t, struct err *e)
     return rc == ERR_OK ? flush(t, e) : rc;
 }
 
-/* Both files, or none. */
-static enum err_code publish(struct table *t, const char *const paths[2], struct data_file_info *const info[2], struct err *e)
-{
-    enum err_code rc = data_out_publish(t->out[0], info[0], e);
-
-    if (rc != ERR_OK)
-        return rc;
-    rc = data_out_publish(t->out[1], info[1], e);
-    if (rc == ERR_OK)
-        return ERR_OK;
-    if (file_remove(paths[0], NULL) != ERR_OK)
-        rc = err_set(e, ERR_IO, "cannot take back the features");
-    if (info[0]) {
-        json_decref(info[0]->json);
-        info[0]->json = NULL;
-    }
-    return rc;
-}
-
 static enum err_code convert(struct table *t, const char *upload, const char *const paths[2], uint64_t max_bytes,
                              struct data_file_info *const info[2], json_t *notes[2], struct err *e)
 {
@@ -426,7 +324,7 @@ static enum err_code convert(struct table *t, const char *upload, const char *co
         return rc;
     csv_close(t->csv);
     t->csv = NULL;
-    notes[1] = t->classes ? number_classes(t) : json_pack("{s:s}", "format", "csv");
+    notes[1] = t->classes ? class_names_notes(&t->names, "csv", true) : json_pack("{s:s}", "format", "csv");
     rc = csv_open(&t->csv, upload, delimiter(t->conf), max_bytes, e);
     if (rc == ERR_OK)
         rc = open_outs(t, paths, max_bytes, e);
@@ -439,28 +337,29 @@ static enum err_code convert(struct table *t, const char *upload, const char *co
         return err_set(e, ERR_NOMEM, "out of memory");
     for (int i = 0; i < 2 && rc == ERR_OK; i++)
         rc = data_out_finish(t->out[i], notes[i], e);
-    return rc == ERR_OK ? publish(t, paths, info, e) : rc;
+    return rc == ERR_OK ? data_out_publish_both(t->out, paths, info, e) : rc;
 }
 
-enum err_code data_csv_convert(const char *upload, const struct data_conf *conf, const char *const paths[2], uint64_t max_bytes,
-                               struct data_file_info *const info[2], struct err *e)
+static enum err_code convert_table(const struct data_upload *u, struct err *e)
 {
-    struct table t = { .conf = conf, .classes = conf->task == DATA_CLASSIFICATION, .all_bytes = true };
+    struct table t = { .conf = u->conf, .classes = u->conf->task == DATA_CLASSIFICATION, .all_bytes = true };
     json_t *notes[2] = { NULL, NULL };
-    enum err_code rc = data_conf_check(conf, e);
+    enum err_code rc = data_conf_check(u->conf, e);
 
     if (rc == ERR_OK)
-        rc = convert(&t, upload, paths, max_bytes, info, notes, e);
+        rc = convert(&t, u->path, u->to, u->max_bytes, u->info, notes, e);
     csv_close(t.csv);
     for (int i = 0; i < 2; i++) {
         data_out_free(t.out[i]);
         json_decref(notes[i]);
     }
-    for (int i = 0; i < t.n_classes; i++)
-        json_decref(t.class[i].name);
-    mem_free(t.class);
+    class_names_free(&t.names);
     json_decref(t.first);
     mem_free(t.x);
     mem_free(t.y);
     return rc;
 }
+
+const struct data_format data_format_csv = {
+    .plug = { "csv", "A table in text: features and labels; see csv.", NULL, 0 }, .parts = 1 << DATA_TABLE, .convert = convert_table
+};

@@ -94,7 +94,7 @@ static enum err_code bad(const struct csv *c, const char *what, struct err *e)
 static enum err_code append(struct csv *c, int b, struct err *e)
 {
     if (b == '\0')
-        return bad(c, "a zero byte", e);
+        return bad(c, "a zero byte: not a CSV file, and of no other format that is told by its first bytes", e);
     if (c->n == CSV_CELL_MAX)
         return bad(c, "a cell is longer than 4096 bytes: is a quote or the delimiter missing?", e);
     c->cell[c->n++] = (char)b;

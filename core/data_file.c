@@ -252,6 +252,25 @@ enum err_code data_out_publish(struct data_out *o, struct data_file_info *info, 
     return rc;
 }
 
+enum err_code data_out_publish_both(struct data_out *const o[2], const char *const paths[2], struct data_file_info *const info[2],
+                                    struct err *e)
+{
+    enum err_code rc = data_out_publish(o[0], info[0], e);
+
+    if (rc != ERR_OK)
+        return rc;
+    rc = data_out_publish(o[1], info[1], e);
+    if (rc == ERR_OK)
+        return ERR_OK;
+    if (file_remove(paths[0], NULL) != ERR_OK)
+        rc = err_set(e, ERR_IO, "cannot take back the features");
+    if (info[0]) {
+        json_decref(info[0]->json);
+        info[0]->json = NULL;
+    }
+    return rc;
+}
+
 /* ---- read ---- */
 
 static bool head_fits(const struct head_bytes *b, struct data_head *h, size_t len)

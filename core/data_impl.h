@@ -1,4 +1,4 @@
-/* core/data_impl.h: what the files of the data sets share: the compact file, the byte source, the two readers. See data.h. */
+/* core/data_impl.h: what the files of the data sets share: the compact file, the byte sources, the table of readers. See data.h. */
 #ifndef CORE_DATA_IMPL_H
 #define CORE_DATA_IMPL_H
 
@@ -35,6 +35,9 @@ MUST enum err_code data_out_put(struct data_out *o, const void *samples, size_t 
 /* After head->n samples: statistics and notes (borrowed). Then only data_out_publish is left. */
 MUST enum err_code data_out_finish(struct data_out *o, const json_t *notes, struct err *e);
 MUST enum err_code data_out_publish(struct data_out *o, struct data_file_info *info, struct err *e);
+/* Features and labels, finished: both are published, or none. */
+MUST enum err_code data_out_publish_both(struct data_out *const o[2], const char *const paths[2], struct data_file_info *const info[2],
+                                         struct err *e);
 void data_out_free(struct data_out *o); /* removes what was not published; NULL is legal */
 
 struct data_in {
@@ -58,14 +61,95 @@ MUST enum err_code input_read(struct input *in, void *buf, size_t n, size_t *got
 uint64_t input_offset(const struct input *in); /* bytes given so far */
 uint64_t input_size(const struct input *in);   /* of a plain file; UINT64_MAX: not known before the end */
 
+/* ---- the members of an archive: data_archive.c ---- */
+
+struct members;
+/* A zip file, or a tar file, plain or gzip. max_bytes: of all that is read of it, 0: no limit. */
+MUST enum err_code members_open(struct members **out, const char *path, uint64_t max_bytes, struct err *e);
+void members_close(struct members *m);
+/* The next regular file's path, valid until the next call; NULL at the end. */
+MUST enum err_code members_next(struct members *m, const char **name, struct err *e);
+/* As input_read, of the member that members_next was at. */
+MUST enum err_code members_read(struct members *m, void *buf, size_t n, size_t *got, struct err *e);
+/* Which split a word of a name means: "train", "validation", "val", "valid", "test"; n bytes, in either case. -1: none. */
+int data_split_word(const char *word, size_t n);
+
 /* ---- the readers ---- */
 
-/* data_idx.c: kind FEATURES, CLASSES or TARGETS. */
-MUST enum err_code data_idx_convert(const char *upload, enum data_kind kind, const char *path, uint64_t max_bytes,
-                                    struct data_file_info *info, struct err *e);
-/* data_csv.c: a table to paths[0] features and paths[1] labels. */
-MUST enum err_code data_csv_convert(const char *upload, const struct data_conf *conf, const char *const paths[2], uint64_t max_bytes,
-                                    struct data_file_info *const info[2], struct err *e);
+/* One upload, on its way to compact files. */
+struct data_upload {
+    const char *path;
+    enum data_split_id split; /* chooses in uploads that hold several */
+    enum data_part part;
+    const struct data_conf *conf;
+    const char *to[2];               /* features, labels */
+    struct data_file_info *info[2];  /* each may be NULL */
+    uint64_t max_bytes;
+};
+/* What is sniffed: the first bytes, unpacked from gzip. */
+struct data_start {
+    const unsigned char *x;
+    size_t n;
+    uint64_t size; /* of all, unpacked; UINT64_MAX: not known */
+};
+struct data_format {
+    struct plug plug;
+    unsigned parts;                              /* 1 << enum data_part of those that it fills */
+    bool (*sniff)(const struct data_start *start); /* NULL: is taken where no other one is */
+    enum err_code (*convert)(const struct data_upload *u, struct err *e);
+};
+extern const struct data_format data_format_idx, data_format_npy, data_format_npz, data_format_csv, data_format_cifar10, data_format_cifar100,
+    data_format_images;
+/* What the labels of conf->task are. */
+enum data_kind data_label_kind(const struct data_conf *conf);
+bool data_start_has(const struct data_start *start, size_t at, const char *text);
+
+/* data_numbers.c: an array of numbers, sample after sample, as IDX and NPY have them. */
+struct number_type {
+    char kind; /* b: true or false, u: without sign, i: with, f: floating point */
+    uint8_t size;
+    bool big;  /* endian */
+};
+struct data_numbers {
+    const char *name, *format; /* for messages, and for the notes */
+    enum err_code (*read)(void *from, void *buf, size_t n, size_t *got, struct err *e); /* as input_read */
+    void *from;
+    struct number_type type;
+    struct data_head head; /* data_numbers_head fills it */
+    uint64_t at;           /* offset of the first number */
+};
+/* kind, and dims[0 .. rank-1] of the array, the first one counts the samples. ERR_INVALID: they do not go together. */
+MUST enum err_code data_numbers_head(struct data_numbers *a, enum data_kind kind, int rank, const uint64_t *dims, struct err *e);
+/* Bytes of all numbers. */
+MUST enum err_code data_numbers_bytes(const struct data_numbers *a, uint64_t *bytes, struct err *e);
+/* Reads them to the end of the file; *out is finished, to be published. */
+MUST enum err_code data_numbers_convert(struct data_out **out, const struct data_numbers *a, const char *path, uint64_t max_bytes,
+                                        struct err *e);
+
+/* data_npy.c: what stands before the numbers; fills name, type, head and at of a. */
+MUST enum err_code data_npy_head(struct data_numbers *a, enum data_kind kind, struct err *e);
+
+/* data_classes.c: names of classes, sorted by their bytes. */
+struct class_name {
+    json_t *name;
+    json_int_t count;
+    int32_t number; /* set by class_names_notes */
+};
+struct class_names {
+    struct class_name *at;
+    int n, cap;
+};
+/* *at: where it is, or would be. */
+bool class_names_find(const struct class_names *t, const char *name, int *at);
+/* Takes name (a JSON text; NULL: memory was short). */
+MUST enum err_code class_names_add(struct class_names *t, json_t *name, int at, struct err *e);
+/* Numbers the classes, and returns the notes of the labels (new reference, NULL: memory is short). by_value: in the order of the integers, where all
+ * names are integers. */
+json_t *class_names_notes(struct class_names *t, const char *format, bool by_value);
+void class_names_free(struct class_names *t);
+bool class_name_is_integer(const char *text);
+/* Notes of classes that are numbers. */
+json_t *data_class_notes(const char *format, int n_classes, const json_int_t *count);
 
 /* data_csv_scan.c: the cells of a CSV file (RFC 4180: quotes, doubled quotes and line ends inside them; LF or CRLF; a UTF-8 BOM). Blanks
  * around a cell without quotes are dropped, empty lines passed over. */

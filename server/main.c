@@ -63,7 +63,7 @@ static enum err_code check_tables(struct err *e)
 {
     const struct plug_table *const tables[] = { &op_table, &loss_table, &optimizer_table, &lr_schedule_table, &criterion_table,
                                                 &schedule_table, &unit_table, &scope_table, &rewind_table, &regrow_table, &finish_table,
-                                                &model_format_table };
+                                                &model_format_table, &data_format_table };
     const struct param *const fields[] = { config_params, data_params, job_params, token_command_params };
     enum err_code rc = ERR_OK;
 

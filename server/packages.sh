@@ -2,7 +2,8 @@
 # server/packages.sh: installs what is missing from Debian's packages. usage: packages.sh build|run|test|fuzz ...
 # Sourced by nobody, called by quickstart.sh, tests/run.sh and the Dockerfile: the one list of packages.
 set -euo pipefail
-build="gcc libc6-dev make cmake pkg-config libmicrohttpd-dev libjansson-dev libsqlite3-dev libopenblas-dev nettle-dev zlib1g-dev libzstd-dev"
+build="gcc libc6-dev make cmake pkg-config libmicrohttpd-dev libjansson-dev libsqlite3-dev libopenblas-dev nettle-dev zlib1g-dev libzstd-dev \
+libarchive-dev libbz2-dev liblzma-dev libpng-dev libjpeg62-turbo-dev"
 run="curl jq ca-certificates dataset-fashion-mnist"
 test="check git procps sqlite3"
 fuzz="clang libclang-rt-14-dev"

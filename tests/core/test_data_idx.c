@@ -21,7 +21,7 @@ static size_t gzip(const void *data, size_t n, unsigned char *to, size_t size)
 static enum err_code convert(const void *bytes, size_t n, enum data_part part, const struct data_conf *conf, struct err *e)
 {
     ck_assert_int_eq(file_write(upload, bytes, n, NULL), ERR_OK);
-    return data_convert(upload, part, conf, x_path, x_path, NULL, NULL, 1 << 20, e);
+    return data_convert(upload, DATA_TRAIN, part, conf, x_path, x_path, NULL, NULL, 1 << 20, e);
 }
 
 #define BYTES(s) s, sizeof s - 1
@@ -31,7 +31,7 @@ static enum err_code convert(const void *bytes, size_t n, enum data_part part, c
 static const struct { enum data_part part; int task; const char *bytes; size_t n; enum err_code code; const char *says; } refused[] = {
     { DATA_FEATURES, 0, BYTES(""), ERR_SYNTAX, "ends at byte 0" },
     { DATA_FEATURES, 0, BYTES("\0\0\x08"), ERR_SYNTAX, "ends at byte 3" },
-    { DATA_FEATURES, 0, BYTES("1,2,3\n"), ERR_SYNTAX, "not an IDX file" },
+    { DATA_FEATURES, 0, BYTES("1,2,3\n"), ERR_SYNTAX, "nor an IDX file" },
     { DATA_FEATURES, 0, BYTES("\0\0\x07\x01" DIM("\1") "\1"), ERR_SYNTAX, "type 0x07 at offset 2" },
     { DATA_FEATURES, 0, BYTES(U8 "\0"), ERR_SYNTAX, "rank at offset 3 is 0" },
     { DATA_FEATURES, 0, BYTES(U8 "\x09"), ERR_SYNTAX, "rank at offset 3 is 9" },
@@ -47,7 +47,7 @@ static const struct { enum data_part part; int task; const char *bytes; size_t n
     { DATA_FEATURES, 0, BYTES("\0\0\x0d\1" DIM("\1") "\x7f\xc0\0\0"), ERR_INVALID, "not a number, at offset 8" },
     { DATA_FEATURES, 0, BYTES("\0\0\x0e\1" DIM("\1") "\x7f\xe0\0\0\0\0\0\0"), ERR_INVALID, "not a finite float32 number, at offset 8" },
     { DATA_LABELS, 0, BYTES("\0\0\x0d\1" DIM("\1") "\0\0\0\0"), ERR_INVALID, "must be integers" },
-    { DATA_LABELS, 0, BYTES(U8 "\2" DIM("\1") DIM("\1") "a"), ERR_INVALID, "of rank 1" },
+    { DATA_LABELS, 0, BYTES(U8 "\2" DIM("\1") DIM("\2") "ab"), ERR_INVALID, "of rank 1" },
     { DATA_LABELS, 0, BYTES("\0\0\x09\1" DIM("\3") "\0\1\xff"), ERR_INVALID, "class -1: it must be 0 to 9999, at offset 10" },
     { DATA_LABELS, 0, BYTES("\0\0\x0b\1" DIM("\1") "\x27\x10"), ERR_INVALID, "class 10000" },
     { DATA_LABELS, 1, BYTES(U8 "\3" DIM("\1") DIM("\1") DIM("\1") "a"), ERR_INVALID, "rank 1 or 2" },
@@ -194,12 +194,12 @@ START_TEST(limits)
     memcpy(all, head, sizeof head);
     n = gzip(all, ZEROS + sizeof head, packed, 1 << 20);
     ck_assert_int_eq(file_write(upload, packed, n, NULL), ERR_OK);
-    ck_assert_int_eq(data_convert(upload, DATA_FEATURES, &classes, x_path, NULL, NULL, NULL, 0, &e), ERR_TOO_LARGE);
+    ck_assert_int_eq(data_convert(upload, DATA_TRAIN, DATA_FEATURES, &classes, x_path, NULL, NULL, NULL, 0, &e), ERR_TOO_LARGE);
     ck_assert_ptr_nonnull(strstr(e.msg, "100 times"));
     ck_assert_int_eq(file_write(upload, all, ZEROS + sizeof head, NULL), ERR_OK);
-    ck_assert_int_eq(data_convert(upload, DATA_FEATURES, &classes, x_path, NULL, NULL, NULL, ZEROS, &e), ERR_TOO_LARGE);
+    ck_assert_int_eq(data_convert(upload, DATA_TRAIN, DATA_FEATURES, &classes, x_path, NULL, NULL, NULL, ZEROS, &e), ERR_TOO_LARGE);
     ck_assert_int_eq(files_in_dir(), 1);
-    ck_assert_int_eq(data_convert(upload, DATA_FEATURES, &classes, x_path, NULL, NULL, NULL, ZEROS + sizeof head, &e), ERR_OK);
+    ck_assert_int_eq(data_convert(upload, DATA_TRAIN, DATA_FEATURES, &classes, x_path, NULL, NULL, NULL, ZEROS + sizeof head, &e), ERR_OK);
     mem_free(all);
     mem_free(packed);
 }
@@ -298,7 +298,7 @@ START_TEST(failures)
             enum err_code rc;
 
             *countdown[i] = k;
-            rc = data_convert(upload, DATA_LABELS, &classes, NULL, x_path, NULL, &info, 0, NULL);
+            rc = data_convert(upload, DATA_TRAIN, DATA_LABELS, &classes, NULL, x_path, NULL, &info, 0, NULL);
             fired = *countdown[i] == 0;
             *countdown[i] = 0;
             ck_assert(rc == ERR_OK || rc == (i ? ERR_NO_SPACE : ERR_NOMEM));

@@ -7,9 +7,10 @@ root=$PWD
 dir=${1:?usage: build.sh DIR}
 mkdir -p "$dir/core"
 dir=$(cd "$dir" && pwd)
-packages=(jansson nettle zlib libzstd openblas)
+packages=(jansson nettle zlib libzstd openblas libpng libjpeg)
 read -ra include < <(pkg-config --cflags "${packages[@]}")
 read -ra libs < <(pkg-config --libs "${packages[@]}")
+libs=(-l:libarchive.a -lbz2 -llzma "${libs[@]}") # static, as in CMakeLists.txt
 flags=(-std=c11 -O1 -g -D_GNU_SOURCE -DESPALIER_SANITIZE -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION -fno-math-errno
   -fno-trapping-math -fno-omit-frame-pointer -fno-sanitize-recover=all "-I$root" "${include[@]}")
 if [ -z "$(find core tests/fuzz/build.sh -newer "$dir/core.a" -print -quit 2>/dev/null || echo all)" ]; then

@@ -47,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     conf.scaling = data[0] / 2 % 5;
     conf.csv.header = data[0] / 10 % 3;
     snprintf(conf.csv.label, sizeof conf.csv.label, "%s", labels[data[1] % 4]);
-    if (data_convert(upload, DATA_TABLE, &conf, x, y, NULL, NULL, 1 << 20, &e) == ERR_OK) {
+    if (data_convert(upload, DATA_TRAIN, DATA_TABLE, &conf, x, y, NULL, NULL, 1 << 20, &e) == ERR_OK) {
         if (dataset_open(&d, &conf, paths, &e) == ERR_OK) {
             use(d);
             dataset_free(d);

@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     conf.task = data[0] >> 1 & 1;
     conf.scaling = data[0] % 5;
-    if (data_convert(upload, data[0] & 1 ? DATA_LABELS : DATA_FEATURES, &conf, out, out, NULL, NULL, 1 << 20, &e) == ERR_OK &&
+    if (data_convert(upload, DATA_TRAIN, data[0] & 1 ? DATA_LABELS : DATA_FEATURES, &conf, out, out, NULL, NULL, 1 << 20, &e) == ERR_OK &&
         dataset_open(&d, &conf, paths, &e) == ERR_OK)
         dataset_free(d);
     unlink(upload);
