@@ -103,6 +103,9 @@ static void use_value(struct flow *f, struct value v, size_t len, int w, int axi
     }
 }
 
+/* What a weight is that lies along the first axis. */
+static enum group_role role_of(const struct shape *weight) { return weight->n_d > 1 ? GROUP_MAKES : GROUP_SHIFTS; }
+
 /* New neurons, along the first axis of the output. */
 static void begin(struct flow *f, int i)
 {
@@ -118,7 +121,7 @@ static void begin(struct flow *f, int i)
         const struct shape *shape = &node->plan.weight[k].shape;
 
         if (first_axis(shape) == n)
-            use_value(f, f->value[i], len, node->first_weight + k, 0, shape->n_d > 1 ? GROUP_MAKES : GROUP_SHIFTS);
+            use_value(f, f->value[i], len, node->first_weight + k, 0, role_of(shape));
     }
 }
 
@@ -157,7 +160,7 @@ static void pass(struct flow *f, int i)
 {
     const struct node *node = &f->net->node[i];
     const struct shape *in = &f->net->node[node->in[0]].plan.out, *out = &node->plan.out;
-    size_t len = shape_len(out), n = (size_t)first_axis(out);
+    size_t len = shape_len(out), n = (size_t)first_axis(in);
 
     f->value[i] = f->value[node->in[0]];
     if (len != shape_len(in)) {
@@ -165,7 +168,7 @@ static void pass(struct flow *f, int i)
         append(f, i, f->value[node->in[0]], shape_len(in) / n, len / n);
     }
     for (int k = 0; k < node->plan.n_weights && !f->failed; k++)
-        use_value(f, f->value[i], len, node->first_weight + k, 0, GROUP_SHIFTS);
+        use_value(f, f->value[i], len, node->first_weight + k, 0, role_of(&node->plan.weight[k].shape));
 }
 
 static void join(struct flow *f, int i)
@@ -177,12 +180,12 @@ static void join(struct flow *f, int i)
         append(f, i, f->value[node->in[k]], 1, 1);
 }
 
-/* Values of as many numbers. Where neurons of different runs meet, both sides are fixed. */
-static void merge_values(struct flow *f, struct value a, struct value b)
+/* Values of as many neurons, of len and other_len numbers. Where neurons meet whose shares of them differ, both sides are fixed. */
+static void merge_values(struct flow *f, struct value a, size_t len, struct value b, size_t other_len)
 {
     int i = a.first, k = b.first, from_i = 0, from_k = 0; /* neurons of the two spans that are through */
 
-    while (i < a.first + a.n && f->span[i].run == f->span[k].run) {
+    while (i < a.first + a.n && k < b.first + b.n && f->span[i].run * other_len == f->span[k].run * len) {
         const struct span *s = &f->span[i], *t = &f->span[k];
         int n = s->n - from_i < t->n - from_k ? s->n - from_i : t->n - from_k;
 
@@ -191,23 +194,29 @@ static void merge_values(struct flow *f, struct value a, struct value b)
         from_i = from_i + n < s->n ? from_i + n : (i++, 0);
         from_k = from_k + n < t->n ? from_k + n : (k++, 0);
     }
-    if (i < a.first + a.n) {
+    if (i < a.first + a.n || k < b.first + b.n) {
         fix(f, a);
         fix(f, b);
     }
 }
 
+/* From here on the neurons are those of an input that is as long as the output. */
 static void merge(struct flow *f, int i)
 {
     const struct node *node = &f->net->node[i];
+    const size_t len = shape_len(&node->plan.out);
+    int whole = node->in[0];
 
-    f->value[i] = f->value[node->in[0]];
     for (int k = 1; k < node->n_in; k++)
-        merge_values(f, f->value[i], f->value[node->in[k]]);
+        whole = shape_len(&f->net->node[whole].plan.out) < len ? node->in[k] : whole;
+    f->value[i] = f->value[whole];
+    for (int k = 0; k < node->n_in; k++)
+        if (node->in[k] != whole)
+            merge_values(f, f->value[whole], len, f->value[node->in[k]], shape_len(&f->net->node[node->in[k]].plan.out));
 }
 
 static void (*const ways[])(struct flow *f, int i) = {
-    [NEURONS_MIX] = mix, [NEURONS_MAKE] = make, [NEURONS_PASS] = pass, [NEURONS_MERGE] = merge, [NEURONS_JOIN] = join
+    [NEURONS_MIX] = mix, [NEURONS_MAKE] = make, [NEURONS_PASS] = pass, [NEURONS_PLACES] = pass, [NEURONS_MERGE] = merge, [NEURONS_JOIN] = join
 };
 
 /* ---- bundles ---- */

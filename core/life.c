@@ -5,6 +5,8 @@
 
 #include "core/mem.h"
 
+#define SAME 1e-6f /* that places of one number may differ: a convolution rounds by place */
+
 static const struct shape *value_shape(const struct net *net, int node) { return &net->node[node].plan.out; }
 static size_t value_len(const struct net *net, int node) { return shape_len(value_shape(net, node)); }
 static size_t first_axis(const struct shape *s) { return s->n_d > 0 ? (size_t)s->d[0] : 1; }
@@ -54,6 +56,33 @@ static bool has_weight(const struct weight *w, int row, int column)
     return false;
 }
 
+/* Of a node of NEURONS_PLACES: `each` rows for a neuron, a row makes `out` numbers of a neuron's `in`. Without a kernel one row each. */
+struct rows { size_t n, each, in, out; };
+
+static bool has_kernel(const struct node *node) { return node->plan.n_weights > 0 && node->plan.weight[0].prunable; }
+
+static struct rows rows_of(const struct net *net, int i)
+{
+    const struct node *node = &net->node[i];
+    size_t neurons = first_axis(value_shape(net, node->in[0])), n = has_kernel(node) ? (size_t)node->plan.weight[0].shape.d[0] : neurons;
+
+    return (struct rows){ n, n / neurons, value_len(net, node->in[0]) / neurons, value_len(net, i) / n };
+}
+
+/* true without a kernel. */
+static bool row_has_weight(const struct net *net, int i, size_t row)
+{
+    const struct node *node = &net->node[i];
+    const struct weight *w = &net->weight[node->first_weight];
+
+    if (!has_kernel(node))
+        return true;
+    for (int c = 0; c < w->info.shape.d[1]; c++)
+        if (has_weight(w, (int)row, c))
+            return true;
+    return false;
+}
+
 bool life_row_needed(const struct life *l, int w, int row)
 {
     struct run r = row_run(l->net, w, row);
@@ -69,9 +98,9 @@ bool life_column_constant(const struct life *l, int w, int column, float *x)
 
     *x = value[0];
     for (size_t i = 0; i < r.len; i++)
-        if (!l->known[node][r.first + i] || value[i] != value[0])
+        if (!l->known[node][r.first + i] || !(fabsf(value[i] - value[0]) <= SAME * fabsf(value[0])))
             return false;
-    return true;
+    return value[0] == 0 || !l->net->node[l->net->weight[w].node].plan.pads;
 }
 
 bool life_can_shift(const struct op *op)
@@ -114,23 +143,34 @@ static void know_make(struct life *l, int i)
 
 static void know_pass(struct life *l, int i)
 {
-    int from = l->net->node[i].in[0];
-    size_t n = first_axis(value_shape(l->net, i)), in = value_len(l->net, from), out = value_len(l->net, i);
+    memcpy(l->known[i], l->known[l->net->node[i].in[0]], value_len(l->net, i) * sizeof(bool));
+}
 
-    if (in == out)
-        memcpy(l->known[i], l->known[from], out * sizeof(bool));
-    for (size_t j = 0; j < n && in != out; j++)
-        memset(l->known[i] + j * (out / n), all(l->known[from] + j * (in / n), in / n), out / n);
+static void know_places(struct life *l, int i)
+{
+    const struct rows rows = rows_of(l->net, i);
+
+    for (size_t r = 0; r < rows.n; r++) {
+        bool known = all(l->known[l->net->node[i].in[0]] + r / rows.each * rows.in, rows.in) || !row_has_weight(l->net, i, r);
+
+        memset(l->known[i] + r * rows.out, known, rows.out);
+    }
+}
+
+/* What input k of a merging node has for number j of its value. */
+static bool *merged(bool **flag, const struct net *net, int i, int k, size_t j)
+{
+    int from = net->node[i].in[k];
+
+    return &flag[from][j / (value_len(net, i) / value_len(net, from))];
 }
 
 static void know_merge(struct life *l, int i)
 {
-    const struct node *node = &l->net->node[i];
-
     for (size_t j = 0; j < value_len(l->net, i); j++) {
         l->known[i][j] = true;
-        for (int k = 0; k < node->n_in; k++)
-            l->known[i][j] = l->known[i][j] && l->known[node->in[k]][j];
+        for (int k = 0; k < l->net->node[i].n_in; k++)
+            l->known[i][j] = l->known[i][j] && *merged(l->known, l->net, i, k, j);
     }
 }
 
@@ -176,23 +216,26 @@ static void need_make(struct life *l, int i)
 
 static void need_pass(struct life *l, int i)
 {
-    int from = l->net->node[i].in[0];
-    size_t n = first_axis(value_shape(l->net, i)), in = value_len(l->net, from), out = value_len(l->net, i);
+    bool *from = l->needed[l->net->node[i].in[0]];
 
-    for (size_t j = 0; j < out && in == out; j++)
-        l->needed[from][j] |= l->needed[i][j];
-    for (size_t j = 0; j < n && in != out; j++)
-        if (any(l->needed[i] + j * (out / n), out / n))
-            memset(l->needed[from] + j * (in / n), true, in / n);
+    for (size_t j = 0; j < value_len(l->net, i); j++)
+        from[j] |= l->needed[i][j];
+}
+
+static void need_places(struct life *l, int i)
+{
+    const struct rows rows = rows_of(l->net, i);
+
+    for (size_t r = 0; r < rows.n; r++)
+        if (any(l->needed[i] + r * rows.out, rows.out) && row_has_weight(l->net, i, r))
+            memset(l->needed[l->net->node[i].in[0]] + r / rows.each * rows.in, true, rows.in);
 }
 
 static void need_merge(struct life *l, int i)
 {
-    const struct node *node = &l->net->node[i];
-
-    for (int k = 0; k < node->n_in; k++)
+    for (int k = 0; k < l->net->node[i].n_in; k++)
         for (size_t j = 0; j < value_len(l->net, i); j++)
-            l->needed[node->in[k]][j] |= l->needed[i][j];
+            *merged(l->needed, l->net, i, k, j) |= l->needed[i][j];
 }
 
 static void need_join(struct life *l, int i)
@@ -207,7 +250,7 @@ static void need_join(struct life *l, int i)
 
 static const struct way { void (*know)(struct life *l, int i), (*need)(struct life *l, int i); } ways[] = {
     [NEURONS_MIX] = { know_mix, need_mix },       [NEURONS_MAKE] = { know_make, need_make }, [NEURONS_PASS] = { know_pass, need_pass },
-    [NEURONS_MERGE] = { know_merge, need_merge }, [NEURONS_JOIN] = { know_join, need_join }
+    [NEURONS_PLACES] = { know_places, need_places }, [NEURONS_MERGE] = { know_merge, need_merge }, [NEURONS_JOIN] = { know_join, need_join }
 };
 
 /* ---- the whole ---- */

@@ -18,7 +18,7 @@ void life_clear(struct life *l);
 
 /* Row (index along axis 0) of a kernel that makes neurons. */
 bool life_row_needed(const struct life *l, int w, int row);
-/* true: all numbers that column c reads are known, alike, and *x. */
+/* true: all numbers that column c reads are known, alike, and *x, wherever the kernel lies: with zeros around them only 0 is a constant. */
 bool life_column_constant(const struct life *l, int w, int column, float *x);
 /* Whether the op adds a number to each output, or can. */
 bool life_can_shift(const struct op *op);

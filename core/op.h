@@ -39,14 +39,17 @@ struct op_weight {
 enum op_neurons {
     NEURONS_MIX,   /* each output depends on all inputs, or may: what it reads and what it makes cannot be removed */
     NEURONS_MAKE,  /* a kernel (weight 0) reads the input along axis 1 and makes neurons along axis 0, weights of one axis shift each */
-    NEURONS_PASS,  /* one input, neuron by neuron; weights, if any, lie along axis 0. Another number of numbers: each neuron's run is scaled */
-    NEURONS_MERGE, /* inputs of one shape, number by number: neurons at the same place are from here on one */
+    NEURONS_PASS,  /* one input, number by number; weights, if any, lie along axis 0 */
+    NEURONS_PLACES, /* one input, neuron by neuron, but the numbers of a neuron mix, and may become more or less: pooling, padding. A kernel
+                     * (weight 0), if there is one, has the same number of rows (axis 0) for each neuron, which read that one alone */
+    NEURONS_MERGE, /* inputs of one shape, or of one number for each neuron, number by number: neurons at the same place are from here on one */
     NEURONS_JOIN   /* the inputs one after the other along the first axis */
 };
 /* What shape() finds out. */
 struct op_plan {
     struct shape out;
     enum op_neurons neurons;
+    bool pads;                   /* a kernel reads zeros around the input: what is constant there is not so for its edges */
     int n_weights;
     struct op_weight weight[OP_MAX_WEIGHTS];
     size_t state_len;            /* floats that forward leaves for backward, whatever the batch */

@@ -150,6 +150,7 @@ static enum err_code plan_weights(const struct conv *g, const struct weights_con
     if (w->use_bias)
         p->weight[BIAS] = (struct op_weight){ .name = "bias", .shape = { 1, { g->o } }, .trainable = true, .fan_in = g->o, .fan_out = g->o,
                                               .init = w->bias };
+    p->pads = (int64_t)(g->oh - 1) * g->sh + (int64_t)(g->kh - 1) * g->dh >= g->h || (int64_t)(g->ow - 1) * g->sw + (int64_t)(g->kw - 1) * g->dw >= g->w;
     p->macs = (uint64_t)shape_len(&kernel) * (uint64_t)g->oh * (uint64_t)g->ow;
     p->state_len = conv_state_len(g);
     p->scratch_len = conv_scratch_len(g);
@@ -200,7 +201,7 @@ static enum err_code depthwise_shape(const void *conf, const struct shape *const
         return err_set(e, ERR_UNSUPPORTED, "a depthwise convolution takes images (channels, height, width) here, not %s",
                        shape_text(in[0], text, sizeof text));
     rc = depthwise_geometry(&g, conf, in[0], e);
-    p->neurons = NEURONS_MIX;
+    p->neurons = NEURONS_PLACES;
     if (rc == ERR_OK)
         rc = plan_weights(&g, &(struct weights_conf){ c->use_bias, c->kernel_initializer, c->bias_initializer }, false, "/depth_multiplier", p, e);
     p->weight[KERNEL].fan_in = g.kh * g.kw * g.c; /* Keras' kernel is (height, width, channels, multiplier) */

@@ -91,7 +91,7 @@ static enum err_code pool_shape(const void *conf, const struct shape *in, int ra
     p->out = *in;
     p->out.d[rank - 2] = rank == 3 ? h.out : p->out.d[rank - 2];
     p->out.d[rank - 1] = w.out;
-    p->neurons = NEURONS_PASS;
+    p->neurons = NEURONS_PLACES;
     return ERR_OK;
 }
 static enum err_code pool2d_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
@@ -388,7 +388,7 @@ static enum err_code global_shape(const void *conf, const struct shape *const *i
     p->out = (struct shape){ ((const struct global_conf *)conf)->keepdims ? in[0]->n_d : 1, { in[0]->d[0] } };
     for (int i = 1; i < p->out.n_d; i++)
         p->out.d[i] = 1;
-    p->neurons = NEURONS_PASS;
+    p->neurons = NEURONS_PLACES;
     return ERR_OK;
 }
 

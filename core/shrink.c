@@ -166,6 +166,12 @@ static enum err_code resize(struct shrink *s, json_t *doc, struct err *e)
     return rc;
 }
 
+/* A kernel whose rows make neurons. */
+static bool own_rows(const struct shrink *s, int number)
+{
+    return s->net->weight[number].info.prunable && s->net->node[s->net->weight[number].node].plan.neurons != NEURONS_MIX;
+}
+
 /* The numbers of w that stay, into the new weight; those that nothing needs as zeros. */
 static void copy_weight(const struct shrink *s, struct weight *to, int number)
 {
@@ -174,7 +180,7 @@ static void copy_weight(const struct shrink *s, struct weight *to, int number)
     size_t each = w->len / (size_t)axis_len(w, 0) / (size_t)axis_len(w, 1), at = 0;
 
     for (int o = 0; o < axis_len(w, 0); o++) {
-        bool needed = !reads || life_row_needed(&s->life, number, o);
+        bool needed = !own_rows(s, number) || life_row_needed(&s->life, number, o);
 
         for (int c = 0; c < axis_len(w, 1); c++) {
             size_t from = ((size_t)o * (size_t)axis_len(w, 1) + (size_t)c) * each;

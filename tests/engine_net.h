@@ -42,6 +42,16 @@ static inline struct net *net_of(int features)
     return net;
 }
 
+static inline struct net *net_of_image(int channels, int height, int width)
+{
+    struct net *net;
+    struct shape shape = { 3, { channels, height, width } };
+    struct err e = { 0 };
+
+    net_must(net_new(&net, &shape, &e), "input", &e);
+    return net;
+}
+
 static inline int net_chain(struct net *net, const char *op, const char *options, const char *layer)
 {
     return net_with(net, op, options, layer, net->n_nodes - 1, -1);

@@ -5,6 +5,8 @@
 #include "tests/engine_net.h"
 #include "tests/suite.h"
 
+#define CONV(filters, side) "{\"filters\": " #filters ", \"kernel_height\": " #side ", \"kernel_width\": " #side
+
 /* One line per bundle: "4 fixed: makes w0+0, shifts w1+0, reads w2+3x2" (offset, and run where it is not 1), w by number. */
 static void describe(char *buf, size_t n, const struct groups *g)
 {
@@ -177,43 +179,101 @@ START_TEST(grids) /* an image's rows are runs of the flat value; a layer given t
 }
 END_TEST
 
-/* A channel: kernels (out, in, kh, kw), and a flattened channel is a run of the next layer's columns. No op does it yet: the net is made by hand. */
+/* A channel: kernels (out, in, kh, kw), and a flattened channel is a run of the next layer's columns. */
 START_TEST(channels)
 {
-    static const struct op_weight conv = { .name = "kernel", .shape = { 4, { 4, 2, 3, 3 } }, .prunable = true };
-    static const struct op_weight norm = { .name = "gamma", .shape = { 1, { 4 } } };
-    static const struct op_weight dense = { .name = "kernel", .shape = { 2, { 5, 36 } }, .prunable = true };
-    struct node node[6] = {
-        { .plan = { .out = { 3, { 2, 6, 6 } } } },
-        { .n_in = 1, .in = { 0 }, .plan = { { 3, { 4, 6, 6 } }, NEURONS_MAKE, 1, { conv }, 0, 0, 0 } },
-        { .n_in = 1, .in = { 1 }, .first_weight = 1, .plan = { { 3, { 4, 6, 6 } }, NEURONS_PASS, 1, { norm }, 0, 0, 0 } },
-        { .n_in = 1, .in = { 2 }, .plan = { .out = { 3, { 4, 3, 3 } }, .neurons = NEURONS_PASS } }, /* pooling */
-        { .n_in = 1, .in = { 3 }, .plan = { .out = { 1, { 36 } }, .neurons = NEURONS_PASS } },      /* flatten */
-        { .n_in = 1, .in = { 4 }, .first_weight = 2, .plan = { { 1, { 5 } }, NEURONS_MAKE, 1, { dense }, 0, 0, 0 } }
-    };
-    struct weight weight[3] = { { .node = 1, .info = conv, .len = 72 }, { .node = 2, .info = norm, .len = 4 }, { .node = 5, .info = dense, .len = 180 } };
-    struct net net = { .n_nodes = 6, .n_weights = 3, .node = node, .weight = weight };
+    struct net *net = net_of_image(2, 6, 6);
     struct groups g;
     struct group_slice s;
     struct group_value v;
 
-    expect(&net, "2 fixed: reads 0+0\n"
-                 "4: makes 0+0, shifts 1+0, reads 2+0x9\n"
-                 "5 fixed: makes 2+0\n");
-    ck_assert_int_eq(groups_find(&g, &net, NULL), ERR_OK);
-    s = group_slice(&weight[0], &g.bundle[1].member[0], 2);
+    net_chain(net, "conv2d", CONV(4, 3) ", \"padding\": \"same\", \"use_bias\": false}", "a"); /* 0 */
+    net_chain(net, "batch_norm", "{\"scale\": false}", "norm");    /* 1 beta, 2, 3 */
+    net_chain(net, "max_pool2d", "", "pool");
+    net_chain(net, "conv2d", CONV(3, 2) "}", "b");                  /* 4, 5 */
+    reshape(net, 0, 0, 0, 0, "flat");
+    net_chain(net, "batch_norm", "{\"scale\": false, \"center\": false}", "wide"); /* 6, 7 */
+    net_chain(net, "dense", "{\"units\": 5, \"use_bias\": false}", "out"); /* 8 */
+    expect(net, "2 fixed: reads 0+0\n"
+                "4: makes 0+0, shifts 1+0, shifts 2+0, shifts 3+0, reads 4+0\n"
+                "3: makes 4+0, shifts 5+0, shifts 6+0x4, shifts 7+0x4, reads 8+0x4\n"
+                "5 fixed: makes 8+0\n");
+    ck_assert_int_eq(groups_find(&g, net, NULL), ERR_OK);
+    s = group_slice(&net->weight[0], &g.bundle[1].member[0], 2);
     ck_assert(s.first == 36 && s.len == 18 && s.n == 1);
-    s = group_slice(&weight[0], &g.bundle[0].member[0], 1);
+    s = group_slice(&net->weight[0], &g.bundle[0].member[0], 1);
     ck_assert(s.first == 9 && s.len == 9 && s.stride == 18 && s.n == 4);
-    s = group_slice(&weight[1], &g.bundle[1].member[1], 3);
+    s = group_slice(&net->weight[1], &g.bundle[1].member[1], 3);
     ck_assert(s.first == 3 && s.len == 1 && s.n == 1);
-    s = group_slice(&weight[2], &g.bundle[1].member[2], 1);
-    ck_assert(s.first == 9 && s.len == 9 && s.stride == 36 && s.n == 5);
-    v = group_value(&net, &g.bundle[1].member[2], 1);
-    ck_assert(v.node == 4 && v.first == 9 && v.len == 9);
-    v = group_value(&net, &g.bundle[0].member[0], 1);
-    ck_assert(v.node == 0 && v.first == 36 && v.len == 36);
+    s = group_slice(&net->weight[8], &g.bundle[2].member[4], 1);
+    ck_assert(s.first == 4 && s.len == 4 && s.stride == 12 && s.n == 5);
+    v = group_value(net, &g.bundle[2].member[4], 1);
+    ck_assert(v.node == 6 && v.first == 4 && v.len == 4);
+    v = group_value(net, &g.bundle[1].member[4], 1);
+    ck_assert(v.node == 3 && v.first == 9 && v.len == 9);
     groups_clear(&g);
+    net_free(net);
+}
+END_TEST
+
+START_TEST(residual_channels) /* a block whose shortcut is a convolution, one whose shortcut is none, joined with its input, and the mean of each channel */
+{
+    struct net *net = net_of_image(3, 6, 6);
+    int stem = net_chain(net, "conv2d", CONV(4, 3) ", \"padding\": \"same\", \"use_bias\": false}", "stem"), a, b; /* 0 */
+
+    a = net_with(net, "conv2d", CONV(6, 3) ", \"padding\": \"same\", \"use_bias\": false, \"stride_height\": 2, \"stride_width\": 2}", "a", stem, -1); /* 1 */
+    b = net_with(net, "conv2d", CONV(6, 1) ", \"use_bias\": false, \"stride_height\": 2, \"stride_width\": 2}", "b", stem, -1); /* 2 */
+    a = net_with(net, "add", "", "sum", a, b);
+    b = net_with(net, "conv2d", CONV(6, 3) ", \"padding\": \"same\"}", "c", a, -1); /* 3, 4 */
+    a = net_with(net, "add", "", "again", a, b);
+    b = net_with(net, "average_pool2d", "", "half", stem, -1);
+    net_with(net, "concatenate", "{\"axis\": 1}", "join", b, a);
+    net_chain(net, "global_average_pool", "", "mean");
+    net_chain(net, "dense", "{\"units\": 2}", "out");              /* 5, 6 */
+    expect(net, "3 fixed: reads 0+0\n"
+                "4: makes 0+0, reads 1+0, reads 2+0, reads 5+0\n"
+                "6: makes 1+0, makes 2+0, reads 3+0, makes 3+0, shifts 4+0, reads 5+4\n"
+                "2 fixed: makes 5+0, shifts 6+0\n");
+    net_free(net);
+}
+END_TEST
+
+START_TEST(depthwise) /* a row of the kernel for each channel, or two */
+{
+    struct net *net = net_of_image(1, 5, 5);
+
+    net_chain(net, "conv2d", CONV(4, 1) ", \"use_bias\": false}", "a");              /* 0 */
+    net_chain(net, "depthwise_conv2d", "{\"kernel_height\": 3, \"kernel_width\": 3}", "one");                                /* 1, 2 */
+    net_chain(net, "depthwise_conv2d", "{\"kernel_height\": 3, \"kernel_width\": 3, \"depth_multiplier\": 2}", "two"); /* 3, 4 */
+    net_chain(net, "batch_norm", "{\"scale\": false, \"center\": false}", "norm");  /* 5, 6 */
+    net_chain(net, "conv2d", CONV(3, 1) "}", "b");                                    /* 7, 8 */
+    net_chain(net, "global_max_pool", "", "max");
+    net_chain(net, "dense", "{\"units\": 2}", "out");                                /* 9, 10 */
+    expect(net, "1 fixed: reads 0+0\n"
+                "4: makes 0+0, makes 1+0, shifts 2+0, makes 3+0x2, shifts 4+0x2, shifts 5+0x2, shifts 6+0x2, reads 7+0x2\n"
+                "3: makes 7+0, shifts 8+0, reads 9+0\n"
+                "2 fixed: makes 9+0, shifts 10+0\n");
+    net_free(net);
+}
+END_TEST
+
+START_TEST(different_runs_are_fixed) /* two channels of one neuron, added to two neurons; convolutions in groups mix */
+{
+    struct net *net = net_of_image(1, 3, 3);
+    int a = net_chain(net, "conv2d", CONV(4, 1) ", \"use_bias\": false}", "a");         /* 0 */
+    int d = net_chain(net, "depthwise_conv2d", "{\"kernel_height\": 3, \"kernel_width\": 3, \"depth_multiplier\": 2, \"use_bias\": false}", "d"); /* 1 */
+
+    net_with(net, "add", "", "sum", d, net_with(net, "conv2d", CONV(8, 3) ", \"use_bias\": false}", "b", a, -1)); /* 2 */
+    net_chain(net, "conv2d", CONV(2, 1) ", \"use_bias\": false}", "c");               /* 3 */
+    net_chain(net, "conv2d", CONV(4, 1) ", \"use_bias\": false, \"groups\": 2}", "g"); /* 4 */
+    net_chain(net, "conv2d", CONV(2, 1) ", \"use_bias\": false}", "out");             /* 5 */
+    expect(net, "1 fixed: reads 0+0\n"
+                "4 fixed: makes 0+0, makes 1+0x2, reads 2+0, reads 3+0x2\n"
+                "8 fixed: makes 2+0\n"
+                "2 fixed: makes 3+0\n"
+                "4 fixed: makes 4+0, reads 5+0\n"
+                "2 fixed: makes 5+0\n");
+    net_free(net);
 }
 END_TEST
 
@@ -366,6 +426,9 @@ static void cases(Suite *s)
     tcase_add_test(tc, what_mixes_is_fixed);
     tcase_add_test(tc, grids);
     tcase_add_test(tc, channels);
+    tcase_add_test(tc, residual_channels);
+    tcase_add_test(tc, depthwise);
+    tcase_add_test(tc, different_runs_are_fixed);
     tc = suite_case(s, "laws");
     tcase_add_test(tc, every_index_once);
     tcase_add_test(tc, what_nobody_reads_changes_nothing);
