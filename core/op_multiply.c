@@ -14,20 +14,18 @@ static bool is_gate(const struct shape *s, const struct shape *image)
 
 static enum err_code multiply_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
 {
-    bool same = true;
     char a[96], b[96];
 
     (void)conf;
     p->out = *in[0];
     for (int i = 1; i < n_in; i++) {
-        same = same && shape_equal(in[0], in[i]);
         if (!shape_equal(in[0], in[i]) && !(n_in == 2 && in[0]->n_d > 0 && in[1]->n_d > 0 && (is_gate(in[0], in[1]) || is_gate(in[1], in[0]))))
             return err_set(e, ERR_UNSUPPORTED, "cannot multiply shapes %s and %s: they must be equal, or one of them be a number for each channel of the other",
                            shape_text(in[0], a, sizeof a), shape_text(in[i], b, sizeof b));
     }
-    if (!same && is_gate(in[0], in[1]))
+    if (n_in == 2 && is_gate(in[0], in[1]))
         p->out = *in[1];
-    p->neurons = same ? NEURONS_MERGE : NEURONS_MIX;
+    p->neurons = NEURONS_MERGE;
     return ERR_OK;
 }
 

@@ -37,7 +37,7 @@ static enum err_code pad_shape(const void *conf, const struct shape *in, int ran
     p->out.d[rank - 1] = w > INT32_MAX ? 0 : (int)w; /* 0 is refused */
     if (rank == 3)
         p->out.d[1] = h > INT32_MAX ? 0 : (int)h;
-    p->neurons = NEURONS_PASS;
+    p->neurons = NEURONS_PLACES;
     return shape_check(&p->out, e);
 }
 

@@ -257,6 +257,24 @@ START_TEST(depthwise) /* a row of the kernel for each channel, or two */
 }
 END_TEST
 
+START_TEST(gate) /* squeeze and excitation: one number for each channel */
+{
+    struct net *net = net_of_image(1, 5, 5);
+    int a = net_chain(net, "conv2d", CONV(4, 3) "}", "a"), pad = net_chain(net, "zero_pad2d", "", "pad"); /* 0, 1 */
+
+    net_with(net, "global_average_pool", "", "mean", a, -1);
+    net_chain(net, "dense", "{\"units\": 2}", "squeeze");          /* 2, 3 */
+    net_chain(net, "dense", "{\"units\": 4}", "excite");           /* 4, 5 */
+    net_with(net, "multiply", "", "gate", net_chain(net, "sigmoid", "", "excite"), pad);
+    net_chain(net, "conv2d", CONV(2, 1) "}", "out");               /* 6, 7 */
+    expect(net, "1 fixed: reads 0+0\n"
+                "4: makes 0+0, shifts 1+0, reads 2+0, makes 4+0, shifts 5+0, reads 6+0\n"
+                "2: makes 2+0, shifts 3+0, reads 4+0\n"
+                "2 fixed: makes 6+0, shifts 7+0\n");
+    net_free(net);
+}
+END_TEST
+
 START_TEST(different_runs_are_fixed) /* two channels of one neuron, added to two neurons; convolutions in groups mix */
 {
     struct net *net = net_of_image(1, 3, 3);
@@ -428,6 +446,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, channels);
     tcase_add_test(tc, residual_channels);
     tcase_add_test(tc, depthwise);
+    tcase_add_test(tc, gate);
     tcase_add_test(tc, different_runs_are_fixed);
     tc = suite_case(s, "laws");
     tcase_add_test(tc, every_index_once);
