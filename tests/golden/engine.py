@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes tests/golden/engine.json: small nets, run forward and backward by PyTorch in double precision. Debian's python3-torch:
    /usr/bin/python3 tests/golden/engine.py > tests/golden/engine.json
-Arrays are flat, in our layout: activations [features][n], kernels [out][in]."""
+Arrays are flat, in our layout: activations [features][n], images [c][h][w][n], kernels [out][in]."""
 import json
 
 import torch
@@ -18,10 +18,11 @@ def flat(t):
 class Net:
     """Nodes are recorded as they are computed; values are batch-first here."""
 
-    def __init__(self, name, features, seed):
+    def __init__(self, name, shape, seed):
         torch.manual_seed(seed)
-        self.case = {"name": name, "features": features, "n": N, "nodes": [], "weights": {}}
-        self.input = torch.randn(N, features).float().double()
+        shape = [shape] if isinstance(shape, int) else shape
+        self.case = {"name": name, "shape": shape, "n": N, "nodes": [], "weights": {}}
+        self.input = torch.randn(N, *shape).float().double()
         self.values, self.weights, self.moving = [self.input], {}, {}
 
     def add(self, op, value, inputs, layer=None, **options):
@@ -45,10 +46,17 @@ class Net:
         gamma, beta = self.weight(layer + "/gamma", x.shape[1]), self.weight(layer + "/beta", x.shape[1])
         mean0 = (0.3 * torch.randn(x.shape[1])).float().double()
         var0 = (0.5 + torch.rand(x.shape[1])).float().double()
-        self.moving[layer + "/moving_mean"] = (mean0, 0.9 * mean0 + 0.1 * x.mean(0))
-        self.moving[layer + "/moving_variance"] = (var0, 0.9 * var0 + 0.1 * x.var(0, unbiased=False))
+        over = [d for d in range(x.dim()) if d != 1]
+        self.moving[layer + "/moving_mean"] = (mean0, 0.9 * mean0 + 0.1 * x.mean(over))
+        self.moving[layer + "/moving_variance"] = (var0, 0.9 * var0 + 0.1 * x.var(over, unbiased=False))
         y = F.batch_norm(x, mean0.clone(), var0.clone(), gamma, beta, training, 0.1, 1e-3)
         return self.add("batch_norm", y, [at], layer, momentum=0.9)
+
+    def layer_norm(self, at):
+        layer, x = f"layer_norm_{len(self.values)}", self.values[at]
+        gamma, beta = self.weight(layer + "/gamma", x.shape[1]), self.weight(layer + "/beta", x.shape[1])
+        y = F.layer_norm(x.movedim(1, -1), [x.shape[1]], gamma, beta, 1e-3).movedim(-1, 1)
+        return self.add("layer_norm", y, [at], layer)
 
     def finish(self, loss_name, loss, training=True, label=None, target=None):
         for w in self.weights.values():
@@ -56,7 +64,7 @@ class Net:
         loss.backward()
         c = self.case
         c["training"], c["loss"], c["value"] = training, loss_name, float(loss)
-        c["x"], c["output"] = flat(self.input.T), flat(self.values[-1].T)
+        c["x"], c["output"] = flat(self.input.movedim(0, -1)), flat(self.values[-1].T)
         if label is not None:
             c["label"] = label.tolist()
         if target is not None:
@@ -130,4 +138,59 @@ def probabilities():
     return net.finish("sparse_categorical_crossentropy", F.nll_loss(torch.log(p), label), label=label)
 
 
-print("[" + ",\n".join(json.dumps(c) for c in [classifier(), residual(True), residual(False), binary(), regression(), probabilities()]) + "]")
+def images(training):
+    net = Net("batch norm of images, pooling" + ("" if training else ", not training"), [3, 8, 7], 6)
+    a = net.batch_norm(0, training)
+    a = net.add("relu", F.relu(net.values[a]), [a])
+    a = net.add("max_pool2d", F.max_pool2d(net.values[a], (2, 3), (2, 1)), [a], pool_height=2, pool_width=3, stride_width=1)
+    b = net.batch_norm(a, training)
+    a = net.add("add", net.values[a] + net.values[b], [a, b])
+    a = net.add("average_pool2d", F.avg_pool2d(net.values[a], (2, 2), (1, 2)), [a], stride_height=1)
+    a = net.add("reshape", net.values[a].flatten(1), [a])
+    a = net.dense(a, 4)
+    net.add("softmax", F.softmax(net.values[a], 1), [a])
+    label = torch.randint(0, 4, (N,))
+    return net.finish("sparse_categorical_crossentropy", F.cross_entropy(net.values[a], label), training, label=label)
+
+
+def gated():
+    """Squeeze-and-excitation of a padded, normalised image; pooling with Keras' padding "same"."""
+    net = Net("layer norm, padding, a gate, global pooling", [4, 5, 5], 7)
+    a = net.layer_norm(0)
+    a = net.add("zero_pad2d", F.pad(net.values[a], (0, 2, 1, 0)), [a], pad_top=1, pad_bottom=0, pad_left=0, pad_right=2)
+    a = net.add("silu", F.silu(net.values[a]), [a])
+    b = net.add("global_average_pool", net.values[a].mean((2, 3)), [a])
+    b = net.dense(b, 4)
+    b = net.add("hard_sigmoid", F.hardsigmoid(net.values[b]), [b])
+    a = net.add("multiply", net.values[a] * net.values[b][:, :, None, None], [a, b])
+    b = net.layer_norm(a)
+    x = net.values[b]
+    # 6 x 7 at a stride of 2 and a window of 3: 3 x 4 outputs; one row is missing below, and one column on both sides
+    c = net.add("max_pool2d", F.max_pool2d(F.pad(x, (1, 1, 0, 1), value=-torch.inf), 3, 2), [b], pool_height=3, pool_width=3, stride_height=2,
+                stride_width=2, padding="same")
+    count = F.avg_pool2d(F.pad(torch.ones_like(x), (1, 1, 0, 1)), 3, 2)
+    d = net.add("average_pool2d", F.avg_pool2d(F.pad(x, (1, 1, 0, 1)), 3, 2) / count, [b], pool_height=3, pool_width=3, stride_height=2,
+                stride_width=2, padding="same")
+    a = net.add("add", net.values[c] + net.values[d], [c, d])
+    a = net.add("global_max_pool", net.values[a].amax((2, 3)), [a])
+    a = net.dense(a, 2)
+    target = torch.randn(N, 2).float().double()
+    return net.finish("mean_squared_error", F.mse_loss(net.values[a], target), target=target)
+
+
+def activations():
+    net = Net("other activations", 5, 8)
+    a = net.dense(0, 6)
+    x = net.values[a]
+    b = [net.add("silu", F.silu(x), [a]), net.add("hard_sigmoid", F.hardsigmoid(x), [a]), net.add("hard_silu", F.hardswish(x), [a]),
+         net.add("softplus", F.softplus(x), [a]), net.add("softsign", F.softsign(x), [a]), net.add("selu", F.selu(x), [a]),
+         net.add("exponential", torch.exp(x), [a])]
+    c = net.add("multiply", net.values[b[0]] * net.values[b[3]] * net.values[b[5]], [b[0], b[3], b[5]])
+    b = net.add("concatenate", torch.cat([net.values[i] for i in b + [c]], 1), b + [c])
+    a = net.dense(b, 2)
+    target = torch.randn(N, 2).float().double()
+    return net.finish("mean_squared_error", F.mse_loss(net.values[a], target), target=target)
+
+
+print("[" + ",\n".join(json.dumps(c) for c in [classifier(), residual(True), residual(False), binary(), regression(), probabilities(), images(True),
+                                               images(False), gated(), activations()]) + "]")
