@@ -12,6 +12,8 @@
 
 #include "core/mem.h"
 
+enum { ESTIMATED_THREADS = 4 };
+
 struct hessian {
     const struct crit_net *in;
     double temperature;
@@ -22,6 +24,8 @@ struct hessian {
     float *zero;            /* in place of an input that does not move */
     float *state;           /* of one op */
     float *unused;          /* gradients of weights that are no kernels */
+    float *work;            /* op_scratch of all threads */
+    size_t work_stride;
     float *z[2];            /* outputs on both sides */
     double *sample;
     float *memory;
@@ -54,9 +58,9 @@ static void mark_live(struct hessian *h)
 static size_t padded(size_t n) { return (n + 15) / 16 * 16; }
 
 /* Floats for a batch of n; with at not NULL also hands them out. */
-static size_t place(struct hessian *h, const struct net *net, size_t n, float *at)
+static size_t place(struct hessian *h, const struct net *net, size_t n, int threads, float *at)
 {
-    size_t most = 0, state = 0, unused = 0, total = 0;
+    size_t most = 0, state = 0, unused = 0, work = 0, total = 0;
 
     for (int i = 0; i < net->n_nodes; i++) {
         const struct op_plan *p = &net->node[i].plan;
@@ -67,6 +71,7 @@ static size_t place(struct hessian *h, const struct net *net, size_t n, float *a
         most = inputs > most ? inputs : most;
         most = padded(node_len(net, i) * n) > most ? padded(node_len(net, i) * n) : most;
         state = p->state_len + n * p->state_len_per_sample > state ? p->state_len + n * p->state_len_per_sample : state;
+        work = padded(p->scratch_len + n * p->scratch_len_per_sample) > work ? padded(p->scratch_len + n * p->scratch_len_per_sample) : work;
         for (int k = 0; k < p->n_weights; k++)
             unused = !p->weight[k].prunable && shape_len(&p->weight[k].shape) > unused ? shape_len(&p->weight[k].shape) : unused;
         for (int k = 0; k < 2; k++, total += padded(node_len(net, i) * n))
@@ -74,15 +79,18 @@ static size_t place(struct hessian *h, const struct net *net, size_t n, float *a
                 (k ? h->grad : h->value)[i] = at + total;
     }
     if (at) {
-        float **const part[] = { &h->scratch, &h->zero, &h->z[0], &h->z[1], &h->state, &h->unused };
+        float **const part[] = { &h->scratch, &h->zero, &h->z[0], &h->z[1], &h->state, &h->unused, &h->work };
+        const size_t len[] = { most, most, most, most, padded(state), padded(unused) };
 
-        for (size_t k = 0; k < 6; k++)
-            *part[k] = at + total + (k < 4 ? k * most : 4 * most + (k - 4) * padded(state));
+        at += total;
+        for (size_t k = 0; k < 7; at += k < 6 ? len[k] : 0, k++)
+            *part[k] = at;
+        h->work_stride = work;
     }
-    return total + 4 * most + padded(state) + padded(unused);
+    return total + 4 * most + padded(state) + padded(unused) + work * (size_t)threads;
 }
 
-uint64_t hessian_memory(const struct net *net, int max_n) { return place(NULL, net, (size_t)max_n, NULL) * sizeof(float); }
+uint64_t hessian_memory(const struct net *net, int max_n) { return place(NULL, net, (size_t)max_n, ESTIMATED_THREADS, NULL) * sizeof(float); }
 
 enum err_code hessian_new(struct hessian **out, const struct crit_net *in, int max_n, double temperature, float *const *direction, float *const *product,
                           struct err *e)
@@ -97,12 +105,12 @@ enum err_code hessian_new(struct hessian **out, const struct crit_net *in, int m
     h->value = mem_zalloc(n, sizeof *h->value);
     h->grad = mem_zalloc(n, sizeof *h->grad);
     h->sample = mem_zalloc((size_t)max_n, sizeof *h->sample);
-    h->memory = mem_vector(place(h, in->net, (size_t)max_n, NULL));
+    h->memory = mem_vector(place(h, in->net, (size_t)max_n, team_size(in->team), NULL));
     if (!h->live || !h->value || !h->grad || !h->sample || !h->memory) {
         hessian_free(h);
         return err_set(e, ERR_NOMEM, "out of memory");
     }
-    place(h, in->net, (size_t)max_n, h->memory);
+    place(h, in->net, (size_t)max_n, team_size(in->team), h->memory);
     mark_live(h);
     *out = h;
     return ERR_OK;
@@ -128,7 +136,8 @@ static struct op_call call_of(const struct hessian *h, const struct probe_batch 
     const struct net *net = h->in->net;
     const struct node *node = &net->node[i];
     struct op_call c = { .conf = node->conf.conf, .n = b->n, .n_in = node->n_in, .out_shape = &node->plan.out, .state = h->state,
-                         .team = h->in->team, .y = (float *)exec_value(b->exec, i), .accumulate = has_kernel(net, i) };
+                         .scratch = h->work, .scratch_stride = h->work_stride, .team = h->in->team, .y = (float *)exec_value(b->exec, i),
+                         .accumulate = has_kernel(net, i) };
 
     for (int k = 0; k < node->n_in; k++) {
         c.in_shape[k] = &net->node[node->in[k]].plan.out;

@@ -5,11 +5,13 @@
 #include <string.h>
 
 #include "core/calibrate.h"
+#include "core/gemm.h"
+#include "core/hessian.h"
 #include "core/mem.h"
 #include "tests/engine_net.h"
 #include "tests/suite.h"
 
-enum { MAX_IN = 3, THREADS = 3 };
+enum { MAX_IN = 3, THREADS = 3, NUMBERS = 2 * 3 * 4 };
 
 /* One op with numbers of its own; run with 1 to 4 threads. */
 struct rig {
@@ -476,27 +478,35 @@ START_TEST(layer_norm_over_channels)
 }
 END_TEST
 
+/* Two channels of 3 x 4 positions. */
+static int image_node(struct net *net, int at)
+{
+    struct plug_value reshape = { .plug = &op_find("reshape")->plug };
+    struct reshape_conf image = { { 3, { 2, 3, 4 } } };
+
+    memcpy(reshape.conf, &image, sizeof image);
+    ck_assert_int_eq(net_add(net, op_of(reshape.plug), &reshape, "image", &at, 1, &at, NULL), ERR_OK);
+    return at;
+}
+
 /* Statistics are taken anew from the samples' own, position by position. */
 START_TEST(recalibrated_over_channels)
 {
-    enum { SAMPLES = 300, FEATURES = 2 * 3 * 4 };
+    enum { SAMPLES = 300, FEATURES = NUMBERS };
     static float x[SAMPLES * FEATURES], center[FEATURES], scale[FEATURES];
     static int32_t label[SAMPLES];
     struct dataset d = { .shape = { 1, { FEATURES } }, .n_features = FEATURES, .n_classes = 2, .center = center, .scale = scale,
                          .split = { { .n = SAMPLES, .x = x, .label = label } } };
     struct data_views views;
     struct net *net = net_of(FEATURES);
-    struct plug_value reshape = { .plug = &op_find("reshape")->plug };
-    struct reshape_conf image = { { 3, { 2, 3, 4 } } };
     struct calibration c = { .samples = SAMPLES };
-    int at = 0, n;
+    int n;
 
     fill_normal(x, SAMPLES * FEATURES, 5);
     for (int i = 0; i < FEATURES; i++)
         scale[i] = 1;
     ck_assert_int_eq(data_views_new(&views, &d, 0, 1, NULL), ERR_OK);
-    memcpy(reshape.conf, &image, sizeof image);
-    ck_assert_int_eq(net_add(net, op_of(reshape.plug), &reshape, "image", &at, 1, NULL, NULL), ERR_OK);
+    image_node(net, 0);
     net_chain(net, "batch_norm", "", "norm");
     net_chain(net, "global_average_pool", "", "pool");
     net_init(net, 1);
@@ -578,6 +588,100 @@ START_TEST(gates)
 }
 END_TEST
 
+/* ---- second derivatives of nets of them: H v against differences of the gradient ---- */
+
+enum { SEEN = 40, PARTS = 16 };
+
+static struct net *image_net(void)
+{
+    struct net *net = net_of(NUMBERS);
+    int at = image_node(net, 0), gate, more;
+
+    at = net_with(net, "conv2d", "{\"filters\": 4, \"kernel_height\": 2, \"kernel_width\": 2, \"padding\": \"same\"}", "conv", at, -1);
+    at = net_with(net, "silu", "", "silu", net_with(net, "layer_norm", "", "layer", at, -1), -1);
+    more = net_with(net, "max_pool2d", "{\"stride_height\": 1, \"stride_width\": 1, \"padding\": \"same\"}", "most", at, -1);
+    at = net_with(net, "add", "", "sum", net_with(net, "batch_norm", "", "norm", at, -1), more);
+    gate = net_with(net, "dense", "{\"units\": 4}", "gate", net_with(net, "global_average_pool", "", "mean", at, -1), -1);
+    at = net_with(net, "multiply", "", "gated", at, net_with(net, "sigmoid", "", "open", gate, -1));
+    at = net_with(net, "average_pool2d", "", "pool", net_with(net, "zero_pad2d", "", "pad", at, -1), -1);
+    at = net_with(net, "channels_last", "", "last", net_with(net, "cropping2d", "{\"crop_top\": 0, \"crop_left\": 0}", "crop", at, -1), -1);
+    at = net_with(net, "reshape", "", "flat", at, -1);
+    net_with(net, "softmax", "", "out", net_with(net, "dense", "{\"units\": 3}", "end", at, -1), -1);
+    net_init(net, 4);
+    return net;
+}
+
+static enum err_code add_batch(void *user, const struct probe_batch *b, struct err *e)
+{
+    (void)e;
+    hessian_add(user, b);
+    return ERR_OK;
+}
+
+static void shift(struct net *net, float *const *along, double by)
+{
+    for (int w = 0; w < net->n_weights; w++)
+        for (size_t i = 0; along[w] && i < net->weight[w].len; i++)
+            net->weight[w].x[i] = (float)((double)net->weight[w].x[i] + by * (double)along[w][i]);
+}
+
+START_TEST(hessian_of_an_image_net)
+{
+    static float x[SEEN * NUMBERS], center[NUMBERS], scale[NUMBERS];
+    static int32_t label[SEEN];
+    struct dataset d = { .shape = { 1, { NUMBERS } }, .n_features = NUMBERS, .n_classes = 3, .center = center, .scale = scale,
+                         .split = { { .n = SEEN, .x = x, .label = label } } };
+    const struct probe_conf conf = { SEEN, 16, true, true, 1 };
+    struct data_views views;
+    struct net *net = image_net();
+    struct loss_binding loss;
+    struct crit_net in = { .net = net, .loss = &loss };
+    float *along[PARTS] = { NULL }, *product[PARTS] = { NULL }, *up[PARTS] = { NULL }, *down[PARTS] = { NULL };
+    struct hessian *h;
+    const double step = 1e-4; /* small: the largest of a window must stay it */
+
+    fill_normal(x, SEEN * NUMBERS, 5);
+    for (int i = 0; i < SEEN; i++)
+        label[i] = i % 3;
+    for (int i = 0; i < NUMBERS; i++)
+        scale[i] = 1;
+    ck_assert_int_eq(data_views_new(&views, &d, 0, 1, NULL), ERR_OK);
+    ck_assert_int_eq(loss_bind(&loss, loss_default(net, 3), net, 3, 0, NULL), ERR_OK);
+    ck_assert_int_eq(team_new(&in.team, 2, NULL), ERR_OK);
+    in.train = &views.train;
+    for (int w = 0; w < net->n_weights; w++) {
+        float **const part[] = { &along[w], &product[w], &up[w], &down[w] };
+
+        for (int k = 0; net->weight[w].info.prunable && k < 4; k++)
+            *part[k] = mem_vector(net->weight[w].len);
+        if (along[w])
+            fill_normal(along[w], net->weight[w].len, 60 + (uint32_t)w);
+    }
+    ck_assert_int_eq(hessian_new(&h, &in, 16, 1, along, product, NULL), ERR_OK);
+    ck_assert_int_eq(probe_run(&in, &conf, add_batch, h, NULL), ERR_OK);
+    hessian_free(h);
+    shift(net, along, step);
+    ck_assert_int_eq(probe_gradient(&in, &conf, up, NULL), ERR_OK);
+    shift(net, along, -2 * step);
+    ck_assert_int_eq(probe_gradient(&in, &conf, down, NULL), ERR_OK);
+    for (int w = 0; w < net->n_weights; w++) {
+        double off = 0, all = 0;
+
+        for (size_t i = 0; along[w] && i < net->weight[w].len; i++) {
+            double want = ((double)up[w][i] - (double)down[w][i]) / (2 * step), given = (double)product[w][i] / SEEN;
+
+            off += (want - given) * (want - given);
+            all += want * want;
+        }
+        ck_assert_msg(off <= 4e-4 * all, "%s: off by %g of %g", net->weight[w].name, sqrt(off), sqrt(all));
+        mem_free(along[w]), mem_free(product[w]), mem_free(up[w]), mem_free(down[w]);
+    }
+    team_free(in.team);
+    data_views_free(&views);
+    net_free(net);
+}
+END_TEST
+
 /* ---- refusals ---- */
 
 static const struct { const char *op, *options, *at, *word; int n_in; struct shape in, other; } wrong[] = {
@@ -618,6 +722,7 @@ static void cases(Suite *s)
 {
     TCase *tc = suite_case(s, "pooling");
 
+    gemm_init();
     tcase_add_loop_test(tc, pools_as_keras, 0, 4); /* average, max; valid, same */
     tcase_add_test(tc, strides_follow_the_window);
     tcase_add_test(tc, global_pools);
@@ -632,6 +737,7 @@ static void cases(Suite *s)
     tc = suite_case(s, "several inputs");
     tcase_add_test(tc, sums_with_the_relu_behind);
     tcase_add_test(tc, gates);
+    tcase_add_test(tc, hessian_of_an_image_net);
     tc = suite_case(s, "refusals");
     tcase_add_loop_test(tc, refusals, 0, sizeof wrong / sizeof wrong[0]);
 }
