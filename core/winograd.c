@@ -14,24 +14,26 @@
 #include "core/simd.h"
 
 enum {
-    BLOCK = 3,        /* cells of a register block */
+    BLOCK = 3,          /* cells of a register block */
+    MOST_LANES = 16,
     MOST_CHANNELS = 64, /* of a chunk; outputs of an item where there is more than one chunk */
     MOST_BLOCKS = 32,
     MOST_CELLS = BLOCK * MOST_BLOCKS,
-    MOST_GROUPS = 16, /* parts of the cells that the weight gradient is summed up over */
-    GROUP = 8,        /* neighbouring vectors of the batch */
-    SMALL = 1 << 17   /* multiply-adds: less is not worth waking the team */
+    MOST_GROUPS = 16,   /* parts of the cells that the weight gradient is summed up over */
+    TOO_MANY = 1 << 26, /* cells: no memory holds as many, but somebody may ask whether it would pay */
+    GROUP = 8,          /* neighbouring vectors of the batch */
+    SMALL = 1 << 17     /* multiply-adds: less is not worth waking the team */
 };
 
 /* One tile times one vector of the batch. */
 struct cell {
     int out_y, out_x, y, x; /* first output, first input (may lie in the padding) */
     ptrdiff_t in;           /* first input in its channel's plane */
-    int at, n;              /* columns of the batch */
+    int at, from, to;       /* first column of its vector; which of them are its own: the last vector of a batch begins in the one before */
     unsigned rows, cols;    /* bit i: row i of the inputs is there */
 };
-/* One convolution: a forward, or an input gradient, which is one with kernels turned round. */
 struct level;
+/* One convolution: a forward, or an input gradient, which is one with kernels turned round. */
 struct pass {
     int c, o, h, w, oh, ow, n, top, left;
     const float *in, *mask, *u, *bias;
@@ -84,17 +86,23 @@ static struct cell cell_at(const struct pass *p, int i)
     const int tiles = p->tiles_y * p->tiles_x, group = smaller(i / (tiles * GROUP), (p->vectors - 1) / GROUP);
     const int in_group = smaller(p->vectors - group * GROUP, GROUP), left = i - group * GROUP * tiles;
     const int tile = left / in_group, at = (group * GROUP + left % in_group) * p->level->lanes;
-    struct cell t = { .out_y = tile / p->tiles_x * 2, .out_x = tile % p->tiles_x * 2, .at = at, .n = smaller(p->n - at, p->level->lanes) };
+    struct cell t = { .out_y = tile / p->tiles_x * 2, .out_x = tile % p->tiles_x * 2, .to = smaller(p->n, p->level->lanes) };
 
+    t.at = smaller(at, p->n - t.to);
+    t.from = at - t.at;
     t.y = t.out_y - p->top;
     t.x = t.out_x - p->left;
-    t.in = ((ptrdiff_t)t.y * p->w + t.x) * p->n + at;
+    t.in = ((ptrdiff_t)t.y * p->w + t.x) * p->n + t.at;
     for (int k = 0; k < 4; k++) {
         t.rows |= (unsigned)(t.y + k >= 0 && t.y + k < p->h) << k;
         t.cols |= (unsigned)(t.x + k >= 0 && t.x + k < p->w) << k;
     }
     return t;
 }
+
+/* From MOST_LANES - k on: of a vector all but the first k columns. */
+static const int own_columns[2 * MOST_LANES] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                                                 -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 };
 
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -173,6 +181,7 @@ const char *winograd_level_name(int level)
 static void plan(struct pass *p)
 {
     const struct level *l = &levels[best_level() + winograd_skip_levels];
+    int64_t n_cells;
 
     p->level = l;
     p->chunk = parts(p->c, parts(p->c, MOST_CHANNELS));
@@ -181,7 +190,8 @@ static void plan(struct pass *p)
     p->tiles_y = parts(p->oh, 2);
     p->tiles_x = parts(p->ow, 2);
     p->vectors = parts(p->n, l->lanes);
-    p->n_cells = p->tiles_y * p->tiles_x * p->vectors;
+    n_cells = (int64_t)p->tiles_y * p->tiles_x * p->vectors;
+    p->n_cells = n_cells <= TOO_MANY ? (int)n_cells : 0;
     p->n_parts = parts(p->n_cells, p->blocks * BLOCK);
 }
 
@@ -339,7 +349,7 @@ static void run_pass(struct pass *p, const struct winograd_room *room, struct te
 {
     p->room = room;
     p->u = room->shared;
-    team_for(16 * p->c * p->o < SMALL ? NULL : team, parts(p->o, p->level->rows), kernels_tile, p);
+    team_for(16.0 * p->c * p->o < SMALL ? NULL : team, parts(p->o, p->level->rows), kernels_tile, p);
     team_for(pass_macs(p) < SMALL ? NULL : team, p->n_parts * parts(p->o, p->band), pass_item, p);
 }
 
@@ -440,7 +450,14 @@ void winograd_weight_gradient(const struct winograd_shape *s, const float *x, co
         bias_sum(&g);
 }
 
+/* Measured (tests/bench/bench_winograd): how many times faster than the direct kernels it is where images and batches fill the cells,
+ * and what part of the cells is of use. Few cells do not pay for the transforms of the kernels. */
 bool winograd_pays(const struct winograd_shape *s)
 {
-    return s->c >= 8 && s->o >= 8 && s->n >= 8;
+    const struct pass p = forward_pass(s);
+    const int channels = smaller(s->c, s->o);
+    const double used = (double)p.oh * p.ow * p.n / (4.0 * p.n_cells * p.level->lanes);
+    const double times = channels >= 32 ? 1.7 : channels >= 16 ? 1.4 : channels >= 12 ? 1.15 : 0;
+
+    return s->n >= p.level->lanes && p.n_cells >= 8 && times * used > 1;
 }

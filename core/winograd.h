@@ -16,13 +16,13 @@ struct winograd_shape {
 
 /* Memory of a call, given by the caller; contents do not matter before and mean nothing after. */
 struct winograd_room {
-    float *shared;      /* winograd_shared_len floats */
-    float *scratch;     /* thread t's, t = team_number(), begins at scratch + t * scratch_stride; on a 64-byte boundary, else slower */
+    float *shared;         /* winograd_shared_len floats */
+    float *scratch;        /* thread t's, t = team_number(), begins at scratch + t * scratch_stride; on a 64-byte boundary, else slower */
     size_t scratch_stride; /* at least winograd_scratch_len, a multiple of 16 */
 };
 size_t winograd_shared_len(const struct winograd_shape *s);  /* floats; whatever n */
 size_t winograd_scratch_len(const struct winograd_shape *s); /* floats of each thread, a multiple of 16; whatever n */
-/* Whether it is faster than the direct kernels, all three products together. */
+/* Whether it is faster than the direct kernels, all three products together. Where it is for some n, it is for multiples of 128. */
 bool winograd_pays(const struct winograd_shape *s);
 
 /* y [o][oh][ow][n] = conv(x, w) + bias; bias [o] may be NULL. clamp: max(y, 0). */

@@ -1,6 +1,6 @@
 /* core/winograd_level.h: Winograd's transforms and products in vectors of LANES floats; included by winograd.c once for each level of vector
- * code, with LANES, ROWS (outputs of a register block), CHANNELS (of the weight gradient's), LEVEL(name) (a name of this level) and TARGET (attribute: what the
- * compiler may use) set.
+ * code, with LANES, ROWS (outputs of a register block), CHANNELS (of the weight gradient's), LEVEL(name) (a name of this level), TARGET (attribute:
+ * what the compiler may use), LOW_HALVES and HIGH_HALVES (of two vectors, interleaved) set.
  *
  * A cell is one tile times one vector of the batch. Transformed cells lie in blocks of BLOCK: [block][16][channel][BLOCK][LANES], and a vector
  * between two of the 16 so that they do not meet in the same lines of the cache. */
@@ -24,12 +24,22 @@ TARGET SIMD_INLINE VECTOR LEVEL(load)(const float *p, int n, const bool whole)
     return LOAD(some);
 }
 
-TARGET SIMD_INLINE void LEVEL(store)(float *p, VECTOR v, int n, const bool whole)
+/* Columns from .. to-1 of a cell. */
+TARGET SIMD_INLINE void LEVEL(store)(float *p, VECTOR v, int from, int to, const bool whole)
 {
-    if (whole)
+    float some[LANES];
+
+    if (whole) {
         STORE(p) = v;
-    else
-        memcpy(p, &v, (size_t)n * sizeof *p);
+        return;
+    }
+    STORE(some) = v;
+    UNROLL
+    for (int half = LANES; half > 0; half /= 2)
+        if ((to - from) & half) {
+            memcpy(p + from, some + from, (size_t)half * sizeof *p);
+            from += half;
+        }
 }
 
 /* An input, or 0 where the mask is not positive. */
@@ -45,7 +55,8 @@ TARGET SIMD_INLINE VECTOR LEVEL(input)(const float *in, const float *mask, ptrdi
     return v;
 }
 
-/* Transforms one channel of a cell, v = B' d B; the 16 results lie step apart. inside: nothing of the tile lies in the padding; whole: nor past the batch. */
+/* Transforms one channel of a cell, v = B' d B; the 16 results lie step apart. inside: nothing of the tile lies in the padding; whole: the batch
+ * has a whole vector. */
 TARGET SIMD_INLINE void LEVEL(spread)(const struct pass *p, const struct cell *t, ptrdiff_t at, float *v, size_t step, const bool inside,
                                       const bool whole, const bool masked)
 {
@@ -59,7 +70,7 @@ TARGET SIMD_INLINE void LEVEL(spread)(const struct pass *p, const struct cell *t
         UNROLL
         for (int j = 0; j < 4; j++)
             if (inside || (t->rows >> i & t->cols >> j & 1))
-                d[j] = LEVEL(input)(p->in, p->mask, at + i * row + j * col, t->n, whole, masked);
+                d[j] = LEVEL(input)(p->in, p->mask, at + i * row + j * col, t->to, whole, masked);
         r[i][0] = d[0] - d[2];
         r[i][1] = d[1] + d[2];
         r[i][2] = d[2] - d[1];
@@ -104,7 +115,7 @@ TARGET SIMD_INLINE void LEVEL(spread_cells)(const struct pass *p, const struct c
                 if (masked)
                     LEVEL(fetch)(p->mask, at + plane + 2 * col, row, col, t->rows, t->cols >> 2);
             }
-            if (t->n < LANES)
+            if (t->to < LANES)
                 LEVEL(spread)(p, t, at, to, step, false, false, masked);
             else if (t->rows == 15 && t->cols == 15)
                 LEVEL(spread)(p, t, at, to, step, true, true, masked);
@@ -194,7 +205,7 @@ TARGET SIMD_INLINE void LEVEL(gather)(const struct pass *p, const struct cell *t
                 if (p->clamp)
                     out[j] = (VECTOR)((BITS)out[j] & ~(BITS)(out[j] <= zero));
                 if (whole || (i < rows && j < cols))
-                    LEVEL(store)(y + i * row + j * col, out[j], t->n, whole);
+                    LEVEL(store)(y + i * row + j * col, out[j], t->from, t->to, whole);
             }
         }
     }
@@ -202,7 +213,7 @@ TARGET SIMD_INLINE void LEVEL(gather)(const struct pass *p, const struct cell *t
 
 TARGET static void LEVEL(gather_cell)(const struct pass *p, const struct cell *t, int first, int q, const float *m)
 {
-    if (t->out_y + 2 <= p->oh && t->out_x + 2 <= p->ow && t->n == LANES)
+    if (t->out_y + 2 <= p->oh && t->out_x + 2 <= p->ow && t->from == 0 && t->to == LANES)
         LEVEL(gather)(p, t, first, q, m, true);
     else
         LEVEL(gather)(p, t, first, q, m, false);
@@ -272,15 +283,29 @@ TARGET SIMD_INLINE void LEVEL(transpose)(VECTOR *a)
     }
 }
 
+/* Those of LANES outputs of dy at one place of a cell that its columns are. */
+TARGET SIMD_INLINE VECTOR LEVEL(columns)(const struct gradient *g, const struct cell *t, ptrdiff_t at, const bool masked)
+{
+    BITS shown;
+
+    if (t->to < LANES)
+        return LEVEL(input)(g->dy, g->gate, at, t->to, false, masked);
+    memcpy(&shown, own_columns + MOST_LANES - t->from, sizeof shown);
+    return (VECTOR)((BITS)LEVEL(input)(g->dy, g->gate, at, t->to, true, masked) & shown);
+}
+
 /* LANES outputs of dy at one place of a cell, [column][output]. whole: all are there, and all columns. */
-TARGET SIMD_INLINE void LEVEL(turn)(const struct gradient *g, ptrdiff_t at, ptrdiff_t plane, int n_o, int n, VECTOR *y, const bool whole,
-                                    const bool masked)
+TARGET SIMD_INLINE void LEVEL(turn)(const struct gradient *g, const struct cell *t, ptrdiff_t at, ptrdiff_t plane, int n_o, VECTOR *y,
+                                    const bool whole, const bool masked)
 {
     VECTOR a[LANES];
 
     UNROLL
-    for (int r = 0; r < LANES; r++)
-        a[r] = whole || r < n_o ? LEVEL(input)(g->dy, g->gate, at + r * plane, n, whole, masked) : (VECTOR){ 0 };
+    for (int r = 0; r < LANES; r++, at += plane)
+        if (whole)
+            a[r] = LEVEL(input)(g->dy, g->gate, at, LANES, true, masked);
+        else
+            a[r] = r < n_o ? LEVEL(columns)(g, t, at, masked) : (VECTOR){ 0 };
     LEVEL(transpose)(a);
     UNROLL
     for (int r = 0; r < LANES; r++)
@@ -315,7 +340,7 @@ TARGET SIMD_INLINE void LEVEL(spread_dy)(const struct gradient *g, const struct 
 
         for (int k = 0; k < 4; k++)
             if (whole || (k / 2 < rows && k % 2 < cols))
-                LEVEL(turn)(g, at + k / 2 * row + k % 2 * col, plane, n_o - o, t->n, y[k], whole, masked);
+                LEVEL(turn)(g, t, at + k / 2 * row + k % 2 * col, plane, n_o - o, y[k], whole, masked);
             else
                 memset(y[k], 0, sizeof y[k]);
         for (int j = 0; j < LANES; j++) {
@@ -329,7 +354,7 @@ TARGET SIMD_INLINE void LEVEL(spread_dy)(const struct gradient *g, const struct 
 
 TARGET static void LEVEL(spread_dy_cell)(const struct gradient *g, const struct cell *t, int first, int n_o, float *d, float *db)
 {
-    const bool whole = t->out_y + 2 <= g->pass.oh && t->out_x + 2 <= g->pass.ow && t->n == LANES && n_o % LANES == 0;
+    const bool whole = t->out_y + 2 <= g->pass.oh && t->out_x + 2 <= g->pass.ow && t->from == 0 && t->to == LANES && n_o % LANES == 0;
 
     if (whole && g->gate)
         LEVEL(spread_dy)(g, t, first, n_o, d, db, true, true);

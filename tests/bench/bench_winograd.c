@@ -1,20 +1,21 @@
 /* The three products of a 3x3 convolution by Winograd's transforms: billions of operations of the plain sum (2 * 9 * c * o * oh * ow * n) per
- * second, with one thread and with two; the best of many short rounds. What winograd_pays is calibrated by.
+ * second, with one thread and with two; and how many times faster than the direct kernels it runs forward and backward. The least time of
+ * many short rounds of each, alternated. winograd_pays is calibrated by it.
  *
- *     cmake --build build --target bench_winograd && build/tests/bench_winograd [--batch N] [--rounds N] [--skip N] [c h] ...
+ *     cmake --build build --target bench_winograd && build/tests/bench_winograd [--batch N] [--rounds N] [--skip N] [CHANNELS HEIGHT] ...
  *
- * Without shapes: the layers of ResNet-20 and some more. --skip: leaves out the N best levels of vector code. */
+ * Without shapes: the layers of ResNet-20 and some more, with what winograd_pays says of each. --skip: leaves out the N best levels of vector code. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "core/conv.h"
 #include "core/mem.h"
 #include "core/rng.h"
 #include "core/winograd.h"
 
-enum { FORWARD, INPUT, WEIGHT, PRODUCTS };
-static const char *const product_name[PRODUCTS] = { "forward", "input", "weight" };
+enum { FORWARD, INPUT, WEIGHT, DIRECT_FORWARD, DIRECT_BACKWARD, PRODUCTS };
 
 static double now(void)
 {
@@ -42,6 +43,8 @@ struct layer {
     struct winograd_shape s;
     float *x, *y, *dx, *dy, *w, *dw, *bias, *db;
     struct winograd_room room;
+    struct conv conv;
+    struct op_call call;
 };
 
 static void layer_init(struct layer *l, int c, int h, int n, int threads)
@@ -53,11 +56,17 @@ static void layer_init(struct layer *l, int c, int h, int n, int threads)
                          .bias = filled((size_t)c, 7), .db = filled((size_t)c, 8) };
     l->room = (struct winograd_room){ filled(winograd_shared_len(&l->s), 9),
                                       filled(winograd_scratch_len(&l->s) * (size_t)threads, 10), winograd_scratch_len(&l->s) };
+    l->conv = (struct conv){ .c = c, .h = h, .w = h, .o = c, .oh = h, .ow = h, .kh = 3, .kw = 3, .sh = 1, .sw = 1, .dh = 1, .dw = 1, .top = 1,
+                             .left = 1, .groups = 1 };
+    l->call = (struct op_call){ .n = n, .n_in = 1, .x = { l->x }, .y = l->y, .w = { l->w, l->bias }, .clamp = true, .dy = l->dy, .dx = { l->dx },
+                                .dw = { l->dw, l->db }, .scratch_stride = (conv_scratch_len(&l->conv) + 15) / 16 * 16 };
+    l->call.state = filled(conv_state_len(&l->conv), 11);
+    l->call.scratch = filled(l->call.scratch_stride * (size_t)threads, 12);
 }
 
 static void layer_clear(struct layer *l)
 {
-    float *a[] = { l->x, l->y, l->dx, l->dy, l->w, l->dw, l->bias, l->db, l->room.shared, l->room.scratch };
+    float *a[] = { l->x, l->y, l->dx, l->dy, l->w, l->dw, l->bias, l->db, l->room.shared, l->room.scratch, l->call.state, l->call.scratch };
 
     for (size_t i = 0; i < sizeof a / sizeof a[0]; i++)
         mem_free(a[i]);
@@ -65,42 +74,51 @@ static void layer_clear(struct layer *l)
 
 static void run(struct layer *l, int product, struct team *team)
 {
+    l->call.team = team;
     switch (product) {
     case FORWARD: winograd_forward(&l->s, l->x, l->w, l->bias, true, l->y, &l->room, team); break;
     case INPUT: winograd_input_gradient(&l->s, l->dy, l->y, l->w, l->dx, &l->room, team); break;
     case WEIGHT: winograd_weight_gradient(&l->s, l->x, l->dy, l->y, l->dw, l->db, false, &l->room, team); break;
+    case DIRECT_FORWARD: conv_forward(&l->conv, &l->call); break;
+    case DIRECT_BACKWARD: conv_backward(&l->conv, &l->call); break;
     }
 }
 
-static double best(struct layer *l, int product, struct team *team, int rounds)
+/* The least seconds of each product. */
+static void measure(struct layer *l, struct team *team, int rounds, double *least)
 {
-    double least = 1e9;
+    for (int p = 0; p < PRODUCTS; p++)
+        least[p] = 1e9;
+    for (int r = 0; r <= rounds; r++)
+        for (int p = 0; p < PRODUCTS; p++) {
+            double start = now();
 
-    for (int r = 0; r <= rounds; r++) {
-        double start = now();
-
-        run(l, product, team);
-        start = now() - start;
-        least = r > 0 && start < least ? start : least;
-    }
-    return least;
+            run(l, p, team);
+            start = now() - start;
+            least[p] = r > 0 && start < least[p] ? start : least[p];
+        }
 }
 
-static void measure(int c, int h, int n, int rounds, struct team *two)
+static void row(int c, int h, int n, int rounds, struct team *two)
 {
     const double flops = 2.0 * 9 * c * c * h * h * n;
+    double one[PRODUCTS], both[PRODUCTS];
     struct layer l;
 
     layer_init(&l, c, h, n, 2);
-    printf("%4d %3dx%-3d", c, h, h);
-    for (int p = 0; p < PRODUCTS; p++)
-        printf("  %s %6.1f %6.1f", product_name[p], flops / best(&l, p, NULL, rounds) * 1e-9, flops / best(&l, p, two, rounds) * 1e-9);
-    printf("  scratch %zu KB\n", winograd_scratch_len(&l.s) / 256);
+    measure(&l, NULL, rounds, one);
+    measure(&l, two, rounds, both);
+    printf("%4d %4dx%-4d", c, h, h);
+    for (int p = FORWARD; p <= WEIGHT; p++)
+        printf(" %8.1f %6.1f", flops / one[p] * 1e-9, flops / both[p] * 1e-9);
+    printf("   %5.2fx %5.2fx   %5.2fx %5.2fx   %s\n", one[DIRECT_FORWARD] / one[FORWARD], both[DIRECT_FORWARD] / both[FORWARD],
+           one[DIRECT_BACKWARD] / (one[INPUT] + one[WEIGHT]), both[DIRECT_BACKWARD] / (both[INPUT] + both[WEIGHT]),
+           winograd_pays(&l.s) ? "winograd" : "direct");
     fflush(stdout);
     layer_clear(&l);
 }
 
-static const int table[][2] = { { 8, 32 }, { 16, 32 }, { 32, 16 }, { 64, 8 }, { 64, 16 }, { 128, 8 }, { 256, 4 } };
+static const int table[][2] = { { 4, 32 }, { 8, 32 }, { 12, 32 }, { 16, 32 }, { 24, 16 }, { 32, 16 }, { 64, 8 }, { 64, 3 }, { 128, 8 }, { 256, 4 } };
 
 int main(int argc, char **argv)
 {
@@ -109,6 +127,8 @@ int main(int argc, char **argv)
 
     if (team_new(&two, 2, NULL) != ERR_OK)
         return 1;
+    printf("              GFLOP/s, 1 and 2 threads:                     times faster than direct:\n"
+           "   channels  forward           input gradient  weight gradient  forward         backward\n");
     for (int i = 1; i + 1 < argc; i += 2) {
         const int value = (int)strtol(argv[i + 1], NULL, 10);
 
@@ -117,16 +137,15 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i], "--rounds") == 0)
             rounds = value;
         else if (strcmp(argv[i], "--skip") == 0)
-            winograd_skip_levels = value % winograd_n_levels();
+            conv_skip_levels = winograd_skip_levels = value % winograd_n_levels();
         else {
-            measure((int)strtol(argv[i], NULL, 10), value, n, rounds, two);
+            row((int)strtol(argv[i], NULL, 10), value, n, rounds, two);
             shapes++;
         }
     }
-    if (shapes == 0)
-        printf("%s, batch %d: GFLOP/s of the plain sum, one thread and two\n", winograd_level_name(winograd_skip_levels), n);
     for (size_t i = 0; shapes == 0 && i < sizeof table / sizeof table[0]; i++)
-        measure(table[i][0], table[i][1], n, rounds, two);
+        row(table[i][0], table[i][1], n, rounds, two);
+    printf("%s, batch %d\n", winograd_level_name(winograd_skip_levels), n);
     team_free(two);
     return 0;
 }

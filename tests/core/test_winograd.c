@@ -363,6 +363,27 @@ START_TEST(any_team)
 }
 END_TEST
 
+START_TEST(where_it_pays)
+{
+    struct winograd_shape s = { 32, 32, 16, 16, 128, 1, 1, 1, 1 };
+
+    ck_assert(winograd_pays(&s));
+    s.n = 1;
+    ck_assert(!winograd_pays(&s));
+    for (s.c = 1; s.c < 80; s.c += 13)
+        for (s.h = s.w = 1; s.h < 10; s.h = ++s.w) {
+            bool some = false;
+
+            for (s.n = 1; s.n < 70; s.n++)
+                some |= winograd_pays(&s);
+            s.n = 128;
+            ck_assert(winograd_pays(&s) || !some);
+        }
+    s = (struct winograd_shape){ 32, 32, 1 << 29, 1 << 29, 1 << 29, 1, 1, 1, 1 };
+    ck_assert(!winograd_pays(&s));
+}
+END_TEST
+
 static void cases(Suite *s)
 {
     TCase *tc = suite_case(s, "products");
@@ -372,6 +393,7 @@ static void cases(Suite *s)
     tcase_add_loop_test(tc, weight_gradient, 0, N(some_shape) + RANDOM_SHAPES);
     tc = suite_case(s, "laws");
     tcase_add_test(tc, not_a_number);
+    tcase_add_test(tc, where_it_pays);
     tcase_add_loop_test(tc, any_team, 0, 2);
 }
 
