@@ -3,7 +3,8 @@
  *   1. for every weight of the net, as the engine stores it, "mask/<weight>" U8 where it has one, and "net/<weight>" F32: whole, or of a sparse
  *      one the numbers that the mask keeps, in one dimension;
  *   2. "kept/<weight>" F32, for every weight, once there is a kept model, and "kept_mask/<weight>" U8 of prunable ones;
- *   3. "origin/<weight>", "base/<weight>" F32, likewise, once there are weights to rewind to, and a baseline that a control starts from;
+ *   3. "origin/<weight>", "base/<weight>" F32, likewise, once there are weights to rewind to, and a baseline that a control starts from; "moved/<weight>",
+ *      "behind/<weight>" F32, of prunable weights, where criterion or regrowth ask for them;
  *   4. "control/<weight>" F32, for every weight of the net that a control trains instead;
  *   5. "train/..." whatever the running training phase remembers (train.h);
  *   6. metadata "job": the state as JSON text, with the training's position under "train". */
@@ -297,7 +298,7 @@ static enum err_code fetch_values(const struct checkpoint_file *c, struct weight
 /* Whether a checkpoint with this state has to have them. */
 static bool is_due(const struct job_state *s, int array)
 {
-    return array == ARRAYS_KEPT ? s->kept != NULL : array == ARRAYS_ORIGIN ? s->has_origin : s->start != NULL;
+    return array == ARRAYS_KEPT ? s->kept != NULL : array == ARRAYS_ORIGIN ? s->has_origin : array == ARRAYS_BASE ? s->start != NULL : true;
 }
 
 enum err_code checkpoint_restore_control(const struct checkpoint_file *c, struct net *control, struct err *e)

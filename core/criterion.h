@@ -16,6 +16,7 @@ struct crit_in {
     uint32_t stream;          /* of the weight, for random numbers */
     uint64_t step;            /* iteration */
     const void *conf;
+    const float *moved;       /* minus the sum of w dL/dw over the steps of training so far, of each number; NULL: nothing was trained */
 };
 /* For criteria that look at the whole net, and at samples. */
 struct crit_net {
@@ -31,6 +32,7 @@ struct crit_net {
 struct criterion {
     struct plug plug;
     bool samples; /* needs train and loss */
+    bool moved;   /* wants `moved` of crit_in */
     /* May be NULL. What can be said when the job is posted: whether it can do kernel w. ERR_UNSUPPORTED and others; `at` is a pointer into its options. */
     enum err_code (*check)(const void *conf, const struct net *net, int w, struct err *e);
     /* For units of weights, at most one of the two; neither: the row is for neurons only. Writes finite scores, larger = keep; those of numbers that are zero already do not matter. Deterministic, whatever the team. */

@@ -35,9 +35,11 @@ static bool stop_training(void *user)
 
 enum err_code job_train(struct job *j, const struct train_conf *conf, uint32_t number, int64_t first, double rate, struct err *e)
 {
+    bool retrains = number > 0 && j->model == j->given;
     struct trainer_in in = { .net = j->net, .views = &j->views, .loss = &j->loss, .conf = conf, .metric = j->metric,
                              .seed = (uint64_t)j->conf->seed, .phase = number, .first_epoch = first, .rate = rate,
-                             .regrow = number > 0 && j->model == j->given ? &j->conf->prune.regrow : NULL, .team = j->team };
+                             .regrow = retrains ? &j->conf->prune.regrow : NULL, .behind = retrains ? j->array[ARRAYS_BEHIND] : NULL,
+                             .moved = j->state.phase < PHASE_CONTROL ? j->array[ARRAYS_MOVED] : NULL, .team = j->team };
     struct train_hooks hooks = { .stop = stop_training, .progress = job_show_training, .checkpoint_due = job_due, .save = save, .epoch = number == 0 ? job_epoch_done : NULL, .user = j };
     enum err_code rc;
 
@@ -51,6 +53,8 @@ enum err_code job_train(struct job *j, const struct train_conf *conf, uint32_t n
         rc = trainer_run(j->trainer, &hooks, e);
     trainer_free(j->trainer);
     j->trainer = NULL;
+    if (rc == ERR_OK && in.behind) /* it ran dense */
+        rc = job_pack(j, e);
     return rc;
 }
 
@@ -139,7 +143,7 @@ static enum err_code settle(struct job *j, enum err_code rc, enum job_phase next
 
 static enum err_code run_prune(struct job *j, struct err *e)
 {
-    struct prune_data data = { &j->views.train, &j->loss, j->team, job_stop, j };
+    struct prune_data data = { &j->views.train, &j->loss, j->team, job_stop, j, j->array[ARRAYS_MOVED] };
     struct err why = { 0 };
     enum err_code rc;
 
@@ -149,6 +153,7 @@ static enum err_code run_prune(struct job *j, struct err *e)
     rc = job_searches(j) && j->state.search.roll_back ? job_take_kept(j, &why) : ERR_OK;
     if (rc == ERR_OK && job_searches(j))
         rc = job_search_aim(j, &why);
+    job_hold(j, false);
     if (rc == ERR_OK)
         rc = pruner_step(j->pruner, j->net, j->state.iteration, &data, &why);
     if (rc == ERR_OK)

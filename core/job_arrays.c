@@ -9,6 +9,8 @@ static bool is_wanted(const struct job *j, int array)
     switch ((enum job_arrays)array) {
     case ARRAYS_ORIGIN: return rewind_of(&j->conf->prune.rewind)->weights == REWIND_SAVED;
     case ARRAYS_BASE: return j->conf->controls.random.on;
+    case ARRAYS_MOVED: return criterion_of(j->conf->prune.criterion.plug)->moved;
+    case ARRAYS_BEHIND: return regrow_of(&j->conf->prune.regrow)->splices;
     default: return true;
     }
 }
@@ -19,6 +21,8 @@ static bool fill(struct job *j, int array)
     float **a = j->array[array] = mem_zalloc((size_t)net->n_weights, sizeof *a);
 
     for (int i = 0; a && i < net->n_weights; i++) {
+        if (array >= ARRAYS_MOVED && !net->weight[i].info.prunable)
+            continue;
         a[i] = mem_vector(net->weight[i].len);
         if (!a[i])
             return false;
@@ -62,4 +66,16 @@ void job_recall(struct job *j, enum job_arrays array)
 {
     for (int i = 0; i < j->net->n_weights; i++)
         memcpy(j->net->weight[i].x, j->array[array][i], j->net->weight[i].len * sizeof(float));
+}
+
+void job_hold(struct job *j, bool masked_too)
+{
+    for (int i = 0; j->array[ARRAYS_BEHIND] && i < j->net->n_weights; i++) {
+        const struct weight *w = &j->net->weight[i];
+        float *behind = j->array[ARRAYS_BEHIND][i];
+
+        for (size_t k = 0; behind && k < w->len; k++)
+            if (masked_too || !w->mask || w->mask[k])
+                behind[k] = w->x[k];
+    }
 }

@@ -191,8 +191,8 @@ static enum err_code check_retraining(const struct job_conf *c, struct err *e)
 {
     int64_t epoch = rewind_epoch(&c->prune.rewind);
 
-    if (regrow_of(&c->prune.regrow)->exchanges && strcmp(c->prune.unit.plug->name, "weight") != 0)
-        return err_field(e, ERR_INVALID, "/prune/regrow", "exchanges single weights: unit %s would not last", c->prune.unit.plug->name);
+    if (regrow_changes(&c->prune.regrow) && strcmp(c->prune.unit.plug->name, "weight") != 0)
+        return err_field(e, ERR_INVALID, "/prune/regrow", "changes single weights: unit %s would not last", c->prune.unit.plug->name);
     if (epoch > c->train.epochs)
         return err_field(e, ERR_INVALID, "/prune/rewind/epoch", "train ends after %lld epochs", (long long)c->train.epochs);
     if (epoch > 0 && epoch >= c->retrain.epochs)
@@ -241,6 +241,8 @@ uint64_t job_memory(const struct job_conf *c, const struct net *net, const struc
     net_count(net, &size);
     for (int s = 0; s < DATA_SPLITS; s++)
         samples = larger((uint64_t)d->split[s].n, samples);
+    /* moved and its places; behind */
+    training += size.weights * ((criterion_of(c->prune.criterion.plug)->moved ? 8 : 0) + (regrow_of(&c->prune.regrow)->splices ? 4 : 0));
     return (rewind_of(&c->prune.rewind)->weights == REWIND_SAVED ? 4 : 3) * 4 * size.params + 2 * size.weights + job_controls_memory(c, &size) + finish_memory(&c->export, &size) +
            larger(training, pruner_memory(&c->prune, net)) + exec_memory(net, JOB_EVALUATION_BATCH, EXEC_INFER) + net_pack_memory(net) +
            samples * (k * 4 + 32);

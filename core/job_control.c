@@ -82,6 +82,7 @@ static enum err_code random_prepare(struct job *j, struct err *e)
     if (j->state.training == 1)
         start_from_baseline(j);
     rc = random_pruner(&p, j, e);
+    job_hold(j, false);
     if (rc == ERR_OK)
         rc = pruner_step(p, j->net, j->state.training, NULL, e);
     if (rc == ERR_OK)

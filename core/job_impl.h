@@ -43,7 +43,9 @@ struct job_search {
 #define JOB_ARRAYS_LIST(X) \
     X(KEPT, "kept")     /* weights of the model that would be the result now */ \
     X(ORIGIN, "origin") /* those that retraining rewinds to */ \
-    X(BASE, "base")     /* those of the baseline, that a control starts from */
+    X(BASE, "base")     /* those of the baseline, that a control starts from */ \
+    X(MOVED, "moved")   /* which way training moved them; of prunable ones */ \
+    X(BEHIND, "behind") /* what masks hide; of prunable ones */
 #define X(id, name) ARRAYS_##id,
 enum job_arrays { JOB_ARRAYS_LIST(X) JOB_ARRAYS };
 #undef X

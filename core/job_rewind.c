@@ -29,6 +29,7 @@ enum err_code job_rewind(struct job *j, struct err *e)
     case REWIND_FRESH: net_draw(j->net, seed); break;
     case REWIND_SAVED: job_recall(j, ARRAYS_ORIGIN);
     }
+    job_hold(j, true);
     net_apply_masks(j->net);
     return job_pack(j, e);
 }

@@ -56,6 +56,8 @@ void job_arrays_free(struct job *j);
 /* From and to the weights of the net, which is the job's. Nothing is stored where the array is not wanted. */
 void job_store(struct job *j, enum job_arrays array);
 void job_recall(struct job *j, enum job_arrays array);
+/* What masks are to hide from now on, before there are more of them: the weights that are not masked yet, or all. Nothing where that is not wanted. */
+void job_hold(struct job *j, bool masked_too);
 
 /* job_publish.c */
 enum err_code job_no_memory(struct err *e);

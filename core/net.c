@@ -260,7 +260,7 @@ static size_t count_kept(const struct weight *w)
     return n;
 }
 
-static void unpack(struct net *net)
+void net_unpack(struct net *net)
 {
     for (struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
         sparse_free(w->sparse);
@@ -272,14 +272,14 @@ static void unpack(struct net *net)
 enum err_code net_pack(struct net *net, int n, struct err *e)
 {
     assert(!net->ahead);
-    unpack(net);
+    net_unpack(net);
     for (struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
         int rows = w->info.shape.d[0], cols = w->info.shape.d[1];
 
         if (!w->mask || w->int8 || !can_be_sparse(net, w) || !sparse_pays(rows, cols, count_kept(w), n))
             continue;
         if (sparse_new(&w->sparse, w->mask, rows, cols, e) != ERR_OK) {
-            unpack(net);
+            net_unpack(net);
             return ERR_NOMEM;
         }
         sparse_gather(w->sparse, w->x);
@@ -320,7 +320,7 @@ enum err_code net_repack(struct net *net, struct err *e)
             continue;
         sparse_free(w->sparse);
         if (sparse_new(&w->sparse, w->mask, w->info.shape.d[0], w->info.shape.d[1], e) != ERR_OK) {
-            unpack(net);
+            net_unpack(net);
             return ERR_NOMEM;
         }
         sparse_gather(w->sparse, w->x);

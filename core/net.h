@@ -83,6 +83,8 @@ void net_apply_masks(struct net *net);
 /* Makes every masked kernel sparse, or dense again, as sparse_pays says for batches of n samples; values are x's. Execs for training that
  * stand are void. On error all runs dense. */
 MUST enum err_code net_pack(struct net *net, int n, struct err *e);
+/* All runs dense. Execs for training are void. */
+void net_unpack(struct net *net);
 /* Quantises a kernel that its op can run in integers (net_can_int8): q [out][in] and scale [out] are copied, x becomes q * scale. input: of its activations;
  * s 0: each sample its own. */
 bool net_can_int8(const struct net *net, const struct weight *w);

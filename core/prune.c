@@ -91,6 +91,7 @@ struct step {
     struct pooled *pooled; /* per unit of one layer; NULL where units are weights */
     struct span *span;
     uint64_t *count;  /* per layer, where a scope divides */
+    float *const *moved;
 };
 
 static void step_clear(struct step *s)
@@ -144,7 +145,7 @@ static enum err_code step_init(struct step *s, const struct pruner *p, struct ne
     const struct criterion *c = criterion_of(p->conf.criterion.plug);
     enum err_code rc = ERR_OK;
 
-    *s = (struct step){ .in = { .seed = p->seed, .step = (uint64_t)i, .conf = p->conf.criterion.conf } };
+    *s = (struct step){ .moved = data ? data->moved : NULL, .in = { .seed = p->seed, .step = (uint64_t)i, .conf = p->conf.criterion.conf } };
     if (data)
         s->in = (struct crit_net){ NULL, data->train, data->loss, data->team, p->seed, (uint64_t)i, p->conf.criterion.conf, data->stop, data->user };
     s->key = mem_zalloc(p->n_units, sizeof *s->key);
@@ -226,9 +227,9 @@ static void bind_keys(const struct pruner *p, const struct layer *l, int64_t i, 
         select_force(&span, least);
 }
 
-static void score_kernel(const struct pruner *p, const struct net *net, int w, int64_t i, float *score)
+static void score_kernel(const struct pruner *p, const struct net *net, int w, int64_t i, const struct step *s, float *score)
 {
-    struct crit_in in = { &net->weight[w], p->seed, (uint32_t)w, (uint64_t)i, p->conf.criterion.conf };
+    struct crit_in in = { &net->weight[w], p->seed, (uint32_t)w, (uint64_t)i, p->conf.criterion.conf, s->moved ? s->moved[w] : NULL };
 
     criterion_of(p->conf.criterion.plug)->score(&in, score);
 }
@@ -239,7 +240,7 @@ static enum err_code kernel_keys(const struct pruner *p, const struct layer *l, 
     const float *score = scores_net(p) ? s->of[l->w] : s->score;
 
     if (!scores_net(p))
-        score_kernel(p, net, l->w, i, s->score);
+        score_kernel(p, net, l->w, i, s, s->score);
     return p->unit->unit_at ? keys_of_units(p, l, w, score, s->pooled, s->key + l->offset, e)
                             : keys_of_weights(w, score, s->key + l->offset, e);
 }
@@ -295,7 +296,7 @@ static enum err_code score_all(const struct pruner *p, const struct net *net, in
         rc = c->score_net(&s->in, s->of, e);
     for (int w = 0; w < net->n_weights && scores_stand(p) && !scores_net(p); w++)
         if (s->of[w])
-            score_kernel(p, net, w, i, s->of[w]);
+            score_kernel(p, net, w, i, s, s->of[w]);
     if (rc == ERR_OK && p->unit->neurons)
         rc = neuron_keys(p, net, scores_neurons(p) ? s->neurons : NULL, s->of, s->key, e);
     for (int l = 0; l < p->n_layers && rc == ERR_OK; l++) {

@@ -74,6 +74,7 @@ struct prune_data {
     struct team *team;
     bool (*stop)(void *user);
     void *user;
+    float *const *moved; /* by weight of the net: see crit_in; NULL: none */
 };
 /* Scores, selects and masks: afterwards pruner_count(i) of the net is masked, and zero; net_pack is due. Masks only grow. data may be NULL where the
  * criterion needs no samples. ERR_DIVERGED: a score is not finite. ERR_STOPPED. On error no weight has changed. */

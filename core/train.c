@@ -45,6 +45,12 @@ SIMD static void clip(float *x, size_t n, float limit)
     }
 }
 
+SIMD static void cover(float *restrict x, const float *restrict behind, const uint8_t *restrict mask, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = mask[i] ? behind[i] : 0;
+}
+
 SIMD static void scale_by(float *x, size_t n, float factor)
 {
     for (size_t i = 0; i < n; i++)
@@ -62,12 +68,43 @@ SIMD static bool all_finite(const float *x, size_t n)
     return isfinite(simd_sum(x, (int)n));
 }
 
+SIMD static void subtract_product(float *restrict sum, const float *restrict x, const float *restrict g, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        sum[i] -= x[i] * g[i];
+}
+
+/* What the optimizer changes. */
+static float *numbers(const struct trainer *t, int w)
+{
+    float *behind = trainer_behind(t, w);
+
+    return behind ? behind : weight_values(&t->in.net->weight[w]);
+}
+
+/* The gradient is the loss' own yet. */
+static void note_movement(struct trainer *t, int w, size_t first, size_t n)
+{
+    const float *x = numbers(t, w) + first, *g = exec_dw(t->exec, w) + first;
+    float *sum = t->in.moved[w];
+
+    if (!sum)
+        return;
+    if (!t->in.net->weight[w].sparse)
+        subtract_product(sum + first, x, g, n);
+    else
+        for (size_t i = 0; i < n; i++)
+            sum[t->place[w][first + i]] -= x[i] * g[i];
+}
+
 static void prepare_gradient(struct trainer *t, int w, size_t first, size_t n)
 {
     const struct weight *weight = &t->in.net->weight[w];
     float *g = exec_dw(t->exec, w) + first;
 
-    if (weight->mask && !weight->sparse)
+    if (t->in.moved)
+        note_movement(t, w, first, n);
+    if (weight->mask && !weight->sparse && !trainer_behind(t, w))
         mask_gradient(g, weight->mask + first, n);
     if (!isnan(t->in.conf->clip_value))
         clip(g, n, (float)t->in.conf->clip_value);
@@ -78,7 +115,7 @@ static void apply_gradient(struct trainer *t, int w, size_t first, size_t n)
     const struct weight *weight = &t->in.net->weight[w];
     const struct optim_conf_head *head = (const void *)t->in.conf->optimizer.conf;
     struct optim_call c = {
-        .n = n, .w = weight_values(weight) + first, .g = exec_dw(t->exec, w) + first, .lr = t->lr,
+        .n = n, .w = numbers(t, w) + first, .g = exec_dw(t->exec, w) + first, .lr = t->lr,
         .t = (t->epoch - t->in.first_epoch) * t->steps_per_epoch + t->batch + 1,
         .decay = weight->info.decayed ? head->weight_decay : 0, .conf = t->in.conf->optimizer.conf
     };
@@ -88,6 +125,8 @@ static void apply_gradient(struct trainer *t, int w, size_t first, size_t n)
     t->optimizer->update(&c);
     if (weight->info.prunable && !isnan(t->in.conf->clip_weights))
         clip(c.w, n, (float)t->in.conf->clip_weights);
+    if (trainer_behind(t, w))
+        cover(weight->x + first, c.w, weight->mask + first, n);
 }
 
 static void gradient_ready(void *user, int w, size_t first, size_t n)

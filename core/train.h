@@ -55,6 +55,10 @@ struct trainer_in {
     uint64_t seed;
     uint32_t phase;
     const struct plug_value *regrow; /* of regrow_table; NULL: masks stay */
+    /* Arrays of the caller, [n_weights], each as long as a prunable weight, NULL for the others; they are part of the state that a checkpoint must hold,
+     * and the caller's to save. Both NULL: not wanted. */
+    float *const *moved;  /* minus the sum over steps of w dL/dw is added: which way training moved each weight (core/crit_movement.c) */
+    float *const *behind; /* splicing: all numbers of the kernels, those that masks hide too; what is not hidden is taken from the net */
     int64_t first_epoch; /* epochs before it are left out: the learning rate starts as it is there */
     double rate; /* what the learning rate is multiplied with; 0: 1 */
     struct team *team;
@@ -65,7 +69,7 @@ extern double trainer_small_step;
 MUST enum err_code trainer_new(struct trainer **out, const struct trainer_in *in, struct err *e);
 void trainer_free(struct trainer *t);
 /* Runs the phase to its end. ERR_STOPPED, ERR_DIVERGED (loss or weights not finite), or what save returned. Masked weights are exactly 0 after
- * every step, and their slots stay 0. */
+ * every step, and their slots stay 0, but for splicing, which also leaves the net dense: net_pack is due. */
 MUST enum err_code trainer_run(struct trainer *t, const struct train_hooks *h, struct err *e);
 /* Adds the trainer's tensors (names "train/...") and position (into meta under "train") to a checkpoint being written. Borrowed until written. */
 MUST enum err_code trainer_save(const struct trainer *t, struct st_writer *w, json_t *meta, struct err *e);

@@ -1,5 +1,5 @@
 /* core/train_regrow.c: exchanges weights between two steps of training (regrow.h): masks, values and the optimizer's slots change together, and what
- * runs sparse is packed again.
+ * runs sparse is packed again. Splicing changes masks alone: values and slots are kept of all numbers.
  *
  * A weight that is dropped and grown in the same exchange goes on as it was; one that is new starts at 0 with empty slots. Gradients are of a
  * mini-batch, by the dense net: batch norm and dropout as in evaluation. The best epoch so far had other masks: early stopping starts afresh. */
@@ -20,7 +20,9 @@ static uint64_t step_of(const struct trainer *t) { return (uint64_t)t->in.phase 
 
 bool trainer_regrow_due(const struct trainer *t)
 {
-    return t->in.regrow && regrow_of(t->in.regrow)->exchanges && regrow_due(conf_of(t), steps_done(t), steps_all(t));
+    const struct rng r = { t->in.seed, RNG_REGROW, (1u << 24) - 1, step_of(t) };
+
+    return regrow_changes(t->in.regrow) && regrow_due(conf_of(t), steps_done(t), steps_all(t)) && rng_unit(&r, 0) < regrow_chance(conf_of(t), steps_done(t));
 }
 
 /* ---- which weights ---- */
@@ -66,6 +68,58 @@ static enum err_code exchange(const struct trainer *t, int w, const float *gradi
     for (size_t i = 0; i < weight->len; i++)
         mask[i] |= key[i] == KEY_GOES;
     return ERR_OK;
+}
+
+/* ---- splicing ---- */
+
+/* Each number is measured by its own threshold, so that those that stay are the largest of all. Whether the mask has changed. */
+static enum err_code splice(struct trainer *t, int w, uint32_t *key, bool *changed, struct err *e)
+{
+    struct weight *weight = &t->in.net->weight[w];
+    const struct span all = { .key = key, .n = weight->len, .each = 1 };
+    const float *behind = trainer_behind(t, w);
+    const double low = 1 - conf_of(t)->margin, high = 1 + conf_of(t)->margin;
+    uint64_t masked = 0;
+
+    for (size_t i = 0; i < weight->len; i++) {
+        float size = (float)((double)fabsf(behind[i]) / (weight->mask[i] ? low : high));
+
+        if (!isfinite(size))
+            return err_set(e, ERR_DIVERGED, "number %zu of %s is not finite", i, weight->name);
+        masked += !weight->mask[i];
+        key[i] = order_key(size);
+    }
+    select_smallest(&all, 1, masked);
+    for (size_t i = 0; i < weight->len; i++) {
+        uint8_t stays = key[i] == KEY_STAYS;
+
+        *changed = *changed || stays != (weight->mask[i] != 0);
+        weight->mask[i] = stays;
+        weight->x[i] = stays ? behind[i] : 0;
+    }
+    return ERR_OK;
+}
+
+static enum err_code splice_all(struct trainer *t, struct err *e)
+{
+    const struct net *net = t->in.net;
+    size_t longest = 1;
+    bool changed = false;
+    uint32_t *key;
+    enum err_code rc = ERR_OK;
+
+    for (int w = 0; w < net->n_weights; w++)
+        longest = net->weight[w].len > longest ? net->weight[w].len : longest;
+    key = mem_alloc(longest * sizeof *key);
+    if (!key)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    for (int w = 0; w < net->n_weights && rc == ERR_OK; w++)
+        if (trainer_behind(t, w) && net->weight[w].info.trainable)
+            rc = splice(t, w, key, &changed, e);
+    mem_free(key);
+    t->has_best = t->has_best && !changed;
+    t->wait = changed ? 0 : t->wait;
+    return rc;
 }
 
 /* ---- one weight's numbers ---- */
@@ -162,7 +216,7 @@ uint64_t trainer_regrow_memory(const struct net *net, const struct plug_value *r
         longest = w->len > longest ? w->len : longest;
         dense += w->len * (w->info.prunable ? 2 * sizeof(float) + 1 : sizeof(float)); /* the copy with its mask, and the gradient */
     }
-    if (!regrow || !regrow_of(regrow)->exchanges)
+    if (!regrow_changes(regrow))
         return 0;
     return longest * (sizeof(uint32_t) + sizeof(float) + 1) + (regrow_of(regrow)->by_gradient ? dense : 0);
 }
@@ -173,6 +227,8 @@ enum err_code trainer_regrow(struct trainer *t, const struct train_hooks *h, str
     struct scratch s;
     enum err_code rc = ERR_OK;
 
+    if (regrow_of(t->in.regrow)->splices)
+        return splice_all(t, e);
     net_sync(net);
     if (!scratch_new(&s, t))
         rc = err_set(e, ERR_NOMEM, "out of memory");

@@ -88,10 +88,48 @@ static struct team *team_of_step(const struct trainer *t)
     return (double)size.macs_nonzero * t->chunk < trainer_small_step ? NULL : t->in.team;
 }
 
+/* Sparse weights have other kept numbers than before, or are sparse for the first time. */
+static bool find_places(struct trainer *t)
+{
+    for (int i = 0; t->in.moved && i < t->in.net->n_weights; i++) {
+        const struct weight *w = &t->in.net->weight[i];
+        size_t n = 0;
+
+        if (!w->sparse || !t->in.moved[i])
+            continue;
+        mem_free(t->place[i]);
+        t->place[i] = mem_alloc(w->sparse->n * sizeof *t->place[i]);
+        if (!t->place[i])
+            return false;
+        for (size_t k = 0; k < w->len; k++)
+            if (w->mask[k])
+                t->place[i][n++] = (uint32_t)k;
+    }
+    return true;
+}
+
 enum err_code trainer_bind(struct trainer *t, struct err *e)
 {
     exec_free(t->exec);
+    t->exec = NULL;
+    if (!find_places(t))
+        return err_set(e, ERR_NOMEM, "out of memory");
     return exec_new(&t->exec, t->in.net, t->chunk, EXEC_TRAIN, t->in.seed, t->in.team, e);
+}
+
+/* Splicing: all kernels dense, and behind each mask what is not hidden as it is. */
+static void uncover(struct trainer *t)
+{
+    if (!t->in.behind)
+        return;
+    net_unpack(t->in.net);
+    for (int w = 0; w < t->in.net->n_weights; w++) {
+        const struct weight *weight = &t->in.net->weight[w];
+        float *behind = trainer_behind(t, w);
+
+        for (size_t k = 0; behind && k < weight->len; k++)
+            behind[k] = weight->mask[k] ? weight->x[k] : behind[k];
+    }
 }
 
 static enum err_code new_parts(struct trainer *t, struct err *e)
@@ -132,7 +170,9 @@ enum err_code trainer_new(struct trainer **out, const struct trainer_in *in, str
     t->fused = !t->optimizer->full_batch && isnan(conf->clip_norm);
     t->order_epoch = -1;
     t->in.team = team_of_step(t);
-    rc = new_parts(t, e);
+    uncover(t);
+    t->place = mem_zalloc((size_t)in->net->n_weights, sizeof *t->place);
+    rc = t->place ? new_parts(t, e) : err_set(e, ERR_NOMEM, "out of memory");
     if (rc == ERR_OK)
         *out = t;
     else
@@ -153,6 +193,9 @@ void trainer_free(struct trainer *t)
         return;
     free_arrays(t->slot, t->in.net->n_weights * OPTIM_MAX_SLOTS);
     free_arrays(t->best_weight, t->in.net->n_weights);
+    for (int w = 0; t->place && w < t->in.net->n_weights; w++)
+        mem_free(t->place[w]);
+    mem_free(t->place);
     exec_free(t->exec);
     exec_free(t->eval);
     mem_free(t->order);

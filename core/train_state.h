@@ -26,6 +26,7 @@ struct trainer {
     int64_t wait;             /* epochs since then */
     float **slot;             /* [n_weights * OPTIM_MAX_SLOTS], NULL where there is none */
     float **best_weight;      /* [n_weights] of the best epoch; NULL: not to be restored */
+    uint32_t **place;         /* [n_weights] of sparse weights whose movement is wanted: where each kept number stands; else NULL */
 
     /* Scratch. */
     int64_t order_epoch;      /* whose order it is; -1: none */
@@ -40,6 +41,11 @@ struct trainer {
     float scale;              /* of this step's gradient */
 };
 
+/* The numbers of weight w behind its mask; NULL: masks hide nothing. */
+static inline float *trainer_behind(const struct trainer *t, int w)
+{
+    return t->in.behind && t->in.net->weight[w].mask ? t->in.behind[w] : NULL;
+}
 /* core/train_state.c: makes what runs a step anew, after the net was packed. */
 MUST enum err_code trainer_bind(struct trainer *t, struct err *e);
 /* core/train_regrow.c: whether masks change after the step just done; and the change. */

@@ -57,7 +57,7 @@ static double step_seconds(const char *criterion, const struct data_view *train,
 {
     json_t *j = json_pack("{s:s,s:i,s:f}", "criterion", criterion, "iterations", 1, "target_sparsity", 0.95);
     struct net *net = lenet();
-    struct prune_data data = { train, NULL, NULL, NULL, NULL };
+    struct prune_data data = { train, NULL, NULL, NULL, NULL, NULL };
     struct loss_binding loss;
     struct prune_conf conf;
     struct pruner *p = NULL;

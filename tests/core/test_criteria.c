@@ -38,7 +38,7 @@ static enum err_code score(struct scores *s, struct crit_net in, const struct ne
         rc = criterion_of(conf.plug)->score_net(&in, s->at, e);
     for (int i = 0; i < s->n && criterion_of(conf.plug)->score; i++)
         if (s->at[i])
-            criterion_of(conf.plug)->score(&(struct crit_in){ &net->weight[i], in.seed, (uint32_t)i, in.step, in.conf }, s->at[i]);
+            criterion_of(conf.plug)->score(&(struct crit_in){ &net->weight[i], in.seed, (uint32_t)i, in.step, in.conf, NULL }, s->at[i]);
     net_free(in.net);
     return rc;
 }
@@ -243,7 +243,7 @@ static struct room *room_open(int row, const char *options, const char *scope, b
     ck_assert_int_eq(loss_bind(&r->f.loss, loss_default(r->f.net, CLASSES), r->f.net, CLASSES, 0, NULL), ERR_OK);
     ck_assert_msg(params_parse(&r->conf, sizeof r->conf, prune_params, conf, &e) == ERR_OK, "%s: %s", e.at, e.msg);
     ck_assert_int_eq(pruner_new(&r->pruner, &r->conf, r->f.net, 1, NULL), ERR_OK);
-    r->data = (struct prune_data){ &r->f.views.train, &r->f.loss, NULL, never, NULL };
+    r->data = (struct prune_data){ &r->f.views.train, &r->f.loss, NULL, never, NULL, NULL };
     json_decref(conf);
     return r;
 }

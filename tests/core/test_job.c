@@ -282,6 +282,37 @@ START_TEST(misfits_are_refused_by_pointer)
 }
 END_TEST
 
+/* Each row of the table: as many weights as without regrowth, in every layer, and layers run sparse again afterwards. */
+START_TEST(whatever_grows_the_target_holds)
+{
+    static struct table t;
+    struct caller c, none;
+    char json[400];
+
+    table_init(&t, 200, 0, 50, false);
+    for (const struct plug *const *row = regrow_table.rows; *row; row++)
+        for (int scope = 0; scope < 2; scope++) {
+            snprintf(json, sizeof json, "{" TRAIN ", \"prune\": {\"iterations\": 3, \"scope\": \"%s\", \"regrow\": {\"type\": \"%s\"%s}}}",
+                     scope ? "erk" : "global", (*row)->name, (*row)->params ? ", \"interval\": 2" : "");
+            caller_init(&c, &t, json);
+            run_through(&c, 1);
+            if (row == regrow_table.rows)
+                ck_assert_str_eq((*row)->name, "none");
+            snprintf(json, sizeof json, "{" TRAIN ", \"prune\": {\"iterations\": 3, \"scope\": \"%s\"}}", scope ? "erk" : "global");
+            caller_init(&none, &t, json);
+            run_through(&none, 1);
+            for (int i = 1; i <= 3; i++) { /* what has just grown may be 0 yet, where its gradient is */
+                double missing = number(none.event[i].record, "nonzero") - number(c.event[i].record, "nonzero");
+
+                ck_assert_msg(missing == 0 || (regrow_of(&c.conf.prune.regrow)->exchanges && missing > 0 && missing < 5), "%s: %g missing", (*row)->name, missing);
+            }
+            ck_assert_int_ge(n_sparse(result(&c)), 2);
+            caller_clear(&c);
+            caller_clear(&none);
+        }
+}
+END_TEST
+
 START_TEST(memory_estimate)
 {
     static struct table t;
@@ -295,6 +326,16 @@ START_TEST(memory_estimate)
                                               "{\"prune\": {\"regrow\": \"rigl\"}}" };
 
         caller_init(&c, &t, regrow[i]);
+        ck_assert_uint_gt(job_memory(&c.conf, m.net, &t.d), before);
+        before = job_memory(&c.conf, m.net, &t.d);
+        caller_clear(&c);
+    }
+    for (int i = 0; i < 3; i++) { /* what is kept of each weight beside it */
+        static const char *const kept[] = { "{}", "{\"prune\": {\"criterion\": \"movement\"}}",
+                                            "{\"prune\": {\"criterion\": \"movement\", \"regrow\": \"surgery\"}}" };
+
+        before = i == 0 ? 0 : before;
+        caller_init(&c, &t, kept[i]);
         ck_assert_uint_gt(job_memory(&c.conf, m.net, &t.d), before);
         before = job_memory(&c.conf, m.net, &t.d);
         caller_clear(&c);
@@ -320,6 +361,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, regression_and_a_metric_where_less_is_better);
     tcase_add_test(tc, a_model_that_came_sparse);
     tcase_add_loop_test(tc, misfits_are_refused_by_pointer, 0, sizeof misfits / sizeof misfits[0]);
+    tcase_add_test(tc, whatever_grows_the_target_holds);
     tcase_add_test(tc, memory_estimate);
 }
 SUITE_MAIN("job", cases)

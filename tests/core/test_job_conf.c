@@ -1,6 +1,7 @@
 /* A job's configuration: defaults, what retrain inherits, refusals by pointer, dump and back, every allocation failed once. */
 #include "core/job.h"
 
+#include <dirent.h>
 #include <string.h>
 
 #include "core/mem.h"
@@ -40,6 +41,9 @@ static const struct { const char *json, *at; } refused[] = {
     { "{" IDS ", \"prune\": {\"layers\": [{\"layer\": \"a\", \"max_sparsity\": 2}]}}", "/prune/layers/0/max_sparsity" },
     { "{" IDS ", \"stop\": {\"max_drop\": -0.1}}", "/stop/max_drop" }, { "{" IDS ", \"stop\": {\"target_params\": 1.5}}", "/stop/target_params" },
     { "{" IDS ", \"stop\": {\"continue_on_breach\": 1}}", "/stop/continue_on_breach" },
+    { "{" IDS ", \"controls\": {\"random\": 1}}", "/controls/random" }, { "{" IDS ", \"controls\": [\"random\"]}", "/controls" },
+    { "{" IDS ", \"controls\": {\"small_dense\": {\"match\": \"bytes\"}}}", "/controls/small_dense/match" },
+    { "{" IDS ", \"prune\": {\"regrow\": {\"type\": \"surgery\", \"alpha\": 0.3}}}", "/prune/regrow/alpha" },
     { "{" IDS ", \"name\": \"a\\nb\"}", "/name" }, { "{" IDS ", \"train\": null}", "/train" },
 };
 
@@ -146,6 +150,46 @@ START_TEST(every_allocation_fails_once)
 }
 END_TEST
 
+/* The configurations of the literature (tests/bench/papers) are jobs of LeNet-300-100 on data of MNIST's shape, and stay so. */
+static void check_paper(const char *path, const struct net *net)
+{
+    const struct dataset mnist = { .shape = { 2, { 28, 28 } }, .n_features = 784, .n_classes = 10, .split = { { .n = 60000 }, { .n = 0 }, { .n = 10000 } } };
+    json_t *paper = json_load_file(path, 0, NULL), *job = json_object_get(paper, "job"), *claim = json_object_get(paper, "claim");
+    struct job_conf c;
+    struct err e = { 0 };
+
+    ck_assert_msg(job && json_is_string(json_object_get(paper, "paper")), "%s", path);
+    ck_assert_msg(json_is_number(json_object_get(claim, "sparsity")) && json_is_number(json_object_get(claim, "error")), "%s", path);
+    json_object_set_new(job, "model", json_string("mdl_1"));
+    json_object_set_new(job, "dataset", json_string("dst_1"));
+    ck_assert_msg(job_conf_parse(&c, job, false, &e) == ERR_OK, "%s: %s %s", path, e.at, e.msg);
+    ck_assert_msg(job_check(&c, net, &mnist, &e) == ERR_OK, "%s: %s %s", path, e.at, e.msg);
+    json_decref(paper);
+}
+
+START_TEST(papers_are_jobs)
+{
+    json_t *lenet = json_load_file(GOLDEN_DIR "/../../api/examples/lenet-300-100.json", 0, NULL);
+    DIR *dir = opendir(GOLDEN_DIR "/../bench/papers");
+    struct dirent *entry;
+    struct model m;
+    char path[600];
+    int n = 0;
+
+    ck_assert(dir && lenet && keras_read(&m, lenet, NULL) == ERR_OK);
+    while ((entry = readdir(dir)))
+        if (strstr(entry->d_name, ".json")) {
+            snprintf(path, sizeof path, "%s/%s", GOLDEN_DIR "/../bench/papers", entry->d_name);
+            check_paper(path, m.net);
+            n++;
+        }
+    ck_assert_int_ge(n, 8);
+    closedir(dir);
+    json_decref(lenet);
+    model_clear(&m);
+}
+END_TEST
+
 static void cases(Suite *s)
 {
     TCase *tc = suite_case(s, "job configuration");
@@ -156,5 +200,6 @@ static void cases(Suite *s)
     tcase_add_test(tc, retrain_inherits);
     tcase_add_test(tc, dump_parses_again_to_itself);
     tcase_add_test(tc, every_allocation_fails_once);
+    tcase_add_test(tc, papers_are_jobs);
 }
 SUITE_MAIN("job_conf", cases)

@@ -32,6 +32,9 @@ static const char *const resumed[] = {
     "{\"train\": {\"epochs\": 2}, \"prune\": {\"iterations\": 2, \"rewind\": \"random\"}}",
     "{" TRAIN ", \"prune\": {\"iterations\": 2, \"target_sparsity\": 0.7}, \"export\": {\"shrink\": true, \"quantize\": true, \"pack\": true}}",
     "{" TRAIN ", \"prune\": {\"iterations\": 2, \"regrow\": {\"type\": \"rigl\", \"interval\": 3, \"until\": 1}}}",
+    "{" TRAIN ", \"prune\": {\"iterations\": 2, \"criterion\": \"movement\", \"regrow\": {\"type\": \"surgery\", \"gamma\": 0.01, \"until\": 1}},"
+    "\"controls\": {\"random\": true}}",
+    "{" TRAIN ", \"prune\": {\"iterations\": 2, \"criterion\": \"movement\", \"target_sparsity\": 0.9}}",
     "{" TRAIN ", \"prune\": {\"iterations\": 2, \"rewind\": \"initial\"}, \"controls\": {\"random\": true, \"small_dense\": {\"match\": \"macs\"}}}",
     "{" TRAIN ", \"prune\": {\"iterations\": 6, \"schedule\": {\"type\": \"adaptive\", \"initial_step\": 0.4}}, \"stop\": {\"max_drop\": 0.02},"
     "\"controls\": {\"random\": true}}",

@@ -446,7 +446,7 @@ static enum err_code run_step(struct bench *b, struct trial *t)
     bench_open(b, t->size, 3, 100, true);
     fill_normal(b->x, (size_t)t->size[0] * 100, 9);
     ck_assert(t->threads < 2 || team_new(&team, t->threads, NULL) == ERR_OK);
-    data = (struct prune_data){ &b->view, &b->loss, team, stop, t };
+    data = (struct prune_data){ &b->view, &b->loss, team, stop, t, NULL };
     mem_fail_in = t->fail;
     rc = pruner_new(&p, &conf, b->net, 1, NULL);
     if (rc == ERR_OK)

@@ -111,6 +111,7 @@ END_TEST
 static const float sample[6] = { -3, 2, 0, 1, -1, 4 };
 static const struct { const char *name; float score[6]; } golden_scores[] = {
     { "magnitude", { 3, 2, 0, 1, 1, 4 } },
+    { "movement", { 3e-30f, 2e-30f, 0, 1e-30f, 1e-30f, 4e-30f } }, /* nothing was trained */
     { "lamp", { 9 / 25.f, 4 / 29.f, 0, 1 / 31.f, 1 / 30.f, 1 } },
     { "random", { 0.64319056f, 0.10310155f, 0.75501537f, 0.96417511f, 0.81430471f, 0.52373976f } }, /* tests/golden/philox.py */
 };

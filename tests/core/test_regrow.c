@@ -27,7 +27,7 @@ END_TEST
 static struct plug_value regrowth(const char *name, int64_t interval, double until, double alpha)
 {
     struct plug_value v = { .plug = plug_find(&regrow_table, name) };
-    const struct regrow_conf c = { interval, until, alpha };
+    const struct regrow_conf c = { .interval = interval, .until = until, .alpha = alpha };
 
     memcpy(v.conf, &c, sizeof c);
     return v;
