@@ -16,8 +16,8 @@ static enum err_code no_memory(struct err *e)
 
 /* ---- samples that are brought ---- */
 
-/* How many elements the array at s has, and whether its first sample is nested; s stays. */
-static enum err_code look(struct json_scan s, int max_n, int *n, bool *nested, struct err *e)
+/* How many elements the array at s has, and how deep its first sample is nested; s stays. */
+static enum err_code look(struct json_scan s, int max_n, int *n, int *depth, struct err *e)
 {
     size_t tokens = SIZE_MAX;
     struct json_token t;
@@ -36,7 +36,8 @@ static enum err_code look(struct json_scan s, int max_n, int *n, bool *nested, s
         if (first) {
             struct json_scan inner = s;
 
-            *nested = scan_next(&inner, &t, NULL) == ERR_OK && t.kind == '[' && scan_next(&inner, &t, NULL) == ERR_OK && t.kind == '[';
+            while (scan_next(&inner, &t, NULL) == ERR_OK && t.kind == '[')
+                ++*depth;
         }
         rc = scan_skip(&s, DEPTH, &tokens, e);
         ++*n;
@@ -74,21 +75,34 @@ static enum err_code prepare(struct predict_samples *p, const struct net *net, c
     return ERR_OK;
 }
 
+/* The shape of n samples nested so deep: flat, or the net's, as far as its depth says so without axes of one number. */
+static struct shape shape_of(int n, int depth, const struct shape *in)
+{
+    struct shape all = { 1, { n } };
+    int ones = 0;
+
+    for (int i = 0; i < in->n_d; i++)
+        ones += in->d[i] == 1;
+    for (int i = 0; i < in->n_d && in->n_d < SHAPE_MAX && depth > 1; i++)
+        if (in->d[i] != 1 || depth != in->n_d - ones)
+            all.d[all.n_d++] = in->d[i];
+    if (all.n_d == 1)
+        all.d[all.n_d++] = (int)shape_len(in);
+    return all;
+}
+
 enum err_code predict_read(struct predict_samples *out, struct json_scan *s, const struct net *net, const struct dataset *like, int max_n,
                            struct err *e)
 {
     const struct shape *in = net_input(net);
-    struct shape all = { 2, { 0, (int)shape_len(in) } };
-    bool nested = false;
-    enum err_code rc = look(*s, max_n, &all.d[0], &nested, e);
+    struct shape all;
+    int n = 0, depth = 0;
+    enum err_code rc = look(*s, max_n, &n, &depth, e);
 
     *out = (struct predict_samples){ .x = NULL };
     if (rc == ERR_OK)
-        rc = prepare(out, net, like, all.d[0], e);
-    if (nested && in->n_d < SHAPE_MAX) {
-        all.n_d = in->n_d + 1;
-        memcpy(&all.d[1], in->d, (size_t)in->n_d * sizeof in->d[0]);
-    }
+        rc = prepare(out, net, like, n, e);
+    all = shape_of(n, depth, in);
     if (rc == ERR_OK)
         rc = scan_numbers(s, &all, put, out->x, e);
     if (rc != ERR_OK)

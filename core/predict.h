@@ -15,7 +15,7 @@ struct predict_samples {
     struct data_view view;
 };
 /* Reads an array of 1 to max_n samples at s; each is an array of its numbers, in the order that a data set has them, or nested arrays of the net's input
- * shape. like: a data set that they are scaled like; NULL: they are taken as they are. ERR_INVALID with the place: "/3/17". */
+ * shape, with or without its axes of one number. like: a data set that they are scaled like; NULL: they are taken as they are. ERR_INVALID with the place: "/3/17". */
 MUST enum err_code predict_read(struct predict_samples *out, struct json_scan *s, const struct net *net, const struct dataset *like, int max_n,
                                 struct err *e);
 void predict_samples_free(struct predict_samples *p);

@@ -75,25 +75,27 @@ END_TEST
 
 START_TEST(samples_flat_and_nested)
 {
-    const struct shape image = { 2, { 2, 2 } };
+    static const struct shape images[] = { { 2, { 2, 2 } }, { 3, { 2, 2, 1 } }, { 2, { 2, 2 } }, { 3, { 2, 2, 1 } }, { 3, { 2, 2, 1 } }, { 4, { 1, 2, 1, 2 } } };
     static float center[4] = { 1, 1, 1, 1 }, scale[4] = { 2, 2, 2, 2 };
     const struct dataset like = { .center = center, .scale = scale };
-    static const char *const text[] = { "[[1, 2.5, -3e1, 4], [5, 6, 7, 8]]", " [[[1, 2.5], [-3e1, 4]], [[5, 6], [7, 8]]] , " };
-    struct net *net;
+#define FLAT "[[1, 2.5, -3e1, 4], [5, 6, 7, 8]]"
+#define NESTED " [[[1, 2.5], [-3e1, 4]], [[5, 6], [7, 8]]] , "
+    static const char *const text[] = { FLAT, FLAT, NESTED, NESTED, "[[[[1], [2.5]], [[-3e1], [4]]], [[[5], [6]], [[7], [8]]]]", NESTED };
 
-    ck_assert_int_eq(net_new(&net, &image, NULL), ERR_OK);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 6; i++)
         for (int scaled = 0; scaled < 2; scaled++) {
             struct predict_samples p;
+            struct net *net;
 
+            ck_assert_int_eq(net_new(&net, &images[i], NULL), ERR_OK);
             ck_assert_int_eq(read_text(&p, text[i], net, scaled ? &like : NULL, 2, NULL), ERR_OK);
             ck_assert_int_eq(p.view.n, 2);
             ck_assert(p.view.data == &p.data && p.view.split == &p.split);
             ck_assert(p.x[1] == 2.5f && p.x[2] == -30 && p.x[7] == 8);
             ck_assert(p.center[3] == (scaled ? 1 : 0) && p.scale[0] == (scaled ? 2 : 1));
             predict_samples_free(&p);
+            net_free(net);
         }
-    net_free(net);
 }
 END_TEST
 
