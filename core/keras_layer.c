@@ -93,6 +93,10 @@ static const struct class classes[] = {
     { "GlobalAveragePooling2D", "global_average_pool", .key = GLOBAL_POOL, .rank = 3 },
     { "GlobalMaxPooling1D", "global_max_pool", .key = GLOBAL_POOL, .rank = 2 },
     { "GlobalAveragePooling1D", "global_average_pool", .key = GLOBAL_POOL, .rank = 2 },
+    { "ZeroPadding2D", "zero_pad2d", .key = { { "padding", USE_NUMBERS, "pad_top|pad_bottom|pad_left|pad_right" } }, .rank = 3 },
+    { "ZeroPadding1D", "zero_pad1d", .key = { { "padding", USE_NUMBERS, "pad_left|pad_right" } }, .rank = 2 },
+    { "Cropping2D", "cropping2d", .key = { { "cropping", USE_NUMBERS, "crop_top|crop_bottom|crop_left|crop_right" } }, .rank = 3 },
+    { "Cropping1D", "cropping1d", .key = { { "cropping", USE_NUMBERS, "crop_left|crop_right" } }, .rank = 2 },
     { "Activation", NULL, .key = { { "activation", USE_ACTIVATION, NULL } } },
     { "ReLU", "relu",
       .key = { { "max_value", USE_OPTION, NULL }, { "negative_slope", USE_NEUTRAL, "0|null" }, { "threshold", USE_NEUTRAL, "0|null" } } },
@@ -109,7 +113,11 @@ static const struct class classes[] = {
         { "scale", USE_OPTION, NULL }, { "beta_initializer", USE_INIT, NULL }, { "gamma_initializer", USE_INIT, NULL },
         { "moving_mean_initializer", USE_ONLY_INIT, "zeros" }, { "moving_variance_initializer", USE_ONLY_INIT, "ones" },
         { "synchronized", USE_NEUTRAL, "false" }, { "renorm", USE_NEUTRAL, "false" } } },
+    { "LayerNormalization", "layer_norm",
+      .key = { { "axis", USE_NUMBERS, NULL }, { "epsilon", USE_OPTION, NULL }, { "center", USE_OPTION, NULL }, { "scale", USE_OPTION, NULL },
+        { "beta_initializer", USE_INIT, NULL }, { "gamma_initializer", USE_INIT, NULL }, { "rms_scaling", USE_NEUTRAL, "false" } } },
     { "Add", "add", .key = { { NULL, USE_IGNORE, NULL } } },
+    { "Multiply", "multiply", .key = { { NULL, USE_IGNORE, NULL } } },
     { "Concatenate", "concatenate", .key = { { "axis", USE_OPTION, NULL } } },
     { .name = NULL }
 };
@@ -118,7 +126,11 @@ static const struct class classes[] = {
 static const struct { const char *name; int version; const char *op, *option; double value; } activations[] = {
     { "linear", 0, "linear", NULL, 0 }, { "relu", 0, "relu", NULL, 0 }, { "relu6", 0, "relu", "max_value", 6 },
     { "leaky_relu", 0, "leaky_relu", "negative_slope", 0.2 }, { "elu", 0, "elu", NULL, 0 }, { "gelu", 0, "gelu", NULL, 0 },
-    { "sigmoid", 0, "sigmoid", NULL, 0 }, { "tanh", 0, "tanh", NULL, 0 }, { "softmax", 0, "softmax", NULL, 0 }
+    { "sigmoid", 0, "sigmoid", NULL, 0 }, { "tanh", 0, "tanh", NULL, 0 }, { "softmax", 0, "softmax", NULL, 0 },
+    { "hard_sigmoid", 2, "hard_sigmoid", "slope", 0.2 }, { "hard_sigmoid", 3, "hard_sigmoid", NULL, 0 },
+    { "silu", 0, "silu", NULL, 0 }, { "swish", 0, "silu", NULL, 0 }, { "hard_silu", 3, "hard_silu", NULL, 0 }, { "hard_swish", 3, "hard_silu", NULL, 0 },
+    { "softplus", 0, "softplus", NULL, 0 }, { "softsign", 0, "softsign", NULL, 0 }, { "selu", 0, "selu", NULL, 0 },
+    { "exponential", 0, "exponential", NULL, 0 }
 };
 
 enum err_code keras_name_layer(struct err *e, enum err_code code, const char *name)

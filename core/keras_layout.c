@@ -16,11 +16,12 @@ enum need {
 };
 /* What ops need of values of several axes, and of flat ones; the others any order. Reshape: unless it flattens. */
 static const struct { const char *op; enum need grid, flat; } needs[] = {
-    { "conv2d", NEED_FIRST, NEED_ANY }, { "depthwise_conv2d", NEED_FIRST, NEED_ANY }, { "conv1d", NEED_FIRST, NEED_ANY },
-    { "max_pool2d", NEED_FIRST, NEED_ANY }, { "average_pool2d", NEED_FIRST, NEED_ANY }, { "max_pool1d", NEED_FIRST, NEED_ANY },
-    { "average_pool1d", NEED_FIRST, NEED_ANY }, { "global_max_pool", NEED_FIRST, NEED_ANY }, { "global_average_pool", NEED_FIRST, NEED_ANY },
-    { "batch_norm", NEED_FIRST, NEED_ANY }, { "softmax", NEED_MODEL, NEED_ANY }, { "concatenate", NEED_FIRST, NEED_MODEL },
-    { "reshape", NEED_MODEL, NEED_MODEL }
+    { "conv2d", NEED_FIRST, NEED_ANY },          { "depthwise_conv2d", NEED_FIRST, NEED_ANY },    { "conv1d", NEED_FIRST, NEED_ANY },
+    { "max_pool2d", NEED_FIRST, NEED_ANY },      { "average_pool2d", NEED_FIRST, NEED_ANY },      { "max_pool1d", NEED_FIRST, NEED_ANY },
+    { "average_pool1d", NEED_FIRST, NEED_ANY },  { "global_max_pool", NEED_FIRST, NEED_ANY },     { "global_average_pool", NEED_FIRST, NEED_ANY },
+    { "zero_pad2d", NEED_FIRST, NEED_ANY },      { "zero_pad1d", NEED_FIRST, NEED_ANY },          { "cropping2d", NEED_FIRST, NEED_ANY },
+    { "cropping1d", NEED_FIRST, NEED_ANY },      { "batch_norm", NEED_FIRST, NEED_ANY },          { "layer_norm", NEED_FIRST, NEED_ANY },
+    { "concatenate", NEED_FIRST, NEED_MODEL },   { "softmax", NEED_MODEL, NEED_ANY },             { "reshape", NEED_MODEL, NEED_MODEL }
 };
 
 static const struct shape *shape_of(const struct net *net, int node) { return &net->node[node].plan.out; }

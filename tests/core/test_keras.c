@@ -70,19 +70,24 @@ static const struct { const char *file, *nodes; int n_weights; uint64_t params; 
     "global_average_pooling2d:global_average_pool(20) dense:dense(21) dense:softmax(22)"
     { "residual_image_keras2.json", RESIDUAL_IMAGE, 32, 1090 },
     { "residual_image_keras3.json", RESIDUAL_IMAGE, 32, 1090 },
-#define MOBILE "conv2d~channels_first(0) conv2d:conv2d(1) batch_normalization:batch_norm(2) re_lu:relu(3) depthwise_conv2d:depthwise_conv2d(4) " \
-    "depthwise_conv2d:tanh(5) conv2d_1:conv2d(6) conv2d_1:relu(7) max_pooling2d:max_pool2d(8) concatenate:concatenate(4,9) " \
-    "separable_conv2d:depthwise_conv2d(10) separable_conv2d:conv2d(11) separable_conv2d:elu(12) average_pooling2d:average_pool2d(13) " \
-    "dropout:dropout(14) conv2d_2:conv2d(10) average_pooling2d_1:average_pool2d(16) flatten:reshape(17) batch_normalization_1:batch_norm(18) " \
-    "dense:dense(19) dense:relu(20) flatten_1:reshape(15) concatenate_1~reshape(18) concatenate_1~channels_last(23) concatenate_1~reshape(24) " \
-    "concatenate_1~reshape(22) concatenate_1~channels_last(26) concatenate_1~reshape(27) concatenate_1:concatenate(25,28) dense_1:dense(29) " \
-    "dense_1:tanh(30) global_max_pooling2d:global_max_pool(10) concatenate_2:concatenate(21,31,32) dense_2:dense(33) dense_2:softmax(34)"
-    { "mobile_keras2.json", MOBILE, 24, 2039 },
-    { "mobile_keras3.json", MOBILE, 24, 2039 },
+#define MOBILE "conv2d~channels_first(0) conv2d:conv2d(1) batch_normalization:batch_norm(2) re_lu:relu(3) cropping2d:cropping2d(4) " \
+    "zero_padding2d:zero_pad2d(5) global_average_pooling2d:global_average_pool(6) conv2d_3:conv2d(7) conv2d_3:silu(8) " \
+    "conv2d_4:conv2d(9) conv2d_4:hard_sigmoid(10) multiply:multiply(6,11) layer_normalization:layer_norm(12) " \
+    "depthwise_conv2d:depthwise_conv2d(13) depthwise_conv2d:tanh(14) conv2d_1:conv2d(15) conv2d_1:relu(16) " \
+    "max_pooling2d:max_pool2d(17) concatenate:concatenate(12,18) separable_conv2d:depthwise_conv2d(19) " \
+    "separable_conv2d:conv2d(20) separable_conv2d:elu(21) average_pooling2d:average_pool2d(22) dropout:dropout(23) " \
+    "conv2d_2:conv2d(19) average_pooling2d_1:average_pool2d(25) flatten:reshape(26) batch_normalization_1:batch_norm(27) " \
+    "layer_normalization_1:layer_norm(28) dense:dense(29) dense:softplus(30) flatten_1:reshape(24) " \
+    "concatenate_1~reshape(27) concatenate_1~channels_last(33) concatenate_1~reshape(34) concatenate_1~reshape(32) " \
+    "concatenate_1~channels_last(36) concatenate_1~reshape(37) concatenate_1:concatenate(35,38) dense_1:dense(39) " \
+    "dense_1:tanh(40) global_max_pooling2d:global_max_pool(19) concatenate_2:concatenate(31,41,42) dense_2:dense(43) " \
+    "dense_2:softmax(44)"
+    { "mobile_keras2.json", MOBILE, 32, 2195 },
+    { "mobile_keras3.json", MOBILE, 32, 2195 },
 #define SEQUENCE "conv1d~channels_first(0) conv1d:conv1d(1) conv1d:relu(2) max_pooling1d:max_pool1d(3) conv1d_1:conv1d(4) " \
-    "batch_normalization:batch_norm(5) reshape~channels_last(6) reshape:reshape(7) conv2d~channels_first(8) conv2d:conv2d(9) " \
-    "softmax~channels_last(10) softmax:softmax(11) average_pooling2d~channels_first(12) average_pooling2d:average_pool2d(13) " \
-    "average_pooling2d~channels_last(14)"
+    "zero_padding1d:zero_pad1d(5) cropping1d:cropping1d(6) batch_normalization:batch_norm(7) reshape~channels_last(8) " \
+    "reshape:reshape(9) conv2d~channels_first(10) conv2d:conv2d(11) softmax~channels_last(12) softmax:softmax(13) " \
+    "average_pooling2d~channels_first(14) average_pooling2d:average_pool2d(15) average_pooling2d~channels_last(16)"
     { "sequence_keras2.json", SEQUENCE, 10, 157 },
     { "sequence_keras3.json", SEQUENCE, 10, 157 },
 };
@@ -270,7 +275,10 @@ static const struct { const char *file, *pointer, *value; enum err_code code; co
     { M3, DENSE "/activation", "null", ERR_OK, NULL, NULL },
     { M3, DENSE "/activation", "\"relu6\"", ERR_OK, NULL, NULL },
     { M3, DENSE "/activation", "\"leaky_relu\"", ERR_OK, NULL, NULL },
-    { M3, DENSE "/activation", "\"selu\"", ERR_UNSUPPORTED, NULL, "selu" },
+    { M3, DENSE "/activation", "\"selu\"", ERR_OK, NULL, NULL },
+    { M3, DENSE "/activation", "\"hard_silu\"", ERR_OK, NULL, NULL },
+    { M2, "/config/layers/1/config/activation", "\"hard_silu\"", ERR_UNSUPPORTED, NULL, "hard_silu" }, /* of Keras 3 */
+    { M3, DENSE "/activation", "\"mish\"", ERR_UNSUPPORTED, NULL, "mish" },
     { M3, DENSE "/activation", "1", ERR_INVALID, NULL, "activation" },
     { M3, DENSE "/activation", "{\"class_name\": \"function\", \"config\": \"mish\"}", ERR_UNSUPPORTED, DENSE "/activation/config", "mish" },
     { M3, DENSE "/activation", "{\"class_name\": \"function\"}", ERR_INVALID, DENSE "/activation/config", "name" },
@@ -296,7 +304,7 @@ static const struct { const char *file, *pointer, *value; enum err_code code; co
     { L2, "/config/layers/7/config/negative_slope", "0.5", ERR_UNSUPPORTED, NULL, "negative_slope" },
     { L2, "/config/layers/9/config/alpha", "-1", ERR_INVALID, NULL, "between" },
     { L3, "/config/layers/16/config/axis", "1", ERR_UNSUPPORTED, NULL, "axis" },
-    { L3, "/config/layers/14/config/activation", "\"swish\"", ERR_UNSUPPORTED, NULL, "swish" },
+    { L3, "/config/layers/14/config/activation", "\"log_softmax\"", ERR_UNSUPPORTED, NULL, "log_softmax" },
     /* convolutions and windows */
 #define C3 "lenet5_keras3.json"
 #define CONV "/config/layers/1/config"
@@ -336,22 +344,38 @@ static const struct { const char *file, *pointer, *value; enum err_code code; co
     { I2, "/config/layers/2/config/axis", "[2, 3]", ERR_INVALID, NULL, "array of one" },
     { I2, "/config/layers/20/config/keepdims", "true", ERR_UNSUPPORTED, "/config/layers/21/config", "flatten" },
     { I2, "/config/layers/9/inbound_nodes/0/1/0", "\"input_1\"", ERR_INVALID, "/config/layers/9/config", "add" },
-    { N2, "/config/layers/5/config/groups", "5", ERR_INVALID, NULL, "groups" },
-    { N2, "/config/layers/4/config/groups", "2", ERR_UNSUPPORTED, NULL, "groups" },
-    { N2, "/config/layers/4/config/depthwise_regularizer", "{}", ERR_UNSUPPORTED, NULL, "depthwise_regularizer" },
-    { N2, "/config/layers/4/config/depthwise_initializer", "\"orthogonal\"", ERR_UNSUPPORTED, NULL, "orthogonal" },
-    { N2, "/config/layers/7/config/axis", "1", ERR_INVALID, "/config/layers/7/config", "join" },
-    { N2, "/config/layers/7/config/axis", "4", ERR_INVALID, NULL, "axis" },
-    { N2, "/config/layers/7/config/axis", "0", ERR_INVALID, NULL, "axis" },
-    { N2, "/config/layers/8/config/pointwise_initializer", "1", ERR_INVALID, NULL, "initialiser" },
-    { N2, "/config/layers/8/config/filters", "0", ERR_INVALID, NULL, "between" },
-    { N2, "/config/layers/8/config/kernel_size", "[0, 1]", ERR_INVALID, NULL, "between" },
-    { N3, "/config/layers/8/config/use_bias", "false", ERR_OK, NULL, NULL },
+    { N2, "/config/layers/12/config/groups", "5", ERR_INVALID, NULL, "groups" },
+    { N2, "/config/layers/11/config/groups", "2", ERR_UNSUPPORTED, NULL, "groups" },
+    { N2, "/config/layers/11/config/depthwise_regularizer", "{}", ERR_UNSUPPORTED, NULL, "depthwise_regularizer" },
+    { N2, "/config/layers/11/config/depthwise_initializer", "\"orthogonal\"", ERR_UNSUPPORTED, NULL, "orthogonal" },
+    { N2, "/config/layers/14/config/axis", "1", ERR_INVALID, "/config/layers/14/config", "join" },
+    { N2, "/config/layers/14/config/axis", "4", ERR_INVALID, NULL, "axis" },
+    { N2, "/config/layers/14/config/axis", "0", ERR_INVALID, NULL, "axis" },
+    { N2, "/config/layers/15/config/pointwise_initializer", "1", ERR_INVALID, NULL, "initialiser" },
+    { N2, "/config/layers/15/config/filters", "0", ERR_INVALID, NULL, "between" },
+    { N2, "/config/layers/15/config/kernel_size", "[0, 1]", ERR_INVALID, NULL, "between" },
+    { N2, "/config/layers/4/config/cropping", "[[5, 4], [0, 0]]", ERR_INVALID, NULL, "left" },
+    { N2, "/config/layers/4/config/cropping", "1", ERR_OK, NULL, NULL },
+    { N2, "/config/layers/4/config/cropping", "[1, 0]", ERR_OK, NULL, NULL },
+    { N2, "/config/layers/4/config/cropping", "[1, 0, 0, 0]", ERR_INVALID, NULL, "array of two" },
+    { N2, "/config/layers/5/config/padding", "[[1, -1], [0, 0]]", ERR_INVALID, NULL, "between" },
+    { N2, "/config/layers/5/config/padding", "[[1, 0], [0]]", ERR_INVALID, NULL, "array of two" },
+    { N2, "/config/layers/10/config/axis", "[1, 2, 3]", ERR_INVALID, NULL, "array of one" },
+    { N2, "/config/layers/10/config/axis", "[2]", ERR_UNSUPPORTED, NULL, "last" },
+    { N3, "/config/layers/10/config/rms_scaling", "true", ERR_UNSUPPORTED, NULL, "rms_scaling" },
+    { N3, "/config/layers/15/config/use_bias", "false", ERR_OK, NULL, NULL },
+    { S2, "/config/layers/2/class_name", "\"AveragePooling1D\"", ERR_OK, NULL, NULL },
+    { S2, "/config/layers/2/class_name", "\"GlobalMaxPooling1D\"", ERR_UNSUPPORTED, "/config/layers/2/config/pool_size", "pool_size" },
+    { S2, "/config/layers/2/class_name", "\"MaxPooling2D\"", ERR_INVALID, "/config/layers/2/config/pool_size", "array of two" },
+    { I2, "/config/layers/20/class_name", "\"GlobalMaxPooling2D\"", ERR_OK, NULL, NULL },
+    { I2, "/config/layers/20/class_name", "\"GlobalMaxPooling1D\"", ERR_INVALID, "/config/layers/20/config", "sequences" },
+    { I2, "/config/layers/20/class_name", "\"GlobalAveragePooling1D\"", ERR_INVALID, "/config/layers/20/config", "sequences" },
+    { I2, "/config/layers/9/class_name", "\"Multiply\"", ERR_OK, NULL, NULL },
     { S2, "/config/layers/1/config/kernel_size", "3", ERR_OK, NULL, NULL },
     { S2, "/config/layers/1/config/kernel_size", "[3, 3]", ERR_INVALID, NULL, "array of one" },
     { S2, "/config/layers/1/config/padding", "\"causal\"", ERR_INVALID, NULL, "valid" },
     { S2, "/config/layers/0/config/batch_input_shape", "[null, 12, 3, 1]", ERR_INVALID, "/config/layers/1/config", "sequences (steps, channels)" },
-    { S2, "/config/layers/5/config/target_shape", "[2, 3, 5]", ERR_INVALID, "/config/layers/5/config", "shape" },
+    { S2, "/config/layers/7/config/target_shape", "[2, 3, 5]", ERR_INVALID, "/config/layers/7/config", "shape" },
     /* the graph */
     { R2, "/config/input_layers", "[[\"input_1\", 0, 0], [\"dense\", 0, 0]]", ERR_UNSUPPORTED, NULL, "one input" },
     { R2, "/config/output_layers", "[[\"dense_3\", 0, 0], [\"dense\", 0, 0]]", ERR_UNSUPPORTED, NULL, "one output" },

@@ -13,7 +13,9 @@ import torch.nn.functional as F
 torch.set_default_dtype(torch.float64)
 N = 3
 HERE = os.path.dirname(os.path.abspath(__file__))
-RELU = {"relu": F.relu, "tanh": torch.tanh, "linear": lambda x: x, "softmax": lambda x: torch.softmax(x, -1), "elu": F.elu, "sigmoid": torch.sigmoid}
+ACTIVATIONS = {"relu": F.relu, "tanh": torch.tanh, "linear": lambda x: x, "softmax": lambda x: torch.softmax(x, -1), "elu": F.elu, "silu": F.silu,
+               "swish": F.silu, "softplus": F.softplus}
+HARD_SIGMOID = {2: lambda x: torch.clamp(0.2 * x + 0.5, 0, 1), 3: lambda x: F.relu6(x + 3) / 6}
 
 
 def numbers(name, n):
@@ -121,9 +123,16 @@ class Reader:
         gamma, beta = (self.weight(c["name"], k, x.shape[-1]) for k in ("gamma", "beta"))
         return gamma * (x - x.mean(-1, True)) / torch.sqrt(x.var(-1, unbiased=False, keepdim=True) + c["epsilon"]) + beta
 
-    def ZeroPadding2D(self, c, x):
-        (a, b), (l, r) = c["padding"]
-        return F.pad(x, [0, 0, l, r, a, b])
+    @staticmethod
+    def edges(pairs, x, sign):
+        pairs = pairs if isinstance(pairs[0], list) else [pairs]
+        flat = [sign * v for pair in reversed(pairs) for v in pair]
+        return F.pad(x, [0, 0] + flat)
+
+    def ZeroPadding2D(self, c, x): return self.edges(c["padding"], x, 1)
+    def ZeroPadding1D(self, c, x): return self.edges(c["padding"], x, 1)
+    def Cropping2D(self, c, x): return self.edges(c["cropping"], x, -1)
+    def Cropping1D(self, c, x): return self.edges(c["cropping"], x, -1)
 
     def Dense(self, c, x):
         return x @ self.weight(c["name"], "kernel", x.shape[-1], c["units"]) + self.bias(c, c["units"])
@@ -164,7 +173,7 @@ def run(name):
             y = numbers("x", n).float().double().reshape([N] + shape) * 4
         else:
             y = getattr(r, cls)(c, *[values[i] for i in (sources(layer) if "inbound_nodes" in layer else [last])])
-            y = RELU[c.get("activation", "linear")](y)
+            y = {**ACTIVATIONS, "hard_sigmoid": HARD_SIGMOID[r.version]}[c.get("activation", "linear")](y)
         values[c["name"]], last = y, c["name"]
     return {"model": name, "n": N, "weights": r.weights, "shape": list(y.shape[1:]), "output": [float(f"{v:.9g}") for v in y.reshape(-1).tolist()]}
 

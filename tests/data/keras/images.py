@@ -141,10 +141,13 @@ class Model:
     def relu(self, name, inputs=None):
         return self.same("Activation", name, {"activation": "relu"}, inputs)
 
-    def pad(self, name, padding, inputs=None):
+    def edges(self, cls, name, edges, sign, inputs=None):
         s = self.shape(inputs)
-        (a, b), (c, d) = padding
-        return self.add("ZeroPadding2D", name, {"padding": padding, "data_format": "channels_last"}, [s[0] + a + b, s[1] + c + d, s[2]], inputs)
+        pairs = [list(e) for e in edges]
+        config = {"padding" if sign > 0 else "cropping": pairs if len(s) == 3 else pairs[0]}
+        if len(s) == 3:
+            config["data_format"] = "channels_last"
+        return self.add(cls, name, config, [n + sign * sum(e) for n, e in zip(s, pairs)] + s[-1:], inputs)
 
     def flatten(self, name, inputs=None):
         n = 1
@@ -230,7 +233,14 @@ def mobile(v):
     m = Model(v, "mobile", True, [9, 8, 3])
     m.conv("conv2d", 6, (3, 2), (2, 1), "same", bias=False)
     m.norm("batch_normalization")
-    a = m.same("ReLU", "re_lu", {"max_value": 6.0, "negative_slope": 0.0, "threshold": 0.0})
+    m.same("ReLU", "re_lu", {"max_value": 6.0, "negative_slope": 0.0, "threshold": 0.0})
+    m.edges("Cropping2D", "cropping2d", [(0, 1), (1, 0)], -1)
+    a = m.edges("ZeroPadding2D", "zero_padding2d", [(1, 0), (0, 1)], 1)
+    m.global_pool("GlobalAveragePooling2D", "global_average_pooling2d", True)
+    m.conv("conv2d_3", 2, 1, activation="silu" if v == 3 else "swish")
+    m.conv("conv2d_4", 6, 1, activation="hard_sigmoid")
+    a = m.same("Multiply", "multiply", {}, [a, m.last])
+    m.layer_norm("layer_normalization")
     m.depthwise("depthwise_conv2d", 3, padding="same", multiplier=2, activation="tanh")
     m.conv("conv2d_1", 4, 2, groups=2, padding="same", activation="relu")
     b = m.pool("MaxPooling2D", "max_pooling2d", (3, 2), 1, "same")
@@ -242,7 +252,8 @@ def mobile(v):
     m.pool("AveragePooling2D", "average_pooling2d_1", (2, 2))
     e = m.flatten("flatten")
     m.norm("batch_normalization_1")
-    f = m.dense("dense", 6, "relu")
+    m.layer_norm("layer_normalization_1")
+    f = m.dense("dense", 6, "softplus")
     m.flatten("flatten_1", inputs=[d])
     g = m.last
     h = m.join("concatenate_1", [e, g])
@@ -259,6 +270,8 @@ def sequence(v):
     m.conv("conv1d", 4, 3, padding="same", activation="relu")
     m.pool("MaxPooling1D", "max_pooling1d", 2)
     m.conv("conv1d_1", 6, 2, 1, dilation=2)
+    m.edges("ZeroPadding1D", "zero_padding1d", [(1, 1)], 1)
+    m.edges("Cropping1D", "cropping1d", [(0, 2)], -1)
     m.norm("batch_normalization")
     m.add("Reshape", "reshape", {"target_shape": [2, 3, 4]}, [2, 3, 4])
     m.conv("conv2d", 3, 2, padding="same")
