@@ -290,14 +290,16 @@ static bool gives(const struct key *key, const char *option)
     return true;
 }
 
-/* An option's error comes with our name of it. */
+/* An option's error comes with our name of it: it is that of the key that gave it, or would have. */
 static enum err_code rename_option(const struct class *class, const json_t *config, enum err_code rc, struct err *e)
 {
+    const struct key *found = NULL;
+
     for (const struct key *k = class->key; e && e->at[0] == '/' && k->name; k++)
-        if (json_object_get(config, k->name) && gives(k, e->at + 1)) {
-            snprintf(e->at, sizeof e->at, "/%s", k->name);
-            break;
-        }
+        if (gives(k, e->at + 1) && (!found || json_object_get(config, k->name)))
+            found = k;
+    if (found)
+        snprintf(e->at, sizeof e->at, "/%s", found->name);
     return rc;
 }
 

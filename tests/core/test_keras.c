@@ -324,7 +324,7 @@ static const struct { const char *file, *pointer, *value; enum err_code code; co
     { C3, CONV "/kernel_size", "[5, 0]", ERR_INVALID, NULL, "between" },
     { C3, CONV "/kernel_size", "[29, 5]", ERR_INVALID, NULL, "" },
     { C3, CONV "/kernel_size", "\"5\"", ERR_INVALID, NULL, "integer" },
-    { C3, CONV "/kernel_size", NULL, ERR_INVALID, CONV "/kernel_height", "required" },
+    { C3, CONV "/kernel_size", NULL, ERR_INVALID, NULL, "required" },
     { C3, CONV "/strides", "[1, 2.5]", ERR_INVALID, NULL, "integer" },
     { C3, CONV "/strides", "[0, 1]", ERR_INVALID, NULL, "between" },
     { C3, CONV "/dilation_rate", "[2, 1]", ERR_OK, NULL, NULL },
