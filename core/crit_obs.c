@@ -5,6 +5,8 @@
  * nothing is left, its trace, says what each further weight of it costs. Over all rows of a layer the next to go is the cheapest next one of
  * any row, until n_masked are gone; a second pass stops each row where it must and keeps what it has become.
  *
+ * Where runs of so many columns must keep some (unit n:m), what is left of a run stays once no more of it may go.
+ *
  * The downdates of A are put off and done BLOCK at a time as one product, with A compacted to what stays: the vectors of a block, A[:,q] /
  * sqrt(A_qq), are columns of a Cholesky factor whose order is found on the way. A row costs about 2/3 of columns^3 multiply-adds, in the cache. */
 #include <float.h>
@@ -40,9 +42,36 @@ struct row {
     double *cost;   /* left */
     int *column;    /* left: of the layer */
     bool *gone;     /* left */
+    int *spare;     /* by run: how many more may go */
 };
 /* One step of a trace. cost: what the loss grows by, never falling along the row; zeros have -1, so they go first. */
 struct step { double cost; int column; };
+
+static bool is_masked(const struct layerwise *l, int r, int column) { return !l->kernel->mask[(size_t)r * (size_t)l->cols + (size_t)column]; }
+
+/* What is left of a run stays; what is masked already is no part of it. */
+static void close_run(struct row *t, const struct layerwise *l, int r, int run)
+{
+    for (int i = 0; i < t->left; i++)
+        if (t->column[i] < l->cols && t->column[i] / l->runs.len == run && !is_masked(l, r, t->column[i]))
+            t->fee[i] = HUGE_VAL;
+}
+
+static void open_runs(struct row *t, const struct layerwise *l, int r)
+{
+    for (int first = 0, end; l->runs.len > 0 && first < l->cols; first = end) {
+        layerwise_run(l, first, &first, &end);
+        t->spare[first / l->runs.len] = layerwise_spare(l, r, first, end);
+        if (t->spare[first / l->runs.len] == 0)
+            close_run(t, l, r, first / l->runs.len);
+    }
+}
+
+static void note_removed(struct row *t, const struct layerwise *l, int r, int column)
+{
+    if (l->runs.len > 0 && !is_masked(l, r, column) && --t->spare[column / l->runs.len] == 0)
+        close_run(t, l, r, column / l->runs.len);
+}
 
 static void row_start(struct row *t, const struct layerwise *l, int r)
 {
@@ -65,6 +94,7 @@ static void row_start(struct row *t, const struct layerwise *l, int r)
     }
     if (l->bias)
         t->fee[t->left - 1] = HUGE_VAL;
+    open_runs(t, l, r);
 }
 
 /* Zeros cost nothing, and less than that. What is not finite costs the most: it shows when the row is stored. */
@@ -165,6 +195,7 @@ static void run_row(struct row *t, const struct layerwise *l, int r, int n, stru
         if (trace)
             trace[i] = (struct step){ highest, t->column[q] };
         remove_weight(t, q, b++);
+        note_removed(t, l, r, t->column[q]);
         if (b == BLOCK) {
             compact(t, b);
             b = 0;
@@ -184,7 +215,8 @@ static bool row_alloc(struct row *t, int n)
     t->cost = mem_alloc(len * sizeof *t->cost);
     t->column = mem_alloc(len * sizeof *t->column);
     t->gone = mem_alloc(len * sizeof *t->gone);
-    return t->a && t->v && t->w && t->diagonal && t->fee && t->cost && t->column && t->gone;
+    t->spare = mem_alloc(len * sizeof *t->spare);
+    return t->a && t->v && t->w && t->diagonal && t->fee && t->cost && t->column && t->gone && t->spare;
 }
 
 static void row_clear(struct row *t)
@@ -197,6 +229,7 @@ static void row_clear(struct row *t)
     mem_free(t->cost);
     mem_free(t->column);
     mem_free(t->gone);
+    mem_free(t->spare);
 }
 
 /* ---- all rows ---- */
@@ -209,6 +242,7 @@ struct obs {
     int n_at_once, first, live; /* live: columns that are not dead */
     struct step *trace; /* rows,live */
     int *count;         /* rows: steps of the trace that are done */
+    int *steps;         /* rows: that there are */
     int *heap;          /* rows: the one whose next step is cheapest on top */
 };
 
@@ -219,6 +253,7 @@ static void obs_clear(struct obs *o)
     mem_free(o->row);
     mem_free(o->trace);
     mem_free(o->count);
+    mem_free(o->steps);
     mem_free(o->heap);
     layerwise_clear(&o->l);
 }
@@ -238,8 +273,9 @@ static enum err_code obs_init(struct obs *o, const struct crit_net *in, int w, s
     o->row = mem_zalloc((size_t)o->n_at_once, sizeof *o->row);
     o->trace = mem_alloc((size_t)l->rows * (size_t)o->live * sizeof *o->trace);
     o->count = mem_zalloc((size_t)l->rows, sizeof *o->count);
+    o->steps = mem_zalloc((size_t)l->rows, sizeof *o->steps);
     o->heap = mem_alloc((size_t)l->rows * sizeof *o->heap);
-    ok = o->row && o->trace && o->count && o->heap;
+    ok = o->row && o->trace && o->count && o->steps && o->heap;
     for (int i = 0; ok && i < o->n_at_once; i++)
         ok = row_alloc(&o->row[i], l->n);
     return ok ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
@@ -255,6 +291,22 @@ static enum err_code each_row(struct obs *o, const struct crit_net *in, void (*f
     return ERR_OK;
 }
 
+/* What is masked, and what may go as well: of each row. */
+static void count_steps(struct obs *o)
+{
+    const struct layerwise *l = &o->l;
+
+    for (int r = 0; r < l->rows; r++) {
+        o->steps[r] = l->runs.len > 0 ? 0 : o->live;
+        for (int j = 0; l->runs.len > 0 && j < l->cols; j++)
+            o->steps[r] += !l->dead[j] && is_masked(l, r, j);
+        for (int first = 0, end; l->runs.len > 0 && first < l->cols; first = end) {
+            layerwise_run(l, first, &first, &end);
+            o->steps[r] += layerwise_spare(l, r, first, end);
+        }
+    }
+}
+
 static struct step *trace_of(const struct obs *o, int r) { return o->trace + (size_t)r * (size_t)o->live; }
 
 static void trace_tile(void *ctx, int tile)
@@ -262,7 +314,7 @@ static void trace_tile(void *ctx, int tile)
     const struct obs *o = ctx;
     int r = o->first + tile;
 
-    run_row(&o->row[tile], &o->l, r, o->live, trace_of(o, r));
+    run_row(&o->row[tile], &o->l, r, o->steps[r], trace_of(o, r));
 }
 
 static void solve_tile(void *ctx, int tile)
@@ -283,8 +335,8 @@ static void solve_tile(void *ctx, int tile)
 
 static bool before(const struct obs *o, int a, int b)
 {
-    double x = o->count[a] < o->live ? trace_of(o, a)[o->count[a]].cost : HUGE_VAL;
-    double y = o->count[b] < o->live ? trace_of(o, b)[o->count[b]].cost : HUGE_VAL;
+    double x = o->count[a] < o->steps[a] ? trace_of(o, a)[o->count[a]].cost : HUGE_VAL;
+    double y = o->count[b] < o->steps[b] ? trace_of(o, b)[o->count[b]].cost : HUGE_VAL;
 
     return x != y ? x < y : a < b;
 }
@@ -331,8 +383,10 @@ static enum err_code obs_solve(const struct crit_net *in, int w, uint64_t n_mask
 
     if (rc == ERR_OK)
         n_masked = layerwise_mask_free(&o.l, n_masked);
-    if (rc == ERR_OK && n_masked > 0)
+    if (rc == ERR_OK && n_masked > 0) {
+        count_steps(&o);
         rc = each_row(&o, in, trace_tile, e);
+    }
     if (rc == ERR_OK && n_masked > 0) {
         deal_out(&o, n_masked);
         rc = each_row(&o, in, solve_tile, e);
@@ -349,8 +403,11 @@ static enum err_code score_kernel(const struct crit_net *in, int w, float *score
     struct obs o = { 0 };
     enum err_code rc = obs_init(&o, in, w, e);
 
-    if (rc == ERR_OK)
+    o.l.runs = (struct unit_runs){ 0 }; /* what each would cost if any could go */
+    if (rc == ERR_OK) {
+        count_steps(&o);
         rc = each_row(&o, in, trace_tile, e);
+    }
     memset(score, 0, in->net->weight[w].len * sizeof *score); /* dead inputs are in no trace */
     for (int r = 0; rc == ERR_OK && r < o.l.rows; r++)
         for (int i = 0; i < o.live; i++)
@@ -393,7 +450,7 @@ static uint64_t obs_memory(const struct net *net, const void *conf)
     for (int i = 0; i < net->n_weights; i++) {
         const struct op_weight *info = &net->weight[i].info;
         uint64_t rows = (uint64_t)info->shape.d[0], n = (uint64_t)info->shape.d[1] + 1, at_once = rows < AT_ONCE ? rows : AT_ONCE;
-        uint64_t bytes = info->prunable ? at_once * n * 8 * (n + BLOCK + 6) + rows * n * sizeof(struct step) : 0;
+        uint64_t bytes = info->prunable ? at_once * n * 8 * (n + BLOCK + 7) + rows * n * sizeof(struct step) : 0;
 
         most = bytes > most ? bytes : most;
     }

@@ -6,14 +6,15 @@
  * columns, by w^2 / U_jj^2 as they are by then.
  *
  * As in the paper each block loses the same share. So that exactly n_masked go: what is masked already, zeros and weights of dead inputs first;
- * what is left of n_masked is dealt out over the others, in proportion and cumulatively, block after block. */
+ * what is left of n_masked is dealt out over the others, in proportion and cumulatively, block after block. Where runs of so many columns must keep
+ * some (unit n:m), a block is one run of every row, and the others are what may go of each. */
 #include <stdlib.h>
 
 #include "core/gemm.h"
 #include "core/layerwise.h"
 #include "core/mem.h"
 
-enum { TILE = 16 };
+enum { TILE = 16, NM_MAX = 64 /* columns of a run, at most */ };
 
 struct sparsegpt_conf {
     int64_t samples, batch_size, block;
@@ -41,19 +42,39 @@ static int by_score(const void *a, const void *b)
     return x->score != y->score ? (x->score < y->score ? -1 : 1) : (x->k > y->k) - (x->k < y->k);
 }
 
-/* Those of the block that are not masked. */
+/* Those of the block that are not masked; of a run the cheapest, as many as may go. */
 static uint64_t find_candidates(struct sweep *s)
 {
     const struct layerwise *l = &s->l;
     uint64_t n = 0;
 
-    for (int r = 0; r < l->rows; r++)
+    for (int r = 0; r < l->rows; r++) {
+        uint64_t begin = n, spare = (uint64_t)layerwise_spare(l, r, s->first, s->end);
+
         for (int j = s->first; j < s->end; j++) {
             size_t k = (size_t)r * (size_t)l->cols + (size_t)j;
             double e = l->w[(size_t)r * (size_t)l->n + (size_t)j] / s->l.inverse[(size_t)j * (size_t)l->n + (size_t)j];
 
             if (l->kernel->mask[k])
                 s->candidate[n++] = (struct candidate){ e * e, k };
+        }
+        if (n - begin > spare) {
+            qsort(s->candidate + begin, n - begin, sizeof *s->candidate, by_score);
+            n = begin + spare;
+        }
+    }
+    return n;
+}
+
+/* Of all blocks. */
+static uint64_t count_candidates(const struct layerwise *l)
+{
+    uint64_t n = 0;
+
+    for (int r = 0; r < l->rows; r++)
+        for (int first = 0, end; first < l->cols; first = end) {
+            layerwise_run(l, first, &first, &end);
+            n += (uint64_t)layerwise_spare(l, r, first, end);
         }
     return n;
 }
@@ -90,10 +111,8 @@ static void repair_tile(void *ctx, int tile)
 static enum err_code sweep_columns(struct sweep *s, const struct crit_net *in, int block, uint64_t left, struct err *e)
 {
     const struct layerwise *l = &s->l;
-    uint64_t all = 0, before = 0;
+    uint64_t all = count_candidates(l), before = 0;
 
-    for (size_t k = 0; k < l->kernel->len; k++)
-        all += l->kernel->mask[k];
     for (s->first = 0; s->first < l->cols; s->first = s->end) {
         uint64_t n;
 
@@ -115,7 +134,8 @@ static enum err_code sparsegpt_solve(const struct crit_net *in, int w, uint64_t 
     const struct layerwise_conf conf = shared(c);
     struct sweep s = { 0 };
     enum err_code rc = layerwise_init(&s.l, in, w, true, &conf, e);
-    int block = (int)(c->block < s.l.cols ? c->block : s.l.cols);
+    int64_t wanted = in->runs.len > 0 ? in->runs.len : c->block;
+    int block = (int)(wanted < s.l.cols ? wanted : s.l.cols);
 
     if (rc != ERR_OK)
         return rc;
@@ -163,6 +183,7 @@ static uint64_t sparsegpt_memory(const struct net *net, const void *conf)
     const struct layerwise_conf c = shared(conf);
     uint64_t block = (uint64_t)((const struct sparsegpt_conf *)conf)->block, most = 0;
 
+    block = block > NM_MAX ? block : NM_MAX; /* which it is, is not known here */
     for (int i = 0; i < net->n_weights; i++) {
         const struct op_weight *info = &net->weight[i].info;
         uint64_t rows = (uint64_t)info->shape.d[0], cols = (uint64_t)info->shape.d[1];

@@ -8,6 +8,7 @@
 #include "core/data.h"
 #include "core/group.h"
 #include "core/loss.h"
+#include "core/unit.h"
 
 /* For criteria that look at one kernel at a time. */
 struct crit_in {
@@ -28,6 +29,7 @@ struct crit_net {
     const void *conf;
     bool (*stop)(void *user);          /* NULL: never; asked between batches: ERR_STOPPED */
     void *user;
+    struct unit_runs runs;             /* what solve must leave */
 };
 struct criterion {
     struct plug plug;
@@ -41,7 +43,7 @@ struct criterion {
     /* For unit neuron; NULL: the row is not for neurons. score[b]: one finite number per neuron of bundle b, larger = keep; NULL: not wanted, as it should be for
      * fixed bundles. Also of neurons whose numbers are all zero: the caller knows them. Deterministic, whatever the team. */
     enum err_code (*score_neurons)(const struct crit_net *in, const struct groups *g, float *const *score, struct err *e);
-    /* May be NULL. Masks exactly n_masked numbers of kernel w, those that are zero already among them, and changes the others so that the outputs of
+    /* May be NULL. Masks exactly n_masked numbers of kernel w, those that are zero already among them as far as in->runs lets them go, and changes the others so that the outputs of
      * the layer stay near what they were: writes mask and x of the copy, and the other weights of its node. Called kernel by kernel in the order
      * of the net, so that the later ones see what the earlier ones have become; score_net, which then leaves the copy as it is, says how many go
      * where kernels compete. */

@@ -155,7 +155,7 @@ enum err_code layerwise_init(struct layerwise *l, const struct crit_net *in, int
     double *h;
     enum err_code rc;
 
-    *l = (struct layerwise){ .kernel = kernel, .bias = has_bias ? kernel + 1 : NULL, .rows = kernel->info.shape.d[0], .cols = kernel->info.shape.d[1] };
+    *l = (struct layerwise){ .runs = in->runs, .kernel = kernel, .bias = has_bias ? kernel + 1 : NULL, .rows = kernel->info.shape.d[0], .cols = kernel->info.shape.d[1] };
     l->n = l->cols + has_bias;
     l->w = mem_alloc((size_t)l->rows * (size_t)l->n * sizeof *l->w);
     l->inverse = mem_alloc(square(l->n) * sizeof *l->inverse);
@@ -187,11 +187,30 @@ static int cost_class(const struct layerwise *l, size_t k)
     return !w->mask[k] ? MASKED : w->x[k] == 0 ? ZERO : l->dead[k % (size_t)l->cols] ? DEAD : COSTS;
 }
 
+int layerwise_spare(const struct layerwise *l, int r, int first, int end)
+{
+    int kept = 0;
+
+    for (int j = first; j < end; j++)
+        kept += l->kernel->mask[(size_t)r * (size_t)l->cols + (size_t)j] != 0;
+    return kept > l->runs.keep ? kept - l->runs.keep : 0;
+}
+
+static bool may_go(const struct layerwise *l, size_t k)
+{
+    int first, end;
+
+    if (l->runs.len == 0 || !l->kernel->mask[k])
+        return true;
+    layerwise_run(l, (int)(k % (size_t)l->cols), &first, &end);
+    return layerwise_spare(l, (int)(k / (size_t)l->cols), first, end) > 0;
+}
+
 uint64_t layerwise_mask_free(struct layerwise *l, uint64_t n)
 {
     for (int class = MASKED; class < COSTS; class++)
         for (size_t k = 0; k < l->kernel->len && n > 0; k++)
-            if (cost_class(l, k) == class) {
+            if (cost_class(l, k) == class && may_go(l, k)) {
                 l->kernel->mask[k] = 0;
                 n--;
             }

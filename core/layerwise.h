@@ -22,13 +22,25 @@ struct layerwise {
     double *w;                    /* rows,n */
     double *inverse;              /* n,n: of H + lambda I, both triangles; factor: U instead, inverse = U'U, upper triangle */
     bool *dead;                   /* n */
+    struct unit_runs runs;        /* of in */
 };
 
 /* Runs samples through in->net as it is now and looks at the inputs of kernel w. ERR_STOPPED; ERR_DIVERGED: no damping helps. */
 MUST enum err_code layerwise_init(struct layerwise *l, const struct crit_net *in, int w, bool factor, const struct layerwise_conf *conf,
                                    struct err *e);
 void layerwise_clear(struct layerwise *l);
-/* Masks what costs nothing, at most n numbers: first what is masked already, then zeros, then weights of dead inputs. Returns how many of n are left. */
+/* Columns of the run that column j lies in: *first .. *end - 1; where there are no runs, of the row. */
+static inline void layerwise_run(const struct layerwise *l, int j, int *first, int *end)
+{
+    int len = l->runs.len > 0 ? l->runs.len : l->cols;
+
+    *first = j - j % len;
+    *end = *first + len < l->cols ? *first + len : l->cols;
+}
+/* How many more may go of columns first .. end - 1 of row r: a run, or where there are none any columns. */
+int layerwise_spare(const struct layerwise *l, int r, int first, int end);
+/* Masks what costs nothing, at most n numbers: first what is masked already, then zeros, then weights of dead inputs, as far as runs let them go.
+ * Returns how many of n are left. */
 uint64_t layerwise_mask_free(struct layerwise *l, uint64_t n);
 /* Writes w to kernel and bias; 0 where the mask says so. ERR_DIVERGED: a number is not finite. */
 MUST enum err_code layerwise_store(const struct layerwise *l, struct err *e);

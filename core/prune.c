@@ -147,7 +147,9 @@ static enum err_code step_init(struct step *s, const struct pruner *p, struct ne
 
     *s = (struct step){ .moved = data ? data->moved : NULL, .in = { .seed = p->seed, .step = (uint64_t)i, .conf = p->conf.criterion.conf } };
     if (data)
-        s->in = (struct crit_net){ NULL, data->train, data->loss, data->team, p->seed, (uint64_t)i, p->conf.criterion.conf, data->stop, data->user };
+        s->in = (struct crit_net){ NULL, data->train, data->loss, data->team, p->seed, (uint64_t)i, p->conf.criterion.conf, data->stop, data->user, { 0 } };
+    if (p->unit->runs)
+        s->in.runs = p->unit->runs(p->conf.unit.conf);
     s->key = mem_zalloc(p->n_units, sizeof *s->key);
     s->score = mem_zalloc(scores_neurons(p) ? p->n_units : scores_stand(p) ? p->weights : p->longest, sizeof *s->score);
     s->neurons = mem_zalloc((size_t)p->bundles.n, sizeof *s->neurons);

@@ -231,8 +231,8 @@ static enum err_code check_units(const struct pruner *p, struct err *e)
 
     if (!p->unit->neurons && !criterion_scores_weights(c))
         return err_field(e, ERR_INVALID, "/criterion", "%s scores neurons only: it needs unit neuron", c->plug.name);
-    if (c->solve && (p->unit->unit_at || p->unit->protect || p->unit->neurons))
-        return err_field(e, ERR_INVALID, "/unit", "criterion %s repairs what stays of single weights only", c->plug.name);
+    if (c->solve && (p->unit->unit_at || p->unit->neurons || (p->unit->protect && !p->unit->runs)))
+        return err_field(e, ERR_INVALID, "/unit", "criterion %s repairs what stays of single weights only, or of n:m", c->plug.name);
     return ERR_OK;
 }
 

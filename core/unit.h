@@ -7,6 +7,9 @@
 
 enum unit_pool { POOL_MEAN, POOL_SUM, POOL_MAX }; /* what the scores of its weights make of a unit's */
 
+/* Of every len consecutive columns of a row, the last ones of it too, at most keep stay. len 0: any may go. */
+struct unit_runs { int len, keep; };
+
 /* A unit: one row of units.c. A kernel is a matrix of rows (outputs) by columns (inputs, of a convolution with their places in the window);
  * a number's place in it is row * columns + column. Functions that are NULL: every weight is a unit, and any may go. */
 struct prune_unit {
@@ -18,6 +21,7 @@ struct prune_unit {
     enum unit_pool (*pool)(const void *conf);
     uint64_t (*most)(const void *conf, size_t rows, size_t columns);                       /* the most weights that may go */
     void (*protect)(const void *conf, size_t rows, size_t columns, uint32_t *key);         /* those that must stay become KEY_STAYS */
+    struct unit_runs (*runs)(const void *conf);                                            /* the same for criteria that choose by themselves */
 };
 extern const struct plug_table unit_table;
 static inline const struct prune_unit *prune_unit_of(const struct plug *p) { return (const struct prune_unit *)(const void *)p; }

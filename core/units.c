@@ -37,10 +37,17 @@ static void nm_protect(const void *conf, size_t rows, size_t columns, uint32_t *
         }
 }
 
+static struct unit_runs nm_runs(const void *conf)
+{
+    const struct nm_conf *c = conf;
+
+    return (struct unit_runs){ (int)c->m, (int)c->n };
+}
+
 static const struct prune_unit nm_row = {
     .plug = { "n:m", "Single weights, until at most n of every m consecutive inputs of an output stay: 2:4 by default. n and m are the target.",
               nm_params, sizeof(struct nm_conf) },
-    .implied = true, .most = nm_most, .protect = nm_protect
+    .implied = true, .most = nm_most, .protect = nm_protect, .runs = nm_runs
 };
 
 /* ---- block ---- */

@@ -150,6 +150,49 @@ START_TEST(solutions_are_golden)
 }
 END_TEST
 
+/* At most keep of every len consecutive columns stay, in rows of cols. */
+static bool keeps_runs(const struct weight *w, struct unit_runs runs)
+{
+    size_t cols = w->len / (size_t)w->info.shape.d[0];
+
+    for (size_t k = 0; k < w->len;) {
+        size_t left = cols - k % cols, end = k + (left < (size_t)runs.len ? left : (size_t)runs.len);
+        int kept = 0, all = (int)(end - k);
+
+        for (; k < end; k++)
+            kept += w->mask[k] != 0;
+        if (kept < (all < runs.keep ? all : runs.keep))
+            return false;
+    }
+    return true;
+}
+
+START_TEST(runs_are_golden)
+{
+    struct bench b;
+    json_t *g = golden_open(&b), *want = json_array_get(json_object_get(g, "solved_runs"), (size_t)_i);
+    char name[40];
+    struct plug_value conf;
+    struct crit_net in;
+
+    snprintf(name, sizeof name, "\"%s\"", json_string_value(json_object_get(want, "criterion")));
+    conf = conf_of(name);
+    in = in_of(&b, &conf, NULL);
+    in.runs = (struct unit_runs){ 4, 2 };
+    for (int l = 0; l < 2; l++) {
+        uint64_t go = (uint64_t)json_integer_value(json_array_get(json_object_get(want, "go"), (size_t)l));
+        const struct weight *kernel = &b.net->weight[2 * l];
+
+        ck_assert_int_eq(criterion_of(conf.plug)->solve(&in, 2 * l, go, NULL), ERR_OK);
+        ck_assert(n_masked(kernel) == go && keeps_runs(kernel, in.runs));
+        golden_near(kernel->x, json_array_get(json_object_get(want, "kernel"), (size_t)l), kernel->len, kernel->name, bound);
+        golden_near(kernel[1].x, json_array_get(json_object_get(want, "bias"), (size_t)l), kernel[1].len, kernel[1].name, bound);
+    }
+    json_decref(g);
+    bench_close(&b);
+}
+END_TEST
+
 /* H = [[1, 0, 0], [0, 1, .9], [0, .9, 1]], w = (.95, 1, 1): the second weight goes, the third takes over. (Its partner is made the least bit larger.) */
 static void three_weights(struct bench *b)
 {
@@ -365,6 +408,68 @@ START_TEST(fewer_than_the_zeros) /* a bound may forbid to mask all zeros: those 
 }
 END_TEST
 
+/* Of each run the n smallest go, nothing is repaired. */
+static void mask_runs_by_magnitude(struct weight *w, struct unit_runs runs)
+{
+    size_t cols = w->len / (size_t)w->info.shape.d[0];
+
+    for (size_t k = 0, end; k < w->len; k = end) {
+        size_t left = cols - k % cols;
+
+        end = k + (left < (size_t)runs.len ? left : (size_t)runs.len);
+        for (int go = (int)(end - k) - runs.keep; go > 0; go--) {
+            size_t best = end;
+
+            for (size_t i = k; i < end; i++)
+                if (w->mask[i] && (best == end || fabsf(w->x[i]) < fabsf(w->x[best])))
+                    best = i;
+            if (best == end)
+                break;
+            w->mask[best] = 0;
+            w->x[best] = 0;
+        }
+    }
+}
+
+/* Full runs and half of them, by steps: exact counts, masks grow, no run loses more than it may, and the layer's output is nearer than without repair. */
+START_TEST(runs_keep_their_number)
+{
+    static const struct unit_runs all[] = { { 4, 2 }, { 8, 3 }, { 5, 1 }, { 64, 63 }, { 3, 3 } };
+    struct plug_value conf = solver(_i);
+
+    for (int round = 0; round < 8; round++)
+        for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+            struct bench b, plain;
+            struct crit_net in;
+            struct weight *w;
+            int size[3];
+            uint64_t most = 0;
+            float *y;
+
+            random_layer(&b, round, size, true);
+            random_layer(&plain, round, size, true);
+            for (size_t k = 0; k < b.net->weight[0].len; k++)
+                b.net->weight[0].mask[k] = plain.net->weight[0].mask[k] = 1;
+            y = outputs(&b);
+            in = in_of(&b, &conf, NULL);
+            in.runs = all[i];
+            w = &b.net->weight[0];
+            mask_runs_by_magnitude(&plain.net->weight[0], in.runs);
+            most = n_masked(&plain.net->weight[0]);
+            ck_assert_int_eq(criterion_of(conf.plug)->solve(&in, 0, most / 3, NULL), ERR_OK);
+            ck_assert(n_masked(w) == most / 3 && keeps_runs(w, in.runs));
+            ck_assert_int_eq(criterion_of(conf.plug)->solve(&in, 0, most, NULL), ERR_OK);
+            ck_assert(n_masked(w) == most && keeps_runs(w, in.runs));
+            if (size[0] > 8) /* the sweep's last columns have nobody to repair them */
+                ck_assert_msg(error_from(&b, y) <= error_from(&plain, y) * 1.02 + 1e-6, "%s, round %d, %d:%d: error %g, magnitude's %g", conf.plug->name,
+                              round, all[i].keep, all[i].len, error_from(&b, y), error_from(&plain, y));
+            mem_free(y);
+            bench_close(&b);
+            bench_close(&plain);
+        }
+}
+END_TEST
+
 START_TEST(singular_inputs_are_damped) /* every input is the same, or nearly; more inputs than samples; no damping asked for */
 {
     struct plug_value conf = solver(_i);
@@ -493,6 +598,42 @@ START_TEST(the_bias_is_repaired) /* in the net, not in the copy alone */
 }
 END_TEST
 
+/* Every unit of the table with every criterion that solves: weights, and those whose runs can be said; they fill up over two steps. */
+START_TEST(units_that_can_be_repaired)
+{
+    const struct plug_value conf = solver(_i);
+
+    for (const struct plug *const *row = unit_table.rows; *row; row++) {
+        const struct prune_unit *unit = prune_unit_of(*row);
+        bool can = !unit->unit_at && !unit->neurons && (!unit->protect || unit->runs);
+        struct prune_conf c;
+        struct pruner *p = NULL;
+        struct bench b;
+        struct prune_data data = { 0 };
+        struct err e = { 0 };
+
+        ck_assert_int_eq(params_parse(&c, sizeof c, prune_params, NULL, NULL), ERR_OK);
+        c.criterion = conf;
+        c.iterations = 2;
+        c.unit.plug = *row;
+        ck_assert_int_eq(params_parse(c.unit.conf, (*row)->conf_size, (*row)->params, NULL, NULL), ERR_OK);
+        bench_open(&b, step_size, 3, 100, true);
+        fill_normal(b.x, (size_t)step_size[0] * 100, 9);
+        data.train = &b.view;
+        data.loss = &b.loss;
+        ck_assert_int_eq(pruner_new(&p, &c, b.net, 1, &e), can ? ERR_OK : ERR_INVALID);
+        ck_assert_str_eq(e.at, can ? "" : "/unit");
+        for (int64_t i = 1; can && i <= 2; i++) {
+            ck_assert_int_eq(pruner_step(p, b.net, i, &data, NULL), ERR_OK);
+            ck_assert_uint_eq(n_masked(&b.net->weight[0]) + n_masked(&b.net->weight[2]) + n_masked(&b.net->weight[4]), pruner_count(p, i));
+            ck_assert(!unit->runs || (keeps_runs(&b.net->weight[0], unit->runs(c.unit.conf)) && keeps_runs(&b.net->weight[2], unit->runs(c.unit.conf))));
+        }
+        pruner_free(p);
+        bench_close(&b);
+    }
+}
+END_TEST
+
 START_TEST(errors_leave_the_net_as_it_was)
 {
     struct trial t = { step_confs[_i], small_size, 0, 1, 0, -1, true };
@@ -579,6 +720,8 @@ static void cases(Suite *s)
 
     tcase_add_loop_test(tc, scores_are_golden, 0, sizeof golden_scores / sizeof golden_scores[0]);
     tcase_add_loop_test(tc, solutions_are_golden, 0, 2);
+    tcase_add_loop_test(tc, runs_are_golden, 0, 4);
+    tcase_add_loop_test(tc, runs_keep_their_number, 0, n);
     tcase_add_loop_test(tc, the_vector_of_the_books, 0, 3);
     tcase_add_loop_test(tc, counts_masks_and_errors, 0, n);
     tcase_add_loop_test(tc, fewer_than_the_zeros, 0, n);
@@ -586,6 +729,7 @@ static void cases(Suite *s)
     tcase_add_loop_test(tc, infinite_inputs_are_an_error, 0, n);
     tcase_add_loop_test(tc, any_team_gives_the_same_bytes, 0, 6);
     tcase_add_loop_test(tc, the_bias_is_repaired, 0, 2);
+    tcase_add_loop_test(tc, units_that_can_be_repaired, 0, n);
     tcase_add_loop_test(tc, errors_leave_the_net_as_it_was, 0, 3);
     tcase_add_test(tc, a_layer_that_is_too_large_is_refused);
     tcase_add_loop_test(tc, memory_grows_with_the_layers, 0, 3);

@@ -2,13 +2,14 @@
 """Makes tests/golden/layerwise.json: what layerwise criteria must find in a small net, by numpy in double precision, with a plain inverse wherever the
 engine is clever. Debian's python3-numpy:
    /usr/bin/python3 tests/golden/layerwise.py > tests/golden/layerwise.json
-Arrays are flat, in our layout: samples one after the other, kernels [out][in]. Input 3 is always 0, input 5 nearly input 4."""
+Arrays are flat, in our layout: samples one after the other, kernels [out][in]. Input 3 is always 0, input 5 nearly input 4. "solved_runs": unit 2:4."""
 import json
 
 import numpy as np
 
 rng = np.random.default_rng(7)
 N, SIZES, BLOCK, DAMPING, GO = 40, (10, 6, 4), 4, 0.01, (37, 13)
+RUNS, GO_RUNS = (4, 2), ((24, 8), (15, 5))
 
 
 def flat(a):
@@ -42,23 +43,46 @@ def hessian(inp):
     return h + DAMPING * mean * np.eye(len(h)), dead
 
 
-def free(kernel, dead, n):
+def run(c, cols, runs):
+    """Columns of the run that column c lies in."""
+    return range(c - c % runs[0], min(c - c % runs[0] + runs[0], cols))
+
+
+def spare(kept, columns, runs):
+    """How many more of a row's columns may go."""
+    return max(0, sum(bool(kept[c]) for c in columns) - (runs[1] if runs else 0))
+
+
+def free(kernel, dead, n, runs=None):
     """Zeros, then weights of dead inputs, in their order."""
     zero = [(r, c) for r in range(kernel.shape[0]) for c in range(kernel.shape[1]) if kernel[r, c] == 0]
     cheap = [(r, c) for r in range(kernel.shape[0]) for c in range(kernel.shape[1]) if kernel[r, c] != 0 and dead[c]]
-    return (zero + cheap)[:n]
+    if not runs:
+        return (zero + cheap)[:n]
+    out, mask = [], np.ones(kernel.shape, bool)
+    for r, c in zero + cheap:
+        if len(out) < n and spare(mask[r], run(c, kernel.shape[1], runs), runs):
+            out.append((r, c))
+            mask[r, c] = False
+    return out
 
 
-def sparsegpt(kernel, bias, h, dead, n):
+def sparsegpt(kernel, bias, h, dead, n, runs=None):
     w, cols = np.hstack([kernel, bias[:, None]]), kernel.shape[1]
     mask = np.ones(kernel.shape, bool)
-    for rc in free(kernel, dead, n):
+    for rc in free(kernel, dead, n, runs):
         mask[rc] = False
-    left, alive, before = n - (~mask).sum(), mask.sum(), 0
-    for first in range(0, cols, BLOCK):
-        end = min(first + BLOCK, cols)
+    left, before = n - (~mask).sum(), 0
+    step = runs[0] if runs else BLOCK
+    alive = sum(spare(row, range(first, min(first + step, cols)), runs) for row in mask for first in range(0, cols, step))
+    for first in range(0, cols, step):
+        end = min(first + step, cols)
         corner = {c: np.linalg.inv(h[c:, c:])[0, 0] for c in range(first, end)}
-        block = sorted((w[r, c] ** 2 / corner[c], r, c) for r in range(len(w)) for c in range(first, end) if mask[r, c])
+        block = []
+        for r in range(len(w)):
+            row = sorted((w[r, c] ** 2 / corner[c], r, c) for c in range(first, end) if mask[r, c])
+            block += row[:spare(mask[r], range(first, end), runs)]
+        block.sort()
         for _, r, c in block[:left * (before + len(block)) // alive - left * before // alive]:
             mask[r, c] = False
         before += len(block)
@@ -71,25 +95,34 @@ def sparsegpt(kernel, bias, h, dead, n):
     return w[:, :-1], w[:, -1]
 
 
-def trace(w, h, dead):
-    """(cost, column) of one row until only the bias is left; cost is of that step, zeros -1."""
-    w, keep, out = w.copy(), [c for c in range(len(w)) if not dead[c]], []
+def trace(w, h, dead, mask=None, runs=None):
+    """(cost, column) of one row until no more may go; cost is of that step, zeros -1."""
+    w, keep, out, cols = w.copy(), [c for c in range(len(w)) if not dead[c]], [], len(w) - 1
+    kept = None if mask is None else mask.copy()
     while len(keep) > 1:
         inverse = np.linalg.inv(h[np.ix_(keep, keep)])
         cost = [-1 if w[c] == 0 else w[c] ** 2 / inverse[i, i] for i, c in enumerate(keep[:-1])]
+        if runs:
+            cost = [v if not mask[c] or spare(kept, run(c, cols, runs), runs) else np.inf for v, c in zip(cost, keep)]
+            if min(cost) == np.inf:
+                break
         i = int(np.argmin(cost))
         out.append((cost[i], keep[i], w.copy()))
+        if runs:
+            kept[keep[i]] = False
         w[keep] -= w[keep[i]] / inverse[i, i] * inverse[:, i]
         w[keep[i]] = 0
         del keep[i]
     return out + [(np.inf, None, w.copy())]
 
 
-def obs(kernel, bias, h, dead, n):
+def obs(kernel, bias, h, dead, n, runs=None):
     w = np.hstack([kernel, bias[:, None]])
-    traces = [trace(row, h, dead) for row in w]
-    gone = free(kernel, dead, n)
-    at = [sum(kernel[r, c] == 0 and not dead[c] for c in range(kernel.shape[1])) for r in range(len(w))]
+    gone, mask = free(kernel, dead, n, runs), np.ones(kernel.shape, bool)
+    for rc in gone:
+        mask[rc] = False
+    traces = [trace(row, h, dead, mask[r], runs) for r, row in enumerate(w)]
+    at = [sum(not mask[r, c] and not dead[c] for c in range(kernel.shape[1])) for r in range(len(w))]
     for _ in range(n - len(gone)):
         r = min(range(len(w)), key=lambda r: (traces[r][at[r]][0], r))
         at[r] += 1
@@ -118,7 +151,7 @@ def ranks(scores):
 
 
 out = {"n": N, "x": flat(x.T), "kernel": [flat(k) for k in kernels], "bias": [flat(b) for b in biases], "block": BLOCK, "damping": DAMPING, "go": GO,
-       "scores": {"wanda_row": [], "wanda_kernel": [], "sparsegpt": [], "obs": []}, "solved": {}}
+       "scores": {"wanda_row": [], "wanda_kernel": [], "sparsegpt": [], "obs": []}, "solved": {}, "solved_runs": []}
 for i in range(2):
     inp = inputs(i, kernels[0], biases[0])
     h, dead = hessian(inp)
@@ -132,4 +165,8 @@ for name, solve in (("sparsegpt", sparsegpt), ("obs", obs)):
     k1, b1 = solve(kernels[1], biases[1], *hessian(inputs(1, k0, b0)), GO[1])
     assert [(k == 0).sum() for k in (k0, k1)] == list(GO)
     out["solved"][name] = {"kernel": [flat(k0), flat(k1)], "bias": [flat(b0), flat(b1)]}
+    for go in GO_RUNS:
+        k0, b0 = solve(kernels[0], biases[0], *hessian(x), go[0], RUNS)
+        k1, b1 = solve(kernels[1], biases[1], *hessian(inputs(1, k0, b0)), go[1], RUNS)
+        out["solved_runs"].append({"criterion": name, "go": go, "kernel": [flat(k0), flat(k1)], "bias": [flat(b0), flat(b1)]})
 print(json.dumps(out))
