@@ -77,7 +77,8 @@ static json_t *state_json(const struct job_state *s)
          report_put(j, "seconds", json_real(s->seconds)) &&
          report_put(j, "spent", json_incref(spent)) && report_put(j, "start", or_null(s->start)) &&
          report_put(j, "baseline", or_null(s->baseline)) && report_put(j, "test", or_null(s->test)) &&
-         report_put(j, "pruned", or_null(s->pruned)) && report_put(j, "search", search_json(&s->search)) &&
+         report_put(j, "pruned", or_null(s->pruned)) &&
+         report_put(j, "damping", isfinite(s->damping) ? json_real(s->damping) : json_null()) && report_put(j, "search", search_json(&s->search)) &&
          report_put(j, "has_origin", json_boolean(s->has_origin)) &&
          report_put(j, "kept_iteration", json_integer(s->kept_iteration)) &&
          report_put(j, "kept_nonzero", json_integer((json_int_t)s->kept_nonzero)) && report_put(j, "kept", or_null(s->kept)) &&
@@ -115,6 +116,7 @@ static enum err_code state_from_json(struct job_state *s, const json_t *j, struc
                              .has_origin = json_is_true(json_object_get(j, "has_origin")),
                              .kept_iteration = json_integer_value(json_object_get(j, "kept_iteration")),
                              .kept_nonzero = (uint64_t)json_integer_value(json_object_get(j, "kept_nonzero")),
+                             .damping = json_is_number(json_object_get(j, "damping")) ? json_number_value(json_object_get(j, "damping")) : NAN,
                              .control = (int)json_integer_value(json_object_get(j, "control")),
                              .training = json_integer_value(json_object_get(j, "training")) };
     for (int i = 0; i < SPENT_KINDS; i++)

@@ -30,6 +30,7 @@ struct crit_net {
     bool (*stop)(void *user);          /* NULL: never; asked between batches: ERR_STOPPED */
     void *user;
     struct unit_runs runs;             /* what solve must leave */
+    double *damping;                   /* may be NULL; NAN at first: becomes the most that a diagonal was damped by, as a share of its mean */
 };
 struct criterion {
     struct plug plug;

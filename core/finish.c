@@ -222,9 +222,11 @@ enum err_code export_conf_check(const struct export_conf *c, struct err *e)
 }
 
 /* A copy; where a step makes a new model, another one for the time being; integers beside the floats. */
-uint64_t finish_memory(const struct export_conf *c, const struct net_size *size)
+uint64_t finish_memory(const struct export_conf *c, const struct net *net)
 {
-    uint64_t models = 1 + (c->shrink.on || c->quantize.on || c->pack.on);
+    uint64_t models = 1 + (c->shrink.on ? 2 : c->quantize.on || c->pack.on); /* shrink: a dense copy and the smaller one beside the model */
+    struct net_size size;
 
-    return models * (4 * size->params + size->weights) + (c->quantize.on ? 4 * size->weights : 0);
+    net_count(net, &size);
+    return models * (4 * size.params + size.weights) + (c->quantize.on ? 4 * size.weights : 0) + (c->shrink.on ? shrink_memory(net) : 0);
 }

@@ -156,6 +156,7 @@ static enum err_code run_prune(struct job *j, struct err *e)
     job_hold(j, false);
     if (rc == ERR_OK)
         rc = pruner_step(j->pruner, j->net, j->state.iteration, &data, &why);
+    j->state.damping = pruner_damping(j->pruner);
     if (rc == ERR_OK)
         rc = job_pack(j, &why);
     return settle(j, rc, PHASE_DAMAGE, &why, e);
@@ -192,6 +193,7 @@ static json_t *iteration_head(const struct job *j, const json_t *retrained, bool
         report_put(r, "target_sparsity", json_real(pruner_target(j->pruner, j->state.iteration))) &&
         report_put(r, "pruned", json_incref(j->state.pruned)) && report_put(r, "retrained", json_incref((json_t *)retrained)) &&
         report_put(r, "contract_kept", job_has_contract(&j->conf->stop) ? json_boolean(kept) : json_null()) &&
+        (isnan(j->state.damping) || report_put(r, "damping", json_real(j->state.damping))) &&
         (!job_searches(j) || report_put(r, "search", job_search_json(j))))
         return r;
     json_decref(r);

@@ -243,7 +243,7 @@ uint64_t job_memory(const struct job_conf *c, const struct net *net, const struc
         samples = larger((uint64_t)d->split[s].n, samples);
     /* moved and its places; behind */
     training += size.weights * ((criterion_of(c->prune.criterion.plug)->moved ? 8 : 0) + (regrow_of(&c->prune.regrow)->splices ? 4 : 0));
-    return (rewind_of(&c->prune.rewind)->weights == REWIND_SAVED ? 4 : 3) * 4 * size.params + 2 * size.weights + job_controls_memory(c, &size) + finish_memory(&c->export, &size) +
+    return (rewind_of(&c->prune.rewind)->weights == REWIND_SAVED ? 4 : 3) * 4 * size.params + 2 * size.weights + job_controls_memory(c, &size) + finish_memory(&c->export, net) +
            larger(training, pruner_memory(&c->prune, net)) + exec_memory(net, JOB_EVALUATION_BATCH, EXEC_INFER) + net_pack_memory(net) +
            samples * (k * 4 + 32);
 }

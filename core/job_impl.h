@@ -61,6 +61,7 @@ struct job_state {
     json_t *start;                /* pruner_save; NULL before the baseline */
     json_t *baseline, *test;      /* metrics of the baseline on validation and test (null without one) */
     json_t *pruned;               /* metrics of this iteration after pruning */
+    double damping;               /* of this iteration: pruner_damping */
     struct job_search search;     /* zeros: none */
     bool has_origin;              /* the weights to rewind to are saved */
     int64_t kept_iteration;       /* the model that would be the result now; 0: the baseline */

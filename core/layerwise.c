@@ -107,10 +107,12 @@ static bool try_inverse(struct layerwise *l, const double *h, double lambda, boo
     return cholesky(l->n, l->inverse) && cholesky_inverse(l->n, l->inverse) && (!factor || cholesky(l->n, l->inverse));
 }
 
-static enum err_code invert(struct layerwise *l, const double *h, double mean, double damping, bool factor, struct err *e)
+static enum err_code invert(struct layerwise *l, const double *h, double mean, double damping, bool factor, double *used, struct err *e)
 {
     for (int step = 0; step < LADDER; step++) {
         if (try_inverse(l, h, damping * mean, factor)) {
+            if (used)
+                *used = fmax(*used, damping); /* NAN: nothing yet */
             if (!factor)
                 mirror(l->inverse, l->n);
             return ERR_OK;
@@ -144,7 +146,7 @@ static enum err_code look(struct layerwise *l, const struct crit_net *in, bool f
     mean = find_dead(l, h);
     if (!isfinite(mean))
         return err_set(e, ERR_DIVERGED, "the inputs of %s are not finite", l->kernel->name);
-    return invert(l, h, mean, conf->damping, factor, e);
+    return invert(l, h, mean, conf->damping, factor, in->damping, e);
 }
 
 enum err_code layerwise_init(struct layerwise *l, const struct crit_net *in, int w, bool factor, const struct layerwise_conf *conf,

@@ -20,7 +20,7 @@ enum err_code pruner_new(struct pruner **out, const struct prune_conf *conf, con
     p->scope = prune_scope_of(p->conf.scope.plug);
     p->seed = seed;
     p->n_groups = 1;
-    p->aim = NAN;
+    p->aim = p->damping = NAN;
     if (p->unit->neurons)
         rc = groups_find(&p->bundles, net, e);
     most = (size_t)(p->unit->neurons ? p->bundles.n : net->n_weights);
@@ -140,14 +140,16 @@ static bool scores_net(const struct pruner *p) { return !scores_neurons(p) && cr
 /* Scores of all kernels are there at the same time. */
 static bool scores_stand(const struct pruner *p) { return !scores_neurons(p) && (scores_net(p) || p->unit->neurons); }
 
-static enum err_code step_init(struct step *s, const struct pruner *p, struct net *net, int64_t i, const struct prune_data *data, struct err *e)
+static enum err_code step_init(struct step *s, struct pruner *p, struct net *net, int64_t i, const struct prune_data *data, struct err *e)
 {
     const struct criterion *c = criterion_of(p->conf.criterion.plug);
     enum err_code rc = ERR_OK;
 
+    p->damping = NAN;
     *s = (struct step){ .moved = data ? data->moved : NULL, .in = { .seed = p->seed, .step = (uint64_t)i, .conf = p->conf.criterion.conf } };
     if (data)
-        s->in = (struct crit_net){ NULL, data->train, data->loss, data->team, p->seed, (uint64_t)i, p->conf.criterion.conf, data->stop, data->user, { 0 } };
+        s->in = (struct crit_net){ NULL, data->train, data->loss, data->team, p->seed, (uint64_t)i, p->conf.criterion.conf, data->stop, data->user, { 0 }, NULL };
+    s->in.damping = &p->damping;
     if (p->unit->runs)
         s->in.runs = p->unit->runs(p->conf.unit.conf);
     s->key = mem_zalloc(p->n_units, sizeof *s->key);
@@ -379,6 +381,8 @@ static enum err_code solve_all(const struct pruner *p, struct net *net, const st
             take_layer(net, s->in.net, p->layer[l].w);
     return rc;
 }
+
+double pruner_damping(const struct pruner *p) { return p->damping; }
 
 uint64_t pruner_memory(const struct prune_conf *conf, const struct net *net)
 {

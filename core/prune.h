@@ -79,5 +79,8 @@ struct prune_data {
 /* Scores, selects and masks: afterwards pruner_count(i) of the net is masked, and zero; net_pack is due. Masks only grow. data may be NULL where the
  * criterion needs no samples. ERR_DIVERGED: a score is not finite. ERR_STOPPED. On error no weight has changed. */
 MUST enum err_code pruner_step(struct pruner *p, struct net *net, int64_t i, const struct prune_data *data, struct err *e);
+/* The most that the last step had to add to the diagonal of a layer's inputs, as a share of its mean, before there was an inverse; NAN: the criterion needs
+ * none. More than its option asks for where that was not enough. */
+double pruner_damping(const struct pruner *p);
 
 #endif

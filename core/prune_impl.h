@@ -44,6 +44,7 @@ struct pruner {
     size_t longest, most_units;     /* weights and units of a layer, at most */
     int n_layers, n_groups;
     double aim; /* see pruner_aim; NAN: the schedule counts */
+    double damping; /* see pruner_damping */
     struct layer *layer;
     struct group *group; /* [0] is the shared one; it may have no layers */
     /* unit neuron: */

@@ -418,3 +418,15 @@ enum err_code shrink_model(struct model *out, json_t **report, const struct mode
     clear(&s);
     return rc;
 }
+
+/* Both run on samples; what is known and needed of each number, what stays of each index. */
+uint64_t shrink_memory(const struct net *net)
+{
+    uint64_t flags = 0;
+
+    for (int i = 0; i < net->n_nodes; i++)
+        flags += shape_len(&net->node[i].plan.out) * 2 * sizeof(bool);
+    for (const struct weight *w = net->weight; w < net->weight + net->n_weights; w++)
+        flags += (uint64_t)axis_len(w, 0) * (sizeof(double) + sizeof(bool)) + 2 * (uint64_t)axis_len(w, 1) * sizeof(bool);
+    return 2 * exec_memory(net, BATCH, EXEC_INFER) + exec_memory(net, 1, EXEC_KEEP) + flags;
+}

@@ -23,5 +23,7 @@ enum { SHRINK_SAMPLES = 1024 }; /* on which both models are compared, at most */
  * ERR_INTERNAL: the two differ by more than the tolerance. ERR_STOPPED never: it takes two evaluations of the samples. */
 MUST enum err_code shrink_model(struct model *out, json_t **report, const struct model *in, const struct data_view *samples, struct team *team,
                                 struct err *e);
+/* Bytes beside the copy and the new model, at most. */
+uint64_t shrink_memory(const struct net *net);
 
 #endif

@@ -35,6 +35,7 @@ static const char *const resumed[] = {
     "{" TRAIN ", \"prune\": {\"iterations\": 2, \"criterion\": \"movement\", \"regrow\": {\"type\": \"surgery\", \"gamma\": 0.01, \"until\": 1}},"
     "\"controls\": {\"random\": true}}",
     "{" TRAIN ", \"prune\": {\"iterations\": 2, \"criterion\": \"movement\", \"target_sparsity\": 0.9}}",
+    "{\"train\": {\"epochs\": 1}, \"prune\": {\"iterations\": 2, \"criterion\": \"sparsegpt\", \"unit\": \"n:m\"}}",
     "{" TRAIN ", \"prune\": {\"iterations\": 2, \"rewind\": \"initial\"}, \"controls\": {\"random\": true, \"small_dense\": {\"match\": \"macs\"}}}",
     "{" TRAIN ", \"prune\": {\"iterations\": 6, \"schedule\": {\"type\": \"adaptive\", \"initial_step\": 0.4}}, \"stop\": {\"max_drop\": 0.02},"
     "\"controls\": {\"random\": true}}",

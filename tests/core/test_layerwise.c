@@ -481,14 +481,17 @@ START_TEST(singular_inputs_are_damped) /* every input is the same, or nearly; mo
         struct bench b;
         struct crit_net in;
         struct weight *w;
+        double damping = NAN;
 
         bench_open(&b, size, 2, 10, true);
         fill_normal(b.x, 300, 3);
         for (int k = 0; k < 300 && kind > 0; k++)
             b.x[k] = kind == 1 ? b.x[k / 30 * 30] : 0; /* or all of them dead */
         in = in_of(&b, &conf, NULL);
+        in.damping = &damping;
         w = &b.net->weight[0];
         ck_assert_int_eq(criterion_of(conf.plug)->solve(&in, 0, 120, NULL), ERR_OK);
+        ck_assert_msg(kind == 2 ? damping == 0 : damping > 0 && damping < 0.01, "%d: %g", kind, damping); /* what was needed is told */
         ck_assert_uint_eq(n_masked(w), 120);
         for (size_t k = 0; k < w->len; k++)
             ck_assert(isfinite(w->x[k]) && fabsf(w->x[k]) < 100);
@@ -626,6 +629,7 @@ START_TEST(units_that_can_be_repaired)
         for (int64_t i = 1; can && i <= 2; i++) {
             ck_assert_int_eq(pruner_step(p, b.net, i, &data, NULL), ERR_OK);
             ck_assert_uint_eq(n_masked(&b.net->weight[0]) + n_masked(&b.net->weight[2]) + n_masked(&b.net->weight[4]), pruner_count(p, i));
+            ck_assert(pruner_damping(p) >= 0.01); /* the option's default, or more */
             ck_assert(!unit->runs || (keeps_runs(&b.net->weight[0], unit->runs(c.unit.conf)) && keeps_runs(&b.net->weight[2], unit->runs(c.unit.conf))));
         }
         pruner_free(p);
