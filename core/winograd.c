@@ -181,7 +181,7 @@ const char *winograd_level_name(int level)
 static void plan(struct pass *p)
 {
     const struct level *l = &levels[best_level() + winograd_skip_levels];
-    int64_t n_cells;
+    double n_cells;
 
     p->level = l;
     p->chunk = parts(p->c, parts(p->c, MOST_CHANNELS));
@@ -190,7 +190,7 @@ static void plan(struct pass *p)
     p->tiles_y = parts(p->oh, 2);
     p->tiles_x = parts(p->ow, 2);
     p->vectors = parts(p->n, l->lanes);
-    n_cells = (int64_t)p->tiles_y * p->tiles_x * p->vectors;
+    n_cells = (double)p->tiles_y * p->tiles_x * p->vectors;
     p->n_cells = n_cells <= TOO_MANY ? (int)n_cells : 0;
     p->n_parts = parts(p->n_cells, p->blocks * BLOCK);
 }
