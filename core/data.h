@@ -100,5 +100,9 @@ void data_views_free(struct data_views *v);
 /* Mini-batch: samples view->index[order ? order[first + i] : first + i], i < n, into x [features][n]; label[n] or target [n_target][n]. */
 struct data_batch { float *x; int32_t *label; float *target; };
 void data_gather(const struct data_view *v, const uint32_t *order, int first, int n, const struct data_batch *out, struct team *team);
+/* The same of images that are changed on the way (core/augment.h). */
+struct augment;
+void data_gather_augmented(const struct data_view *v, const uint32_t *order, int first, int n, const struct data_batch *out,
+                           const struct augment *a, struct team *team);
 
 #endif

@@ -201,6 +201,17 @@ static enum err_code check_retraining(const struct job_conf *c, struct err *e)
     return ERR_OK;
 }
 
+static enum err_code check_augment(const struct job_conf *c, const struct net *net, const struct dataset *d, struct err *e)
+{
+    struct augment unused;
+    enum err_code rc = augment_bind(&unused, &c->train.augment, &d->shape, net_input(net), e);
+
+    if (rc != ERR_OK)
+        return err_at(e, rc, "/train/augment");
+    rc = augment_bind(&unused, &c->retrain.augment, &d->shape, net_input(net), e);
+    return rc == ERR_OK ? rc : err_at(e, rc, "/retrain/augment");
+}
+
 enum err_code job_check(const struct job_conf *c, const struct net *net, const struct dataset *d, struct err *e)
 {
     struct pruner *p = NULL;
@@ -217,6 +228,8 @@ enum err_code job_check(const struct job_conf *c, const struct net *net, const s
         rc = err_field(e, ERR_INVALID, "/stop/max_drop", "the adaptive schedule searches within a contract: give max_drop or max_relative_drop");
     if (rc == ERR_OK)
         rc = check_retraining(c, e);
+    if (rc == ERR_OK)
+        rc = check_augment(c, net, d, e);
     if (rc == ERR_OK && !metric_fits(job_metric(c, d->n_classes), d->n_classes))
         rc = err_field(e, ERR_INVALID, "/metric", "%s is no metric of a %s", metric_name(job_metric(c, d->n_classes)),
                        d->n_classes ? "classification" : "regression");

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-enum rng_purpose { RNG_INIT = 1, RNG_SHUFFLE, RNG_DROPOUT, RNG_SPLIT, RNG_CRITERION, RNG_TEST, RNG_REGROW };
+enum rng_purpose { RNG_INIT = 1, RNG_SHUFFLE, RNG_DROPOUT, RNG_SPLIT, RNG_CRITERION, RNG_TEST, RNG_REGROW, RNG_AUGMENT };
 
 struct rng {
     uint64_t seed;

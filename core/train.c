@@ -25,7 +25,8 @@ const struct param train_params[] = {
     FIELD_REAL(struct train_conf, clip_norm, 1e-12, 1e12, PARAM_NONE, "Largest L2 norm of the whole gradient; a longer one is scaled down."),
     FIELD_REAL(struct train_conf, clip_value, 1e-12, 1e12, PARAM_NONE, "Largest absolute value of each number of the gradient."),
     FIELD_REAL(struct train_conf, clip_weights, 1e-12, 1e12, PARAM_NONE, "Largest absolute value of each weight of a kernel, after each step."),
-    FIELD_OBJECT(struct train_conf, early_stopping, early_stopping_params, "Ends training when validation no longer improves."), FIELD_END
+    FIELD_OBJECT(struct train_conf, early_stopping, early_stopping_params, "Ends training when validation no longer improves."),
+    FIELD_OBJECT(struct train_conf, augment, augment_params, "Changes images at random each time they are trained on; never for an evaluation."), FIELD_END
 };
 
 /* ---- updates ---- */
@@ -187,7 +188,8 @@ static double chunk_loss(struct trainer *t, int first, int n, uint64_t draw, dou
     struct data_batch batch = { exec_input(t->exec), t->label, t->target };
     double sum = 0;
 
-    data_gather(v, t->order, first, n, &batch, t->in.team);
+    t->augment.epoch = (uint64_t)t->epoch;
+    data_gather_augmented(v, t->order, first, n, &batch, &t->augment, t->in.team);
     exec_forward(t->exec, n, true, draw);
     b->loss->run(&(struct loss_call){
         .k = (int)shape_len(&t->in.net->node[b->node].plan.out), .n = n, .z = exec_value(t->exec, b->node),

@@ -7,6 +7,7 @@
 #ifndef CORE_TRAIN_H
 #define CORE_TRAIN_H
 
+#include "core/augment.h"
 #include "core/data.h"
 #include "core/metrics.h"
 #include "core/optim.h"
@@ -27,6 +28,7 @@ struct train_conf {
     double clip_norm, clip_value;     /* gradients: by value, then by global L2 norm; NAN: none */
     double clip_weights;              /* after each step w <- clip(w, -c, c), kernels only; NAN: none */
     struct early_stopping_conf early_stopping;
+    struct augment_conf augment;      /* of the training samples alone */
 };
 extern const struct param train_params[];
 
@@ -65,7 +67,7 @@ struct trainer_in {
 };
 /* Multiply-adds of a step below which it runs on one thread; tests of threads set it to 0. */
 extern double trainer_small_step;
-/* ERR_INVALID: no samples, or early stopping without validation samples. */
+/* ERR_INVALID: no samples, early stopping without validation samples, or augmentation of what is no image. */
 MUST enum err_code trainer_new(struct trainer **out, const struct trainer_in *in, struct err *e);
 void trainer_free(struct trainer *t);
 /* Runs the phase to its end. ERR_STOPPED, ERR_DIVERGED (loss or weights not finite), or what save returned. Masked weights are exactly 0 after

@@ -135,8 +135,13 @@ static void uncover(struct trainer *t)
 static enum err_code new_parts(struct trainer *t, struct err *e)
 {
     const struct trainer_in *in = &t->in;
-    enum err_code rc = trainer_bind(t, e);
+    enum err_code rc = augment_bind(&t->augment, &in->conf->augment, &in->views->train.data->shape, net_input(in->net), e);
 
+    if (rc != ERR_OK)
+        return err_at(e, rc, "/augment");
+    t->augment.seed = in->seed;
+    t->augment.phase = in->phase;
+    rc = trainer_bind(t, e);
     if (rc == ERR_OK && in->conf->early_stopping.patience > 0)
         rc = exec_new(&t->eval, in->net, EVAL_N, EXEC_INFER, in->seed, in->team, e);
     if (rc == ERR_OK && !(new_slots(t) && new_best(t) && new_scratch(t)))

@@ -29,6 +29,7 @@ struct trainer {
     uint32_t **place;         /* [n_weights] of sparse weights whose movement is wanted: where each kept number stands; else NULL */
 
     /* Scratch. */
+    struct augment augment;   /* of this epoch's samples */
     int64_t order_epoch;      /* whose order it is; -1: none */
     uint32_t *order;          /* [train.n]; NULL: a full batch needs none */
     int32_t *label;           /* [chunk] */

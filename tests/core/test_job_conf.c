@@ -29,7 +29,7 @@ static const struct { const char *json, *at; } refused[] = {
     { "{" IDS ", \"train\": {\"epochs\": -1}}", "/train/epochs" }, { "{" IDS ", \"train\": {\"epoch\": 1}}", "/train/epoch" },
     { "{" IDS ", \"train\": {\"optimizer\": \"adamm\"}}", "/train/optimizer" },
     { "{" IDS ", \"train\": {\"optimizer\": {\"type\": \"adam\", \"learning_rate\": \"x\"}}}", "/train/optimizer/learning_rate" },
-    { "{" IDS ", \"retrain\": []}", "/retrain" }, { "{" IDS ", \"retrain\": {\"batch_size\": 0}}", "/retrain/batch_size" },
+    { "{" IDS ", \"train\": {\"augment\": {\"flip\": 1}}}", "/train/augment/flip" }, { "{" IDS ", \"retrain\": []}", "/retrain" }, { "{" IDS ", \"retrain\": {\"batch_size\": 0}}", "/retrain/batch_size" },
     { "{" IDS ", \"retrain\": {\"batches\": 0}}", "/retrain/batches" }, { "{" IDS ", \"train\": [], \"retrain\": {}}", "/train" },
     { "{" IDS ", \"prune\": {\"criterion\": \"no_such\"}}", "/prune/criterion" },
     { "{" IDS ", \"prune\": {\"criterion\": {\"type\": \"magnitude\", \"p\": 9}}}", "/prune/criterion/p" },
@@ -98,6 +98,9 @@ START_TEST(retrain_inherits)
     ck_assert_int_eq(parse(&c, "{" IDS ", \"train\": {\"early_stopping\": {\"patience\": 4, \"min_delta\": 0.5}},"
                               "\"retrain\": {\"early_stopping\": {\"patience\": 2}}}", false, NULL), ERR_OK);
     ck_assert(c.train.early_stopping.patience == 4 && c.retrain.early_stopping.patience == 2 && c.retrain.early_stopping.min_delta == 0.5);
+    ck_assert_int_eq(parse(&c, "{" IDS ", \"train\": {\"augment\": {\"flip\": \"both\", \"shift\": 4}}, \"retrain\": {\"augment\": {\"shift\": 0}}}", false,
+                           NULL), ERR_OK);
+    ck_assert(c.train.augment.shift == 4 && c.retrain.augment.shift == 0 && c.retrain.augment.flip == FLIP_BOTH);
     ck_assert_int_eq(parse(&c, "{" IDS ", \"retrain\": {\"epochs\": 0}}", false, NULL), ERR_OK);
     ck_assert(c.train.epochs == 10 && c.retrain.epochs == 0);
 }

@@ -106,6 +106,8 @@ static const struct { const char *json, *at; int64_t retrain; } parsed[] = {
     { "{\"train\": {\"epochs\": 6}, \"prune\": {\"rewind\": \"none\"}}", NULL, 2 },
     { "{\"train\": {\"epochs\": 6}, \"prune\": {\"rewind\": {\"type\": \"epoch\", \"epoch\": 7}}, \"retrain\": {\"epochs\": 9}}", "/prune/rewind/epoch", 9 },
     { "{\"train\": {\"epochs\": 6}, \"prune\": {\"rewind\": {\"type\": \"epoch\", \"epoch\": 6}}}", "/prune/rewind/epoch", 6 },
+    { "{\"train\": {\"augment\": {\"flip\": \"both\"}}}", "/train/augment", 2 }, /* samples in a row are no image */
+    { "{\"retrain\": {\"augment\": {\"shift\": 1}}}", "/retrain/augment", 2 },
 };
 
 START_TEST(retrain_is_as_train_by_default)

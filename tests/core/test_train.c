@@ -131,6 +131,24 @@ START_TEST(threads_do_not_change_bytes)
 }
 END_TEST
 
+START_TEST(augmentation_is_drawn_anew) /* each epoch and phase, the same for any number of threads; and off it changes nothing */
+{
+    static const char *const confs[] = { "{'batch_size': 12, 'epochs': 2}", "{'batch_size': 12, 'epochs': 2, 'augment': {'flip': 'none'}}",
+                                         "{'batch_size': 12, 'epochs': 2, 'augment': {'flip': 'horizontal', 'cutout': 1}}" };
+    struct fixture *f[4];
+
+    for (int i = 0; i < 4; i++) {
+        f[i] = open_fixture(confs[i < 3 ? i : 2], SAMPLES, 8, false, i < 3 ? 1 : 3);
+        ck_assert_int_eq(trainer_run(f[i]->trainer, &(struct train_hooks){ 0 }, NULL), ERR_OK);
+    }
+    same_weights(f[0]->net, f[1]->net, "off");
+    same_weights(f[2]->net, f[3]->net, "threads");
+    ck_assert(memcmp(net_weight(f[0]->net, "out/bias")->x, net_weight(f[2]->net, "out/bias")->x, CLASSES * sizeof(float)) != 0);
+    for (int i = 0; i < 4; i++)
+        close_fixture(f[i]);
+}
+END_TEST
+
 /* ---- after every step ---- */
 
 static void check_masks_and_bounds(void *user, const struct train_progress *p)
@@ -459,6 +477,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, an_epoch_sees_every_sample_once);
     tcase_add_test(tc, every_step_and_phase_drops_others);
     tcase_add_loop_test(tc, threads_do_not_change_bytes, 0, 4 * n);
+    tcase_add_test(tc, augmentation_is_drawn_anew);
     tcase_add_loop_test(tc, masks_and_bounds_hold_after_every_step, 0, N_CLIPPINGS * 2 * n);
     tcase_add_loop_test(tc, sparse_trains_as_dense, 0, N_CLIPPINGS * n);
     tcase_add_test(tc, a_full_batch_is_the_sum_of_its_chunks);

@@ -111,6 +111,13 @@ START_TEST(goes_on_with_early_stopping) /* that does stop early, and restores */
 }
 END_TEST
 
+START_TEST(goes_on_with_augmentation)
+{
+    fixture_sparse = _i;
+    check_every_step("{'batch_size': 12, 'epochs': 3, 'augment': {'flip': 'both', 'shift': 1, 'cutout': 1}}");
+}
+END_TEST
+
 START_TEST(an_early_stop_happens) /* in the run above: else it would show nothing */
 {
     struct story s = begin(stopping, 0);
@@ -235,6 +242,7 @@ static void cases(Suite *s)
 
     tcase_add_loop_test(tc, goes_on_from_any_step, 0, 2 * n_optimizers());
     tcase_add_loop_test(tc, goes_on_with_early_stopping, 0, 2);
+    tcase_add_loop_test(tc, goes_on_with_augmentation, 0, 2);
     tcase_add_test(tc, an_early_stop_happens);
     tcase_add_test(tc, a_finished_phase_stays_finished);
     tcase_add_test(tc, what_save_returns_ends_the_run);

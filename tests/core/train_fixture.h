@@ -26,7 +26,7 @@ struct fixture {
     struct trainer *trainer;
 };
 
-/* Three overlapping clouds. */
+/* Three overlapping clouds; augmentation may take a sample for an image. */
 static inline void make_data(struct fixture *f, int n)
 {
     struct rng r = { .seed = 11, .purpose = RNG_TEST };
@@ -39,7 +39,7 @@ static inline void make_data(struct fixture *f, int n)
     for (int j = 0; j < FEATURES; j++)
         f->scale[j] = 1;
     f->data = (struct dataset){
-        .shape = { 1, { FEATURES } }, .n_features = FEATURES, .n_classes = CLASSES, .center = f->center, .scale = f->scale,
+        .shape = { 2, { 2, FEATURES / 2 } }, .n_features = FEATURES, .n_classes = CLASSES, .center = f->center, .scale = f->scale,
         .split = { { .n = n, .x = f->x, .label = f->label } }
     };
     ck_assert_int_eq(data_views_new(&f->views, &f->data, 0.2, 1, NULL), ERR_OK);
@@ -66,7 +66,7 @@ static inline void make_net(struct fixture *f, int hidden, bool noisy)
     char units[40];
 
     snprintf(units, sizeof units, "{\"units\": %d}", hidden);
-    ck_assert_int_eq(net_new(&f->net, &f->data.shape, NULL), ERR_OK);
+    ck_assert_int_eq(net_new(&f->net, &(struct shape){ 1, { FEATURES } }, NULL), ERR_OK);
     add_node(f->net, "dense", units, "dense");
     if (noisy)
         add_node(f->net, "batch_norm", "{}", "norm");
