@@ -1,6 +1,6 @@
 /* core/data_images.c: pictures in folders, in a zip or tar archive: the folder that a picture lies in is its class, the classes are numbered by their
  * names' bytes, as Keras and PyTorch do it. Pictures (PNG, JPEG) of one size become samples (height, width, channels) in the order of the archive: 3
- * channels when one of them has colour, else 1. Where folders further up are named train, validation (val, valid) or test, those of the
+ * channels when one of the archive has colour, else 1. Where folders further up are named train, validation (val, valid) or test, those of the
  * upload's split are taken. Other files are passed over, but for pictures in a format that is not read.
  *
  * The archive is read twice: the first pass looks at every picture's head, so that size, count and classes are known before anything is decoded. */
@@ -20,7 +20,8 @@ struct run {
     struct class_names names;
     struct image_info size;    /* of all; width 0: not known yet */
     char first[CSV_QUOTE_LEN]; /* the picture that said so */
-    uint64_t n;
+    uint64_t n;                /* of the split */
+    bool writing;              /* the second pass */
     unsigned char *file;       /* the picture at hand */
     size_t len, cap;
     struct data_out *out[2];
@@ -58,7 +59,7 @@ static bool is_picture(const char *name, bool *other)
     return false;
 }
 
-/* The folder that the file lies in, to buf of CLASS_NAME_MAX + 1; false: another split's. */
+/* The folder that the file lies in, to buf of CLASS_NAME_MAX + 1; *ours: not another split's. */
 static enum err_code class_of(char *buf, bool *ours, const char *name, enum data_split_id split, struct err *e)
 {
     const char *slash = strrchr(name, '/'), *from = name;
@@ -112,7 +113,7 @@ static enum err_code read_file(struct run *r, struct err *e)
     return ERR_OK;
 }
 
-/* Calls take for each picture of the split, read to r->file; what it finds wrong is said of the file. */
+/* Called for each picture, read to r->file; class is NULL for one of another split, which only the first pass looks at. What is wrong is said of the file. */
 typedef enum err_code take_fn(struct run *r, const char *name, const char *class, struct err *e);
 
 static enum err_code take_picture(struct run *r, const char *name, bool other, take_fn *take, struct err *e)
@@ -121,12 +122,12 @@ static enum err_code take_picture(struct run *r, const char *name, bool other, t
     bool ours = true;
     enum err_code rc = class_of(class, &ours, name, r->u->split, e);
 
-    if (rc != ERR_OK || !ours)
+    if (rc != ERR_OK || (!ours && r->writing))
         return rc;
     if (other)
         return err_set(e, ERR_INVALID, "is a picture, but neither PNG nor JPEG");
     rc = read_file(r, e);
-    return rc == ERR_OK ? take(r, name, class, e) : rc;
+    return rc == ERR_OK ? take(r, name, ours ? class : NULL, e) : rc;
 }
 
 static enum err_code each_picture(struct run *r, take_fn *take, struct err *e)
@@ -178,7 +179,9 @@ static enum err_code look_at(struct run *r, const char *name, const char *class,
 
     if (rc == ERR_OK)
         rc = check_size(r, name, &is, e);
-    if (rc == ERR_OK && !class_names_find(&r->names, class, &at))
+    if (rc != ERR_OK || !class)
+        return rc;
+    if (!class_names_find(&r->names, class, &at))
         rc = r->names.n < DATA_MAX_CLASSES ? class_names_add(&r->names, json_string(class), at, e)
                                            : err_set(e, ERR_TOO_LARGE, "would be of class %d", (int)DATA_MAX_CLASSES + 1);
     if (rc != ERR_OK)
@@ -222,6 +225,7 @@ static enum err_code write_all(struct run *r, json_t *notes[2], struct err *e)
     notes[0] = json_pack("{s:s}", "format", "images");
     notes[1] = class_names_notes(&r->names, "images", false);
     r->x = mem_alloc(sample_len(r));
+    r->writing = true;
     if (!notes[0] || !notes[1] || !r->x)
         return err_set(e, ERR_NOMEM, "out of memory");
     for (int i = 0; i < 2 && rc == ERR_OK; i++)

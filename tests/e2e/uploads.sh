@@ -26,8 +26,8 @@ for bad in sizes broken_png no_folder; do
 done
 expect_problem 413 "" PUT "/v1/datasets/$dataset/train/table" -T "$uploads/bad_bomb.zip"
 expect_problem 422 "" PUT "/v1/datasets/$dataset/train/labels" -T "$uploads/colour.zip"
-put train/table colour.zip
-put validation/table colour.tar.gz
+put train/table colour.tar.gz
+put test/table colour.zip
 is '[.ready, .shape, .classes]' '[true,[6,8,3],["no","yes"]]'
 expect 201 POST /v1/models -d '{"class_name": "Sequential", "config": {"name": "s", "layers": [
   {"class_name": "InputLayer", "config": {"batch_input_shape": [null, 6, 8, 3], "name": "in"}}, {"class_name": "Flatten", "config": {"name": "flat"}},

@@ -173,7 +173,7 @@ x = np.stack([p for _, _, p in colours])
 y = [i % 2 for i in range(len(colours))]
 for name, data in (("colour.zip", zipped(plain)), ("colour.tar.gz", gzip.compress(tar(plain), mtime=0))):
     expect(put(name, data), "table", "images", x, y, ["no", "yes"], tolerance=2)
-expect("colour.zip", "table", "images", grey[None, ..., None], [0], ["no"], split="test")
+expect("colour.zip", "table", "images", np.repeat(grey[None, ..., None], 3, -1), [0], ["no"], split="test")  # as colourful as train
 
 # ---- what is refused: file, part, error, words of the message ----
 def refuse(file, part, code, says, split="train", task="classification", format=None):
