@@ -26,7 +26,7 @@ struct fixture {
     struct trainer *trainer;
 };
 
-/* Three overlapping clouds; augmentation may take a sample for an image. */
+/* Three overlapping clouds. */
 static inline void make_data(struct fixture *f, int n)
 {
     struct rng r = { .seed = 11, .purpose = RNG_TEST };
@@ -39,7 +39,7 @@ static inline void make_data(struct fixture *f, int n)
     for (int j = 0; j < FEATURES; j++)
         f->scale[j] = 1;
     f->data = (struct dataset){
-        .shape = { 2, { 2, FEATURES / 2 } }, .n_features = FEATURES, .n_classes = CLASSES, .center = f->center, .scale = f->scale,
+        .shape = { 1, { FEATURES } }, .n_features = FEATURES, .n_classes = CLASSES, .center = f->center, .scale = f->scale,
         .split = { { .n = n, .x = f->x, .label = f->label } }
     };
     ck_assert_int_eq(data_views_new(&f->views, &f->data, 0.2, 1, NULL), ERR_OK);
@@ -112,6 +112,8 @@ static inline struct fixture *open_fixture(const char *conf, int samples, int hi
     ck_assert_msg(params_parse(&f->conf, sizeof f->conf, train_params, j, &e) == ERR_OK, "%s: %s %s", text, e.at, e.msg);
     json_decref(j);
     make_data(f, samples);
+    if (f->conf.augment.flip || f->conf.augment.shift || f->conf.augment.cutout)
+        f->data.shape = (struct shape){ 2, { 2, FEATURES / 2 } }; /* each sample an image, which the net takes flat */
     make_net(f, hidden, noisy);
     trainer_small_step = 0;
     ck_assert_int_eq(team_new(&f->team, threads, NULL), ERR_OK);
