@@ -1,6 +1,7 @@
 /* core/crit_norm.c: neurons by the weights around them: those that make them, those that read them, or both. The first alone follows the scale of a
  * layer, the second that of the next; their product changes under neither when a layer is scaled up and the next down, which a net of ReLUs
- * does not notice. */
+ * does not notice. A channel's weights are whole windows, and all the columns that read it where it is flattened; normalize: fan takes the mean of
+ * |w|^p for the sum, so that wide layers and large windows have no advantage. */
 #include "core/crit_neuron.h"
 #include "core/mem.h"
 
@@ -8,16 +9,22 @@ struct norm_conf {
     double p;
     int normalize;
 };
+enum { NORM_BY_FAN = NEURON_BY_LAYER + 1 };
 static const struct param norm_params[] = {
-    FIELD_REAL(struct norm_conf, p, 0.1, 4, 1, "Of the norm: (sum |w|^p)^(1/p)."), NEURON_SCALE_FIELD(struct norm_conf), FIELD_END
+    FIELD_REAL(struct norm_conf, p, 0.1, 4, 1, "Of the norm: (sum |w|^p)^(1/p)."),
+    FIELD_CHOICE(struct norm_conf, normalize, "none|layer|fan", NEURON_BY_LAYER,
+                 "layer: scores are divided by their mean over the layer; fan: the mean of |w|^p counts instead of the sum. Either makes layers compare."),
+    FIELD_END
 };
 
-static double norm(const struct net *net, const struct bundle *b, int j, enum group_role role, double p)
+static double norm(const struct net *net, const struct bundle *b, int j, enum group_role role, const struct norm_conf *conf)
 {
     size_t n = 0;
-    double sum = neuron_powers(net, b, j, role, p, &n);
+    double sum = neuron_powers(net, b, j, role, conf->p, &n);
 
-    return p == 1 ? sum : pow(sum, 1 / p);
+    if (conf->normalize == NORM_BY_FAN && n > 0)
+        sum /= (double)n;
+    return conf->p == 1 ? sum : pow(sum, 1 / conf->p);
 }
 
 static enum err_code score(const struct crit_net *in, const struct groups *g, float *const *out, bool makes, bool reads, struct err *e)
@@ -29,8 +36,8 @@ static enum err_code score(const struct crit_net *in, const struct groups *g, fl
         return err_set(e, ERR_NOMEM, "out of memory");
     for (int b = 0; b < g->n; b++) {
         for (int j = 0; j < g->bundle[b].n && out[b]; j++)
-            s[j] = (makes ? norm(in->net, &g->bundle[b], j, GROUP_MAKES, conf->p) : 1) *
-                   (reads ? norm(in->net, &g->bundle[b], j, GROUP_READS, conf->p) : 1);
+            s[j] = (makes ? norm(in->net, &g->bundle[b], j, GROUP_MAKES, conf) : 1) *
+                   (reads ? norm(in->net, &g->bundle[b], j, GROUP_READS, conf) : 1);
         if (out[b])
             neuron_scores(out[b], s, g->bundle[b].n, conf->normalize);
     }

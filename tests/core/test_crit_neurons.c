@@ -1,5 +1,6 @@
-/* Criteria of neurons: laws for every row that has them, golden numbers from PyTorch (tests/golden/neurons.py), and the mistakes that others made. The
- * net: a residual stream of six neurons (a with batch norm, b added to it), four of a branch, concatenated. */
+/* Criteria of neurons: laws for every row that has them, golden numbers from PyTorch (tests/golden/neurons.py, channels.py), and the mistakes that
+ * others made. Two nets, of units and of channels: a residual stream (a with batch norm, b added to it), and a branch, concatenated; the channels of
+ * the stream have a depthwise convolution too, those of the branch are flattened. */
 #include "core/prune.h"
 
 #include "core/gemm.h"
@@ -7,7 +8,8 @@
 #include "tests/engine_net.h"
 #include "tests/suite.h"
 
-enum { STREAM = 1, BRANCH = 2, N_BUNDLES = 4, MAX_N = 6, MAX_SAMPLES = 24, FEATURES = 5 };
+enum { STREAM = 1, BRANCH = 2, N_BUNDLES = 4, MAX_N = 6, MAX_SAMPLES = 24, FEATURES = 5, MAX_FEATURES = 50 };
+enum { UNITS, CHANNELS, N_KINDS };
 
 struct bench {
     json_t *golden;
@@ -16,7 +18,7 @@ struct bench {
     struct dataset data;
     struct data_views views;
     struct loss_binding loss;
-    float x[MAX_SAMPLES * FEATURES], center[FEATURES], scale[FEATURES];
+    float x[MAX_SAMPLES * MAX_FEATURES], center[MAX_FEATURES], scale[MAX_FEATURES];
     int32_t label[MAX_SAMPLES];
 };
 
@@ -36,34 +38,71 @@ static void load_weights(struct bench *b)
 
 static void load_samples(struct bench *b)
 {
+    const struct shape *shape = net_input(b->net);
+    int features = (int)shape_len(shape);
+
     for (int i = 0; i < MAX_SAMPLES; i++) {
         b->label[i] = (int32_t)json_integer_value(json_array_get(json_object_get(b->golden, "label"), (size_t)i));
-        for (int f = 0; f < FEATURES; f++)
-            b->x[i * FEATURES + f] = (float)json_number_value(json_array_get(json_object_get(b->golden, "x"), (size_t)(f * MAX_SAMPLES + i)));
+        for (int f = 0; f < features; f++)
+            b->x[i * features + f] = (float)json_number_value(json_array_get(json_object_get(b->golden, "x"), (size_t)(f * MAX_SAMPLES + i)));
     }
-    for (int f = 0; f < FEATURES; f++)
+    for (int f = 0; f < features; f++)
         b->scale[f] = 1;
-    b->data = (struct dataset){ .shape = { 1, { FEATURES } }, .n_features = FEATURES, .n_classes = 3, .center = b->center, .scale = b->scale,
+    b->data = (struct dataset){ .shape = *shape, .n_features = features, .n_classes = 3, .center = b->center, .scale = b->scale,
                                 .split = { { .n = MAX_SAMPLES, .x = b->x, .label = b->label } } };
     ck_assert_int_eq(data_views_new(&b->views, &b->data, 0, 1, NULL), ERR_OK);
 }
 
-static struct bench *bench_open(void)
+static struct net *net_of_units(void)
 {
-    struct bench *b = mem_zalloc(1, sizeof *b);
+    struct net *net = net_of(FEATURES);
     int r, s;
 
-    b->golden = json_load_file(GOLDEN_DIR "/neurons.json", 0, NULL);
-    b->net = net_of(FEATURES);
-    net_chain(b->net, "dense", "{\"units\": 6}", "a");
-    net_chain(b->net, "batch_norm", "", "norm");
-    r = net_chain(b->net, "relu", "", "r");
-    net_with(b->net, "dense", "{\"units\": 6, \"use_bias\": false}", "b", r, -1);
-    net_with(b->net, "add", "", "sum", r, b->net->n_nodes - 1);
-    s = net_chain(b->net, "relu", "", "s");
-    net_chain(b->net, "dense", "{\"units\": 4}", "c");
-    net_chain(b->net, "tanh", "", "c");
-    net_with(b->net, "concatenate", "", "join", s, b->net->n_nodes - 1);
+    net_chain(net, "dense", "{\"units\": 6}", "a");
+    net_chain(net, "batch_norm", "", "norm");
+    r = net_chain(net, "relu", "", "r");
+    net_with(net, "dense", "{\"units\": 6, \"use_bias\": false}", "b", r, -1);
+    net_with(net, "add", "", "sum", r, net->n_nodes - 1);
+    s = net_chain(net, "relu", "", "s");
+    net_chain(net, "dense", "{\"units\": 4}", "c");
+    net_chain(net, "tanh", "", "c");
+    net_with(net, "concatenate", "", "join", s, net->n_nodes - 1);
+    return net;
+}
+
+static struct net *net_of_channels(void)
+{
+    static const char conv[] = "{\"filters\": %d, \"kernel_height\": %d, \"kernel_width\": %d, \"padding\": \"same\", \"use_bias\": %s}";
+    struct net *net = net_of_image(2, 5, 5);
+    char text[160];
+    int r, s, c;
+
+    snprintf(text, sizeof text, conv, 4, 3, 3, "true");
+    net_chain(net, "conv2d", text, "a");
+    net_chain(net, "batch_norm", "", "norm");
+    r = net_chain(net, "relu", "", "r");
+    snprintf(text, sizeof text, conv, 4, 3, 3, "false");
+    net_with(net, "conv2d", text, "b", r, -1);
+    net_with(net, "add", "", "sum", r, net->n_nodes - 1);
+    s = net_chain(net, "relu", "", "s");
+    net_chain(net, "max_pool2d", "", "pool");
+    snprintf(text, sizeof text, conv, 3, 2, 2, "true");
+    net_chain(net, "conv2d", text, "c");
+    net_chain(net, "relu", "", "c");
+    net_must(net_add(net, op_find("reshape"), &(struct plug_value){ .plug = &op_find("reshape")->plug }, "flat", &(int){ net->n_nodes - 1 }, 1, &c, NULL),
+             "flat", &(struct err){ 0 });
+    net_with(net, "depthwise_conv2d", "{\"kernel_height\": 3, \"kernel_width\": 3}", "d", s, -1);
+    net_chain(net, "global_average_pool", "", "mean");
+    net_with(net, "concatenate", "", "join", c, net->n_nodes - 1);
+    return net;
+}
+
+static struct bench *bench_of(int kind)
+{
+    struct bench *b = mem_zalloc(1, sizeof *b);
+
+    b->golden = json_load_file(kind == UNITS ? GOLDEN_DIR "/neurons.json" : GOLDEN_DIR "/channels.json", 0, NULL);
+    b->net = kind == UNITS ? net_of_units() : net_of_channels();
     net_chain(b->net, "dense", "{\"units\": 3}", "out");
     net_chain(b->net, "softmax", "", "out");
     load_weights(b);
@@ -73,6 +112,8 @@ static struct bench *bench_open(void)
     ck_assert_int_eq(loss_bind(&b->loss, loss_default(b->net, 3), b->net, 3, 0, NULL), ERR_OK);
     return b;
 }
+
+static struct bench *bench_open(void) { return bench_of(UNITS); }
 
 static void bench_close(struct bench *b)
 {
@@ -116,6 +157,10 @@ static const struct { const char *criterion, *options, *golden; double tolerance
     { "outgoing_norm", "'normalize': 'none', 'p': 2", "outgoing_norm_2", 1e-6 },
     { "in_times_out", "'normalize': 'none'", "in_times_out_1", 1e-6 },
     { "in_times_out", "'normalize': 'none', 'p': 2", "in_times_out_2", 1e-6 },
+    { "incoming_norm", "'normalize': 'fan'", "incoming_fan_1", 1e-6 },
+    { "incoming_norm", "'normalize': 'fan', 'p': 2", "incoming_fan_2", 1e-6 },
+    { "in_times_out", "'normalize': 'fan'", "in_times_out_fan_1", 1e-6 },
+    { "in_times_out", "'normalize': 'fan', 'p': 2", "in_times_out_fan_2", 1e-6 },
     { "fpgm", "'normalize': 'none'", "fpgm", 1e-6 },
     { "batch_norm_scale", "", "batch_norm_scale", 1e-6 },
     { "mean_activation", "'normalize': 'none'", "mean_activation", 1e-5 },
@@ -127,31 +172,34 @@ enum { N_GOLDEN = sizeof golden / sizeof golden[0] };
 
 START_TEST(golden_scores)
 {
-    struct bench *b = bench_open();
-    json_t *want = json_object_get(json_object_get(b->golden, "scores"), golden[_i].golden);
+    struct bench *b = bench_of(_i % N_KINDS);
+    json_t *want = json_object_get(json_object_get(b->golden, "scores"), golden[_i / N_KINDS].golden);
+    double tolerance = golden[_i / N_KINDS].tolerance;
     float have[2][MAX_N];
 
-    ck_assert_int_eq(score(have, b, row(golden[_i].criterion), golden[_i].options, NULL, 0, NULL), ERR_OK);
+    ck_assert_int_eq(score(have, b, row(golden[_i / N_KINDS].criterion), golden[_i / N_KINDS].options, NULL, 0, NULL), ERR_OK);
     for (int k = 0; k < 2; k++)
         for (int j = 0; j < b->groups.bundle[STREAM + k].n; j++) {
             double x = json_number_value(json_array_get(json_array_get(want, (size_t)k), (size_t)j)), h = (double)have[k][j];
 
-            ck_assert_msg(fabs(h - x) <= golden[_i].tolerance * fmax(1, fabs(x)), "%s: %d of %d is %g, must be %g", golden[_i].golden, j, k, h, x);
+            ck_assert_msg(fabs(h - x) <= tolerance * fmax(1, fabs(x)), "%s: %d of %d is %g, must be %g", golden[_i / N_KINDS].golden, j, k, h, x);
         }
     bench_close(b);
 }
 END_TEST
 
-START_TEST(the_net_is_the_golden_one)
+START_TEST(the_nets_are_the_golden_ones)
 {
-    struct bench *b = bench_open();
+    static const int n[N_KINDS][2] = { { 6, 4 }, { 4, 3 } };
+    struct bench *b = bench_of(_i);
+    int numbers = (int)shape_len(net_input(b->net)) * MAX_SAMPLES;
     struct exec *x;
     const float *y;
 
-    ck_assert_int_eq(b->groups.bundle[STREAM].n, 6);
-    ck_assert_int_eq(b->groups.bundle[BRANCH].n, 4);
+    ck_assert_int_eq(b->groups.bundle[STREAM].n, n[_i][0]);
+    ck_assert_int_eq(b->groups.bundle[BRANCH].n, n[_i][1]);
     ck_assert_int_eq(exec_new(&x, b->net, MAX_SAMPLES, EXEC_KEEP, 0, NULL, NULL), ERR_OK);
-    for (int i = 0; i < MAX_SAMPLES * FEATURES; i++)
+    for (int i = 0; i < numbers; i++)
         exec_input(x)[i] = (float)json_number_value(json_array_get(json_object_get(b->golden, "x"), (size_t)i));
     exec_forward(x, MAX_SAMPLES, false, 0);
     y = exec_value(x, b->loss.node);
@@ -185,7 +233,7 @@ START_TEST(laws)
         if (!criterion_scores_neurons(c))
             continue;
         ck_assert_msg(has_golden(c), "no golden scores of %s for neurons", c->plug.name);
-        b = bench_open();
+        b = bench_of(_i);
         ck_assert_int_eq(net_clone(&before, b->net, NULL), ERR_OK);
         ck_assert_int_eq(team_new(&team, 2, NULL), ERR_OK);
         memset(s, 0, sizeof s);
@@ -208,7 +256,7 @@ START_TEST(dead_or_huge_weights_keep_scores_finite)
 {
     for (const struct plug *const *p = criterion_table.rows; *p; p++)
         for (int k = 0; k < 2 && criterion_scores_neurons(criterion_of(*p)); k++) {
-            struct bench *b = bench_open();
+            struct bench *b = bench_of(_i);
             float s[2][MAX_N] = { { 0 } };
 
             for (int w = 0; w < b->net->n_weights; w++)
@@ -393,11 +441,11 @@ static void cases(Suite *s)
     TCase *tc = suite_case(s, "golden");
 
     gemm_init();
-    tcase_add_test(tc, the_net_is_the_golden_one);
-    tcase_add_loop_test(tc, golden_scores, 0, N_GOLDEN);
+    tcase_add_loop_test(tc, the_nets_are_the_golden_ones, 0, N_KINDS);
+    tcase_add_loop_test(tc, golden_scores, 0, N_GOLDEN * N_KINDS);
     tc = suite_case(s, "laws");
-    tcase_add_test(tc, laws);
-    tcase_add_test(tc, dead_or_huge_weights_keep_scores_finite);
+    tcase_add_loop_test(tc, laws, 0, N_KINDS);
+    tcase_add_loop_test(tc, dead_or_huge_weights_keep_scores_finite, 0, N_KINDS);
     tcase_add_test(tc, memory_is_short);
     tcase_add_test(tc, stops);
     tcase_add_test(tc, units_must_fit);

@@ -62,6 +62,8 @@ for p in (1, 2):
     scores["incoming_norm_%d" % p] = [norm(m, p) for m in made]
     scores["outgoing_norm_%d" % p] = [norm(m, p) for m in read]
     scores["in_times_out_%d" % p] = [norm(m, p) * norm(q, p) for m, q in zip(made, read)]
+    scores["incoming_fan_%d" % p] = [norm(m, p) / m.shape[1] ** (1 / p) for m in made]
+    scores["in_times_out_fan_%d" % p] = [norm(m, p) * norm(q, p) / (m.shape[1] * q.shape[1]) ** (1 / p) for m, q in zip(made, read)]
 scores["fpgm"] = [torch.cdist(m[None], m[None])[0].sum(1) for m in made]
 scores["batch_norm_scale"] = [gamma.abs(), gamma.abs().mean().repeat(4)]
 # what the readers see: r (b), s (c and out), t (out)
