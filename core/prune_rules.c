@@ -236,15 +236,26 @@ static enum err_code check_units(const struct pruner *p, struct err *e)
     return ERR_OK;
 }
 
-/* And these kernels? */
-static enum err_code check_criterion(const struct pruner *p, const struct net *net, struct err *e)
+/* And the kernels of this layer? Of neurons those whose scores are pooled. */
+static enum err_code check_kernels(const struct pruner *p, const struct net *net, const struct layer *l, struct err *e)
 {
     const struct criterion *c = criterion_of(p->conf.criterion.plug);
+    const struct bundle *b = p->unit->neurons ? &p->bundles.bundle[l->bundle] : NULL;
+    enum err_code rc = b ? ERR_OK : c->check(p->conf.criterion.conf, net, l->w, e);
+
+    for (int m = 0; b && m < b->n_members && rc == ERR_OK && !criterion_scores_neurons(c); m++)
+        if (b->member[m].role == GROUP_MAKES && net->weight[b->member[m].w].info.prunable)
+            rc = c->check(p->conf.criterion.conf, net, b->member[m].w, e);
+    return rc;
+}
+
+static enum err_code check_criterion(const struct pruner *p, const struct net *net, struct err *e)
+{
     enum err_code rc = ERR_OK;
 
-    for (int l = 0; l < p->n_layers && rc == ERR_OK && c->check; l++)
+    for (int l = 0; l < p->n_layers && rc == ERR_OK && criterion_of(p->conf.criterion.plug)->check; l++)
         if (p->layer[l].group != IGNORED)
-            rc = c->check(p->conf.criterion.conf, net, p->layer[l].w, e);
+            rc = check_kernels(p, net, &p->layer[l], e);
     return rc == ERR_OK ? rc : err_at(e, rc, "/criterion");
 }
 
