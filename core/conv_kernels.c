@@ -5,7 +5,6 @@
 #include "core/conv.h"
 #include "core/simd.h"
 
-#define UNROLL _Pragma("GCC unroll 32")
 
 #if defined(__x86_64__)
 #define LANES 16

@@ -16,27 +16,27 @@ TARGET SIMD_INLINE void LEVEL(block)(const struct conv_product *p, size_t at, co
     const uint32_t *tap = p->tap, *end = tap + p->n_taps;
     VECTOR sum[OUTPUTS * 3];
 
-    UNROLL
+    SIMD_UNROLL
     for (int i = 0; i < q; i++)
-        UNROLL
+        SIMD_UNROLL
         for (int j = 0; j < v; j++)
             sum[i * v + j] = (VECTOR){ 0 } + (p->bias ? p->bias[i] : 0);
     for (; tap < end; tap++, w += q) {
         const float *x = in + *tap;
         VECTOR a[6];
 
-        UNROLL
+        SIMD_UNROLL
         for (int j = 0; j < v; j++)
             a[j] = LOAD(x + j * LANES);
-        UNROLL
+        SIMD_UNROLL
         for (int i = 0; i < q; i++)
-            UNROLL
+            SIMD_UNROLL
             for (int j = 0; j < v; j++)
                 sum[i * v + j] += w[i] * a[j];
     }
-    UNROLL
+    SIMD_UNROLL
     for (int i = 0; i < q; i++)
-        UNROLL
+        SIMD_UNROLL
         for (int j = 0; j < v; j++) {
             size_t n = at + (size_t)j * LANES;
             VECTOR s = sum[i * v + j];
@@ -86,9 +86,9 @@ TARGET static void LEVEL(product)(const struct conv_product *p)
 /* Sums of the LANES vectors in a, in their order. */
 TARGET SIMD_INLINE VECTOR LEVEL(sums)(VECTOR *a)
 {
-    UNROLL
+    SIMD_UNROLL
     for (int half = LANES / 2; half > 0; half /= 2)
-        UNROLL
+        SIMD_UNROLL
         for (int i = 0; i < half; i++)
             a[i] = LOW_HALVES(a[i], a[i + half]) + HIGH_HALVES(a[i], a[i + half]);
     return a[0];
@@ -100,7 +100,7 @@ TARGET SIMD_INLINE void LEVEL(dot_block)(const struct conv_dots *d, int t, const
     VECTOR sum[(OUTPUTS * 3 + LANES - 1) / LANES * LANES];
     float all[(OUTPUTS * 3 + LANES - 1) / LANES * LANES];
 
-    UNROLL
+    SIMD_UNROLL
     for (int i = 0; i < (OUTPUTS * 3 + LANES - 1) / LANES * LANES; i++)
         sum[i] = (VECTOR){ 0 };
     for (int r = 0; r < d->rows; r++) {
@@ -109,14 +109,14 @@ TARGET SIMD_INLINE void LEVEL(dot_block)(const struct conv_dots *d, int t, const
         for (int k = 0; k < d->n; k += LANES) {
             VECTOR a[3];
 
-            UNROLL
+            SIMD_UNROLL
             for (int j = 0; j < v; j++)
                 a[j] = LOAD(x + d->tap[t + j] + k);
-            UNROLL
+            SIMD_UNROLL
             for (int i = 0; i < q; i++) {
                 VECTOR g = LOAD(dy + (size_t)i * d->dy_stride + k);
 
-                UNROLL
+                SIMD_UNROLL
                 for (int j = 0; j < v; j++)
                     sum[i * v + j] += g * a[j];
             }

@@ -11,7 +11,6 @@
 #endif
 
 enum { ROWS = 4, SMALL = 1 << 17 /* words times samples: less is not worth waking the team */ };
-#define UNROLL _Pragma("GCC unroll 32")
 
 /* One batch of at most INT8_BATCH samples. */
 struct product {

@@ -12,27 +12,27 @@ TARGET SIMD_INLINE void LEVEL(block)(const struct product *p, int row, const int
     const uint32_t *x = p->k->x + at;
     VECTOR sum[ROWS * 4];
 
-    UNROLL
+    SIMD_UNROLL
     for (int i = 0; i < m * q; i++)
         sum[i] = ALL(0);
     for (int i = 0; i < p->k->words; i++, x += p->ld) {
         VECTOR in[4];
 
-        UNROLL
+        SIMD_UNROLL
         for (int j = 0; j < q; j++)
             in[j] = LOAD(x + j * LANES);
-        UNROLL
+        SIMD_UNROLL
         for (int r = 0; r < m; r++) {
             const WEIGHTS word = READY(ALL(w[(size_t)r * (size_t)p->k->words + (size_t)i]));
 
-            UNROLL
+            SIMD_UNROLL
             for (int j = 0; j < q; j++)
                 sum[r * q + j] = DOT(sum[r * q + j], in[j], word);
         }
     }
-    UNROLL
+    SIMD_UNROLL
     for (int r = 0; r < m; r++)
-        UNROLL
+        SIMD_UNROLL
         for (int j = 0; j < q; j++)
             STORE(p->sum[r] + at + j * LANES, sum[r * q + j]);
 }
@@ -53,18 +53,18 @@ TARGET SIMD_INLINE void LEVEL(line)(const struct product *p, int row, int at, co
     const uint32_t end = p->k->start[row + 1];
     VECTOR sum[8];
 
-    UNROLL
+    SIMD_UNROLL
     for (int j = 0; j < q; j++)
         sum[j] = ALL(0);
     for (uint32_t i = p->k->start[row]; i < end; i++) {
         const uint32_t *x = p->k->x + (size_t)across[i] * (size_t)p->ld + at;
         const WEIGHTS word = READY(ALL(p->k->word[i]));
 
-        UNROLL
+        SIMD_UNROLL
         for (int j = 0; j < q; j++)
             sum[j] = DOT(sum[j], LOAD(x + j * LANES), word);
     }
-    UNROLL
+    SIMD_UNROLL
     for (int j = 0; j < q; j++)
         STORE(p->sum[0] + at + j * LANES, sum[j]);
 }

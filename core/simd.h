@@ -15,6 +15,13 @@
 #else
 #define SIMD
 #endif
+/* In front of a loop of constant length over an array that is to stay in registers. Others than gcc do so by themselves, and clang takes minutes when it is
+ * told to. */
+#if defined(__GNUC__) && !defined(__clang__) && !defined(ESPALIER_SANITIZE)
+#define SIMD_UNROLL _Pragma("GCC unroll 32")
+#else
+#define SIMD_UNROLL
+#endif
 #define SIMD_INLINE static inline __attribute__((always_inline))
 
 /* x = k ln 2 + r with |r| <= ln 2 / 2: gives 2^k, and e^r - 1 in *tail (Taylor to r^8, relative error below 1e-8 before rounding). x within

@@ -21,7 +21,6 @@ struct product {
     size_t n;
 };
 
-#define UNROLL _Pragma("GCC unroll 16")
 
 #if defined(__x86_64__)
 #define LANES 16

@@ -23,18 +23,18 @@ TARGET SIMD_INLINE void LEVEL(lines)(const struct product *p, int b, int first, 
         float *out = p->out + (size_t)l * n + at;
         VECTOR sum[8], base = (VECTOR){ 0 } + (p->bias ? p->bias[l] : 0);
 
-        UNROLL
+        SIMD_UNROLL
         for (int i = 0; i < q; i++)
             sum[i] = b > 0 ? LOAD(out + i * LANES) : base;
         for (uint32_t k = start[l]; k < end[l]; k++) {
             const float *x = in + across[k] * n;
             float v = value[mapped ? number[k] : k];
 
-            UNROLL
+            SIMD_UNROLL
             for (int i = 0; i < q; i++)
                 sum[i] += v * LOAD(x + i * LANES);
         }
-        UNROLL
+        SIMD_UNROLL
         for (int i = 0; i < q; i++)
             STORE(out + i * LANES) = sum[i];
     }
@@ -69,9 +69,9 @@ TARGET static void LEVEL(product)(const struct product *p, int first, int last, 
 /* Sums of the LANES vectors in a, in their order. */
 TARGET SIMD_INLINE VECTOR LEVEL(sums)(VECTOR *a)
 {
-    UNROLL
+    SIMD_UNROLL
     for (int half = LANES / 2; half > 0; half /= 2)
-        UNROLL
+        SIMD_UNROLL
         for (int i = 0; i < half; i++)
             a[i] = LOW_HALVES(a[i], a[i + half]) + HIGH_HALVES(a[i], a[i + half]);
     return a[0];
@@ -111,17 +111,17 @@ TARGET SIMD_INLINE void LEVEL(outer)(const struct product *p, int first, int las
         const float *dy = p->dy + (size_t)l * n + at;
         VECTOR d[8];
 
-        UNROLL
+        SIMD_UNROLL
         for (int i = 0; i < q; i++)
             d[i] = LOAD(dy + i * LANES);
         for (uint32_t k = start[l]; k < end[l]; k++) {
             const float *x = in + across[k] * n;
             VECTOR even = d[0] * LOAD(x), odd = { 0 };
 
-            UNROLL
+            SIMD_UNROLL
             for (int i = 1; i < q; i += 2)
                 odd += d[i] * LOAD(x + i * LANES);
-            UNROLL
+            SIMD_UNROLL
             for (int i = 2; i < q; i += 2)
                 even += d[i] * LOAD(x + i * LANES);
             part[n_part++] = even + odd;

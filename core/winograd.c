@@ -104,7 +104,6 @@ static struct cell cell_at(const struct pass *p, int i)
 static const int own_columns[2 * MOST_LANES] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
                                                  -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 };
 
-#define UNROLL _Pragma("GCC unroll 16")
 
 #if defined(__x86_64__)
 #define LANES 16

@@ -34,7 +34,7 @@ TARGET SIMD_INLINE void LEVEL(store)(float *p, VECTOR v, int from, int to, const
         return;
     }
     STORE(some) = v;
-    UNROLL
+    SIMD_UNROLL
     for (int half = LANES; half > 0; half /= 2)
         if ((to - from) & half) {
             memcpy(p + from, some + from, (size_t)half * sizeof *p);
@@ -63,11 +63,11 @@ TARGET SIMD_INLINE void LEVEL(spread)(const struct pass *p, const struct cell *t
     const ptrdiff_t col = p->n, row = p->w * col;
     VECTOR r[4][4];
 
-    UNROLL
+    SIMD_UNROLL
     for (int i = 0; i < 4; i++) {
         VECTOR d[4] = { { 0 } };
 
-        UNROLL
+        SIMD_UNROLL
         for (int j = 0; j < 4; j++)
             if (inside || (t->rows >> i & t->cols >> j & 1))
                 d[j] = LEVEL(input)(p->in, p->mask, at + i * row + j * col, t->to, whole, masked);
@@ -76,7 +76,7 @@ TARGET SIMD_INLINE void LEVEL(spread)(const struct pass *p, const struct cell *t
         r[i][2] = d[2] - d[1];
         r[i][3] = d[1] - d[3];
     }
-    UNROLL
+    SIMD_UNROLL
     for (int j = 0; j < 4; j++, v += step) {
         STORE(v) = r[0][j] - r[2][j];
         STORE(v + 4 * step) = r[1][j] + r[2][j];
@@ -130,26 +130,26 @@ TARGET SIMD_INLINE void LEVEL(multiply)(const float *u, const float *v, float *m
     for (int k = 0; k < 16; k++, m += ROWS * WIDTH, v += LANES) {
         VECTOR sum[ROWS][BLOCK];
 
-        UNROLL
+        SIMD_UNROLL
         for (int r = 0; r < q; r++)
-            UNROLL
+            SIMD_UNROLL
             for (int i = 0; i < b; i++)
                 sum[r][i] = add ? LOAD(m + r * WIDTH + i * LANES) : (VECTOR){ 0 };
         for (int c = 0; c < n_c; c++, u += ROWS, v += WIDTH) {
             VECTOR x[BLOCK];
 
-            UNROLL
+            SIMD_UNROLL
             for (int i = 0; i < b; i++)
                 x[i] = LOAD(v + i * LANES);
-            UNROLL
+            SIMD_UNROLL
             for (int r = 0; r < q; r++)
-                UNROLL
+                SIMD_UNROLL
                 for (int i = 0; i < b; i++)
                     sum[r][i] += u[r] * x[i];
         }
-        UNROLL
+        SIMD_UNROLL
         for (int r = 0; r < q; r++)
-            UNROLL
+            SIMD_UNROLL
             for (int i = 0; i < b; i++)
                 STORE(m + r * WIDTH + i * LANES) = sum[r][i];
     }
@@ -186,21 +186,21 @@ TARGET SIMD_INLINE void LEVEL(gather)(const struct pass *p, const struct cell *t
     for (int r = 0; r < q; r++, m += WIDTH, y += plane) {
         VECTOR s[2][4], bias = zero + (p->bias ? p->bias[first + r] : 0);
 
-        UNROLL
+        SIMD_UNROLL
         for (int j = 0; j < 4; j++) {
             VECTOR a[4];
 
-            UNROLL
+            SIMD_UNROLL
             for (int i = 0; i < 4; i++)
                 a[i] = LOAD(m + (i * 4 + j) * ROWS * WIDTH);
             s[0][j] = a[0] + a[1] + a[2];
             s[1][j] = a[1] - a[2] - a[3];
         }
-        UNROLL
+        SIMD_UNROLL
         for (int i = 0; i < 2; i++) {
             VECTOR out[2] = { s[i][0] + s[i][1] + s[i][2] + bias, s[i][1] - s[i][2] - s[i][3] + bias };
 
-            UNROLL
+            SIMD_UNROLL
             for (int j = 0; j < 2; j++) {
                 if (p->clamp)
                     out[j] = (VECTOR)((BITS)out[j] & ~(BITS)(out[j] <= zero));
@@ -268,16 +268,16 @@ TARGET static void LEVEL(convolve)(const struct pass *p, const struct cell *cell
 /* a[i][j] becomes a[j][i]: each step turns the bits of row and lane, taken together, by one place. */
 TARGET SIMD_INLINE void LEVEL(transpose)(VECTOR *a)
 {
-    UNROLL
+    SIMD_UNROLL
     for (int step = 1; step < LANES; step *= 2) {
         VECTOR b[LANES];
 
-        UNROLL
+        SIMD_UNROLL
         for (int i = 0; i < LANES / 2; i++) {
             b[2 * i] = LOW_HALVES(a[i], a[i + LANES / 2]);
             b[2 * i + 1] = HIGH_HALVES(a[i], a[i + LANES / 2]);
         }
-        UNROLL
+        SIMD_UNROLL
         for (int i = 0; i < LANES; i++)
             a[i] = b[i];
     }
@@ -300,14 +300,14 @@ TARGET SIMD_INLINE void LEVEL(turn)(const struct gradient *g, const struct cell 
 {
     VECTOR a[LANES];
 
-    UNROLL
+    SIMD_UNROLL
     for (int r = 0; r < LANES; r++, at += plane)
         if (whole)
             a[r] = LEVEL(input)(g->dy, g->gate, at, LANES, true, masked);
         else
             a[r] = r < n_o ? LEVEL(columns)(g, t, at, masked) : (VECTOR){ 0 };
     LEVEL(transpose)(a);
-    UNROLL
+    SIMD_UNROLL
     for (int r = 0; r < LANES; r++)
         y[r] = a[r];
 }
@@ -317,7 +317,7 @@ TARGET SIMD_INLINE void LEVEL(spread_outputs)(VECTOR a, VECTOR b, VECTOR c, VECT
 {
     const VECTOR left[4] = { a, a + c, a - c, -c }, right[4] = { b, b + e, b - e, -e };
 
-    UNROLL
+    SIMD_UNROLL
     for (int i = 0; i < 4; i++, d += 4 * step) {
         STORE(d) = left[i];
         STORE(d + step) = left[i] + right[i];
@@ -372,9 +372,9 @@ TARGET SIMD_INLINE void LEVEL(outer)(const float *v, size_t v_step, const float 
 {
     VECTOR sum[CHANNELS][4];
 
-    UNROLL
+    SIMD_UNROLL
     for (int r = 0; r < q; r++)
-        UNROLL
+        SIMD_UNROLL
         for (int i = 0; i < b; i++)
             sum[r][i] = add ? LOAD(u + (size_t)r * ld + i * LANES) : (VECTOR){ 0 };
     for (int k = 0; k < cells; k++, v += v_step, d += d_step) {
@@ -383,19 +383,19 @@ TARGET SIMD_INLINE void LEVEL(outer)(const float *v, size_t v_step, const float 
         for (int j = 0; j < LANES; j++, y += ld) {
             VECTOR x[4];
 
-            UNROLL
+            SIMD_UNROLL
             for (int i = 0; i < b; i++)
                 x[i] = LOAD(y + i * LANES);
-            UNROLL
+            SIMD_UNROLL
             for (int r = 0; r < q; r++)
-                UNROLL
+                SIMD_UNROLL
                 for (int i = 0; i < b; i++)
                     sum[r][i] += v[r * LANES + j] * x[i];
         }
     }
-    UNROLL
+    SIMD_UNROLL
     for (int r = 0; r < q; r++)
-        UNROLL
+        SIMD_UNROLL
         for (int i = 0; i < b; i++)
             STORE(u + (size_t)r * ld + i * LANES) = sum[r][i];
 }
@@ -449,7 +449,7 @@ TARGET static void LEVEL(gather_kernels)(const float *u, float *dw, size_t n)
     for (size_t at = 0; at < n; at++, u += LANES, dw += LANES) {
         VECTOR t[3][4];
 
-        UNROLL
+        SIMD_UNROLL
         for (int j = 0; j < 4; j++) {
             const float *a = u + (size_t)j * step;
             const VECTOR p = 0.5f * (LOAD(a + 4 * step) + LOAD(a + 8 * step)), m = 0.5f * (LOAD(a + 4 * step) - LOAD(a + 8 * step));
@@ -458,7 +458,7 @@ TARGET static void LEVEL(gather_kernels)(const float *u, float *dw, size_t n)
             t[1][j] = m;
             t[2][j] = p + LOAD(a + 12 * step);
         }
-        UNROLL
+        SIMD_UNROLL
         for (int i = 0; i < 3; i++) {
             const VECTOR p = 0.5f * (t[i][1] + t[i][2]);
 
