@@ -25,7 +25,8 @@ size_t conv_state_len(const struct conv *g);
 size_t conv_scratch_len(const struct conv *g);
 /* y = clamp(w * x + bias); weights 0 and 1 of the call are kernel and bias (NULL: none). */
 void conv_forward(const struct conv *g, const struct op_call *c);
-void conv_backward(const struct conv *g, const struct op_call *c);
+void conv_input_gradient(const struct conv *g, const struct op_call *c); /* dx[0] is wanted */
+void conv_weight_gradient(const struct conv *g, const struct op_call *c);
 
 /* Levels of vector code that this processor has, best first: for tests and reports. */
 int conv_n_levels(void);

@@ -5,6 +5,12 @@
 #include "core/conv.h"
 #include "core/simd.h"
 
+/* Loaded once, not by each operation that needs it. */
+#if defined(__x86_64__)
+#define IN_REGISTER(v) __asm__("" : "+v"(v))
+#else
+#define IN_REGISTER(v) (void)0
+#endif
 
 #if defined(__x86_64__)
 #define LANES 16
@@ -45,10 +51,10 @@ static bool has_avx512(void)
 
 static const struct conv_level levels[] = {
 #if defined(__x86_64__)
-    { "avx512", 8, has_avx512, product_avx512, dots_avx512, total_avx512, pack_avx512 },
-    { "avx2", 4, has_avx2, product_avx2, dots_avx2, total_avx2, pack_avx2 },
+    { "avx512", 8, has_avx512, product_avx512, dots_avx512, kept_product_avx512, kept_dots_avx512, total_avx512, pack_avx512 },
+    { "avx2", 4, has_avx2, product_avx2, dots_avx2, kept_product_avx2, kept_dots_avx2, total_avx2, pack_avx2 },
 #endif
-    { "portable", 4, NULL, product_portable, dots_portable, total_portable, pack_portable },
+    { "portable", 4, NULL, product_portable, dots_portable, kept_product_portable, kept_dots_portable, total_portable, pack_portable },
 };
 enum { N_LEVELS = sizeof levels / sizeof levels[0] };
 int conv_skip_levels;

@@ -104,7 +104,7 @@ TARGET SIMD_INLINE void LEVEL(dot_block)(const struct conv_dots *d, int t, const
     for (int i = 0; i < (OUTPUTS * 3 + LANES - 1) / LANES * LANES; i++)
         sum[i] = (VECTOR){ 0 };
     for (int r = 0; r < d->rows; r++) {
-        const float *x = d->in + (size_t)r * d->in_row, *dy = d->dy + (size_t)r * d->dy_row;
+        const float *x = d->in + d->row[r], *dy = d->dy + (size_t)r * d->dy_row;
 
         for (int k = 0; k < d->n; k += LANES) {
             VECTOR a[3];
@@ -116,6 +116,7 @@ TARGET SIMD_INLINE void LEVEL(dot_block)(const struct conv_dots *d, int t, const
             for (int i = 0; i < q; i++) {
                 VECTOR g = LOAD(dy + (size_t)i * d->dy_stride + k);
 
+                IN_REGISTER(g);
                 SIMD_UNROLL
                 for (int j = 0; j < v; j++)
                     sum[i * v + j] += g * a[j];
@@ -162,6 +163,134 @@ TARGET static void LEVEL(dots)(const struct conv_dots *d)
     }
 }
 
+/* ---- sparse kernels ---- */
+
+/* q vectors of the run from number `at` on: of all lines, one after the other. */
+TARGET SIMD_INLINE void LEVEL(kept_block)(const struct conv_kept *p, size_t at, const int q, const bool mapped)
+{
+    const float *in = p->in + at, *value = p->value;
+    const uint32_t *tap = p->tap, *across = p->across;
+
+    for (int l = 0; l < p->n_lines; l++) {
+        float *out = p->out + (size_t)l * p->out_stride;
+        VECTOR sum[8];
+
+        SIMD_UNROLL
+        for (int i = 0; i < q; i++)
+            sum[i] = (VECTOR){ 0 } + (p->bias ? p->bias[l] : 0);
+        for (uint32_t k = p->start[l]; k < p->end[l]; k++) {
+            const float *x = in + (mapped ? tap[across[k]] : across[k]);
+            float v = value[k];
+
+            SIMD_UNROLL
+            for (int i = 0; i < q; i++)
+                sum[i] += v * LOAD(x + i * LANES);
+        }
+        SIMD_UNROLL
+        for (int i = 0; i < q; i++) {
+            size_t n = at + (size_t)i * LANES;
+
+            if (p->clamp)
+                sum[i] = (VECTOR)((BITS)sum[i] & ~(sum[i] < 0));
+            STORE(out + p->at[n / CONV_GRAIN] + n % CONV_GRAIN) = sum[i];
+        }
+    }
+}
+
+TARGET SIMD_INLINE void LEVEL(kept_run)(const struct conv_kept *p, const bool mapped)
+{
+    for (size_t at = 0, n = (size_t)p->n; at < n;) {
+        size_t left = (n - at) / LANES, q = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+
+        switch (q) {
+        case 8: LEVEL(kept_block)(p, at, 8, mapped); break;
+        case 4: LEVEL(kept_block)(p, at, 4, mapped); break;
+        case 2: LEVEL(kept_block)(p, at, 2, mapped); break;
+        case 1: LEVEL(kept_block)(p, at, 1, mapped); break;
+        }
+        at += q * LANES;
+    }
+}
+
+TARGET static void LEVEL(kept_product)(const struct conv_kept *p)
+{
+    if (p->tap)
+        LEVEL(kept_run)(p, true);
+    else
+        LEVEL(kept_run)(p, false);
+}
+
+TARGET SIMD_INLINE void LEVEL(settle)(float *sum, VECTOR *part, int n)
+{
+    VECTOR all;
+    float some[LANES];
+
+    for (int i = n; i < LANES; i++)
+        part[i] = (VECTOR){ 0 };
+    all = LEVEL(sums)(part);
+    if (n == LANES) {
+        STORE(sum) = LOAD(sum) + all;
+        return;
+    }
+    memcpy(some, &all, sizeof some);
+    for (int i = 0; i < n; i++)
+        sum[i] += some[i];
+}
+
+/* A line of dy stays in registers; the vectors that its numbers gather are summed up LANES at a time. */
+TARGET SIMD_INLINE void LEVEL(kept_dot_block)(const struct conv_kept *p, size_t at, const int q)
+{
+    const float *in = p->in + at;
+    VECTOR part[LANES];
+    float *sum = p->sum + p->start[0];
+    int n_part = 0;
+
+    for (int l = 0; l < p->n_lines; l++) {
+        const float *dy = p->dy + (size_t)l * p->dy_stride + at;
+        VECTOR d[8];
+
+        SIMD_UNROLL
+        for (int i = 0; i < q; i++)
+            d[i] = LOAD(dy + i * LANES);
+        for (uint32_t k = p->start[l]; k < p->end[l]; k++) {
+            const float *x = in + p->tap[p->across[k]];
+            VECTOR even = d[0] * LOAD(x), odd = { 0 };
+
+            SIMD_UNROLL
+            for (int i = 1; i < q; i += 2)
+                odd += d[i] * LOAD(x + i * LANES);
+            SIMD_UNROLL
+            for (int i = 2; i < q; i += 2)
+                even += d[i] * LOAD(x + i * LANES);
+            part[n_part++] = even + odd;
+            if (n_part == LANES) {
+                LEVEL(settle)(sum, part, LANES);
+                sum += LANES;
+                n_part = 0;
+            }
+        }
+    }
+    if (n_part > 0)
+        LEVEL(settle)(sum, part, n_part);
+}
+
+TARGET static void LEVEL(kept_dots)(const struct conv_kept *p)
+{
+    for (size_t at = 0, n = (size_t)p->n; at < n;) {
+        size_t left = (n - at) / LANES, q = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+
+        switch (q) {
+        case 8: LEVEL(kept_dot_block)(p, at, 8); break;
+        case 4: LEVEL(kept_dot_block)(p, at, 4); break;
+        case 2: LEVEL(kept_dot_block)(p, at, 2); break;
+        case 1: LEVEL(kept_dot_block)(p, at, 1); break;
+        }
+        at += q * LANES;
+    }
+}
+
+/* ---- sums and packing ---- */
+
 TARGET static float LEVEL(total)(const float *x, int n)
 {
     VECTOR sum = { 0 };
@@ -179,6 +308,8 @@ TARGET static void LEVEL(pack)(float *out, const float *x, const float *y, int n
     size_t whole = nb / LANES * LANES;
 
     for (int r = 0; r < n; r++, x += stride, out += nb) {
+        for (size_t k = 0; k < whole; k += CONV_GRAIN)
+            __builtin_prefetch(x + k + 8 * stride);
         for (size_t k = 0; k < whole; k += LANES)
             if (y)
                 STORE(out + k) = (VECTOR)((BITS)LOAD(x + k) & (LOAD(y + k) > 0));

@@ -245,10 +245,23 @@ void net_apply_masks(struct net *net)
 
 /* ---- dense and sparse ---- */
 
-/* Kernels that their op can run sparse: weight 0 of a dense layer. */
+/* Kernels that their op can run sparse: weight 0 of a dense layer, or of a convolution whose outputs see all channels. */
 static bool can_be_sparse(const struct net *net, const struct weight *w)
 {
-    return net->node[w->node].op->sparse && w == &net->weight[net->node[w->node].first_weight];
+    const struct node *node = &net->node[w->node];
+
+    return node->op->sparse && node->plan.neurons == NEURONS_MAKE && w == &net->weight[node->first_weight];
+}
+
+/* A kernel as rows of outputs. */
+static int n_rows(const struct weight *w) { return w->info.shape.d[0]; }
+static int n_cols(const struct weight *w) { return (int)(w->len / (size_t)w->info.shape.d[0]); }
+
+static bool pays(const struct net *net, const struct weight *w, size_t kept, int n)
+{
+    const double most = net->node[w->node].plan.sparse_density;
+
+    return most > 0 ? kept > 0 && (double)kept <= most * (double)w->len : sparse_pays(n_rows(w), n_cols(w), kept, n);
 }
 
 static size_t count_kept(const struct weight *w)
@@ -274,11 +287,9 @@ enum err_code net_pack(struct net *net, int n, struct err *e)
     assert(!net->ahead);
     net_unpack(net);
     for (struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
-        int rows = w->info.shape.d[0], cols = w->info.shape.d[1];
-
-        if (!w->mask || w->int8 || !can_be_sparse(net, w) || !sparse_pays(rows, cols, count_kept(w), n))
+        if (!w->mask || w->int8 || !can_be_sparse(net, w) || !pays(net, w, count_kept(w), n))
             continue;
-        if (sparse_new(&w->sparse, w->mask, rows, cols, e) != ERR_OK) {
+        if (sparse_new(&w->sparse, w->mask, n_rows(w), n_cols(w), e) != ERR_OK) {
             net_unpack(net);
             return ERR_NOMEM;
         }
@@ -319,7 +330,7 @@ enum err_code net_repack(struct net *net, struct err *e)
         if (!w->sparse)
             continue;
         sparse_free(w->sparse);
-        if (sparse_new(&w->sparse, w->mask, w->info.shape.d[0], w->info.shape.d[1], e) != ERR_OK) {
+        if (sparse_new(&w->sparse, w->mask, n_rows(w), n_cols(w), e) != ERR_OK) {
             net_unpack(net);
             return ERR_NOMEM;
         }
@@ -342,6 +353,6 @@ uint64_t net_pack_memory(const struct net *net)
 
     for (const struct weight *w = net->weight; w < net->weight + net->n_weights; w++)
         if (can_be_sparse(net, w))
-            bytes += sparse_memory(w->info.shape.d[0], w->info.shape.d[1], (size_t)(SPARSE_MAX_DENSITY * (double)w->len));
+            bytes += sparse_memory(n_rows(w), n_cols(w), (size_t)(SPARSE_MAX_DENSITY * (double)w->len));
     return bytes;
 }

@@ -80,7 +80,7 @@ void net_count(const struct net *net, struct net_size *out);
 /* Zeroes what is masked. */
 void net_apply_masks(struct net *net);
 
-/* Makes every masked kernel sparse, or dense again, as sparse_pays says for batches of n samples; values are x's. Execs for training that
+/* Makes every masked kernel sparse, or dense again, as sparse_pays (op_plan.sparse_density) says for batches of n samples; values are x's. Execs for training that
  * stand are void. On error all runs dense. */
 MUST enum err_code net_pack(struct net *net, int n, struct err *e);
 /* All runs dense. Execs for training are void. */

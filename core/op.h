@@ -56,6 +56,7 @@ struct op_plan {
     size_t state_len_per_sample; /* and floats for each sample */
     size_t scratch_len, scratch_len_per_sample; /* floats that each thread has for itself while forward or backward runs (op_scratch) */
     uint64_t macs;               /* multiply-adds per sample, dense */
+    double sparse_density;       /* share of kept numbers up to which weight 0 runs faster sparse, at most SPARSE_MAX_DENSITY; 0: sparse_pays says */
 };
 
 /* One call of forward or backward. Arrays are [features][n] unless said otherwise. */
@@ -96,7 +97,7 @@ struct op {
     struct plug plug; /* name, help and options; the options' names are Keras' */
     int min_in, max_in;
     bool view;        /* the output is the input, perhaps in another shape: exec gives both one buffer; no forward, no backward */
-    bool sparse;      /* weight 0 (out, in) may come sparse */
+    bool sparse;      /* weight 0 (out, in..) of a plan of NEURONS_MAKE may come sparse */
     bool int8;        /* weight 0 (out, in) may come in integers */
     bool clamp;       /* can run the relu behind it: op_call.clamp */
     bool same_dx;     /* all inputs get the same gradient: backward writes dx[0] alone. Without clamp it is dy itself, and exec does not call it */

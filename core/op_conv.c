@@ -3,9 +3,14 @@
  * What all three ops have in common is struct conv: a one-dimensional convolution is one of images of height 1, a depthwise one has as many groups
  * as channels. "same" pads as Keras does: so that every stride-th place has an output, the odd zero behind. */
 #include "core/conv.h"
-#include "core/op_init.h"
 
-enum { MOST = 65536 }; /* of kernels' sides, strides and dilations */
+#include "core/op_init.h"
+#include "core/winograd.h"
+
+enum {
+    MOST = 65536, /* of kernels' sides, strides and dilations */
+    MANY = 1024   /* samples of a large batch */
+};
 enum { KERNEL, BIAS };
 enum { VALID, SAME };
 
@@ -129,12 +134,34 @@ static enum err_code depthwise_geometry(struct conv *g, const void *conf, const 
 
 /* ---- the plan ---- */
 
+/* Whether the convolution is one that Winograd's transforms compute, and sooner. */
+static bool by_winograd(struct winograd_shape *s, const struct conv *g, int n)
+{
+    *s = (struct winograd_shape){ .c = g->c, .o = g->o, .h = g->h, .w = g->w, .n = n, .pad_top = g->top, .pad_left = g->left,
+                                  .pad_bottom = g->oh + 2 - g->h - g->top, .pad_right = g->ow + 2 - g->w - g->left };
+    return g->kh == 3 && g->kw == 3 && g->sh == 1 && g->sw == 1 && g->dh == 1 && g->dw == 1 && g->groups == 1 && winograd_pays(s);
+}
+
+/* Up to which density tests/bench/bench_conv finds the sparse kernels ahead, with a margin: of the direct ones, and of Winograd's transforms, which
+ * gain with the channels. */
+static double sparse_density(const struct conv *g)
+{
+    struct winograd_shape s;
+
+    if (!by_winograd(&s, g, MANY))
+        return 0.28;
+    return s.c < 32 || s.o < 32 ? 0.25 : 0.15;
+}
+
+static void more(size_t *len, size_t other) { *len = *len > other ? *len : other; }
+
 struct weights_conf { bool use_bias; struct init kernel, bias; };
 
 /* what: "kernel" of the option that makes it too large. */
 static enum err_code plan_weights(const struct conv *g, const struct weights_conf *w, bool flat, const char *filters, struct op_plan *p, struct err *e)
 {
     struct shape kernel = { 4, { g->o, g->c / g->groups, g->kh, g->kw } };
+    struct winograd_shape s;
     const int64_t taps = (int64_t)g->kh * g->kw, fan_in = taps * (g->c / g->groups), fan_out = taps * g->o;
 
     if (flat)
@@ -154,6 +181,11 @@ static enum err_code plan_weights(const struct conv *g, const struct weights_con
     p->macs = (uint64_t)shape_len(&kernel) * (uint64_t)g->oh * (uint64_t)g->ow;
     p->state_len = conv_state_len(g);
     p->scratch_len = conv_scratch_len(g);
+    if (by_winograd(&s, g, MANY)) {
+        more(&p->state_len, winograd_shared_len(&s));
+        more(&p->scratch_len, winograd_scratch_len(&s));
+    }
+    p->sparse_density = g->groups > 1 ? 0 : sparse_density(g);
     return ERR_OK;
 }
 
@@ -211,6 +243,17 @@ static enum err_code depthwise_shape(const void *conf, const struct shape *const
 
 /* ---- runs ---- */
 
+/* A weight gradient that winograd.c computes whole. */
+static void winograd_dw(const struct winograd_shape *s, const struct op_call *c, const struct winograd_room *room)
+{
+    winograd_weight_gradient(s, c->x[0], c->dy, c->clamp ? c->y : NULL, c->dw[KERNEL], c->w[BIAS] ? c->dw[BIAS] : NULL, c->accumulate, room, c->team);
+    if (!c->ready)
+        return;
+    c->ready(c->ready_user, KERNEL, 0, (size_t)s->o * (size_t)s->c * 9);
+    if (c->w[BIAS])
+        c->ready(c->ready_user, BIAS, 0, (size_t)s->o);
+}
+
 typedef enum err_code geometry_fn(struct conv *g, const void *conf, const struct shape *in, struct err *e);
 
 /* shape() has found no fault in it. */
@@ -225,15 +268,31 @@ static struct conv geometry(geometry_fn *fn, const struct op_call *c)
 
 static void forward(geometry_fn *fn, const struct op_call *c)
 {
-    struct conv g = geometry(fn, c);
+    const struct conv g = geometry(fn, c);
+    const struct winograd_room room = { c->state, c->scratch, c->scratch_stride };
+    struct winograd_shape s;
 
-    conv_forward(&g, c);
+    if (!c->sparse && by_winograd(&s, &g, c->n))
+        winograd_forward(&s, c->x[0], c->w[KERNEL], c->w[BIAS], c->clamp, c->y, &room, c->team);
+    else
+        conv_forward(&g, c);
 }
+
 static void backward(geometry_fn *fn, const struct op_call *c)
 {
-    struct conv g = geometry(fn, c);
+    const struct conv g = geometry(fn, c);
+    const struct winograd_room room = { c->state, c->scratch, c->scratch_stride };
+    struct winograd_shape s;
 
-    conv_backward(&g, c);
+    if (!c->sparse && by_winograd(&s, &g, c->n)) {
+        if (c->dx[0])
+            winograd_input_gradient(&s, c->dy, c->clamp ? c->y : NULL, c->w[KERNEL], c->dx[0], &room, c->team);
+        winograd_dw(&s, c, &room);
+        return;
+    }
+    if (c->dx[0])
+        conv_input_gradient(&g, c);
+    conv_weight_gradient(&g, c);
 }
 static void conv2d_forward(const struct op_call *c) { forward(conv2d_geometry, c); }
 static void conv2d_backward(const struct op_call *c) { backward(conv2d_geometry, c); }
@@ -244,11 +303,11 @@ static void depthwise_backward(const struct op_call *c) { backward(depthwise_geo
 
 const struct op op_conv2d = {
     .plug = { "conv2d", "Convolution of images with learned kernels.", conv2d_params, sizeof(struct conv2d_conf) },
-    .min_in = 1, .max_in = 1, .clamp = true, .shape = conv2d_shape, .forward = conv2d_forward, .backward = conv2d_backward
+    .min_in = 1, .max_in = 1, .sparse = true, .clamp = true, .shape = conv2d_shape, .forward = conv2d_forward, .backward = conv2d_backward
 };
 const struct op op_conv1d = {
     .plug = { "conv1d", "Convolution of sequences with learned kernels.", conv1d_params, sizeof(struct conv1d_conf) },
-    .min_in = 1, .max_in = 1, .clamp = true, .shape = conv1d_shape, .forward = conv1d_forward, .backward = conv1d_backward
+    .min_in = 1, .max_in = 1, .sparse = true, .clamp = true, .shape = conv1d_shape, .forward = conv1d_forward, .backward = conv1d_backward
 };
 const struct op op_depthwise_conv2d = {
     .plug = { "depthwise_conv2d", "Convolution of each channel of images with kernels of its own.", depthwise_params, sizeof(struct depthwise_conf) },

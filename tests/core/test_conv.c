@@ -9,9 +9,10 @@
 #include "core/exec.h"
 #include "core/mem.h"
 #include "core/rng.h"
+#include "core/winograd.h"
 #include "tests/suite.h"
 
-enum { DRAWS = 60, GUARD = 64 };
+enum { DRAWS = 20, GUARD = 64 };
 
 /* ---- an op call and its memory ---- */
 
@@ -112,46 +113,49 @@ static int pad_before(int in, int k, int s, int d)
 
 static double *zeros(size_t n) { return mem_zalloc(n, sizeof(double)); }
 
+/* Number k of output o's kernel, at place (y, x) of the output: all samples. */
+static void plain_tap(struct plain *p, const struct layer *l, int o, int y, int x, int k, const double *g, bool backward)
+{
+    const int cg = p->c / p->groups, taps = p->kh * p->kw, c = o / (p->o / p->groups) * cg + k / taps;
+    const int yy = y * p->sh - p->top + k / p->kw % p->kh * p->dh, xx = x * p->sw - p->left + k % p->kw * p->dw;
+    const size_t at = (((size_t)o * (size_t)p->oh + (size_t)y) * (size_t)p->ow + (size_t)x) * (size_t)p->n;
+    const size_t from = (((size_t)c * (size_t)p->h + (size_t)yy) * (size_t)p->w + (size_t)xx) * (size_t)p->n, w = (size_t)(o * cg * taps + k);
+
+    if (yy < 0 || yy >= p->h || xx < 0 || xx >= p->w)
+        return;
+    for (size_t s = 0; s < (size_t)p->n; s++) {
+        double v = (double)l->w[w], u = (double)l->x[from + s];
+
+        if (!backward) {
+            p->y[at + s] += v * u, p->size[at + s] += fabs(v * u);
+            continue;
+        }
+        p->dx[from + s] += v * g[s], p->dx_size[from + s] += fabs(v * g[s]);
+        p->dwk[w] += u * g[s], p->dwk_size[w] += fabs(u * g[s]);
+    }
+}
+
 static void plain_run(struct plain *p, const struct layer *l, bool clamp)
 {
-    const int cg = p->c / p->groups, og = p->o / p->groups;
-    size_t out = (size_t)p->o * (size_t)p->oh * (size_t)p->ow * (size_t)p->n, in = (size_t)p->c * (size_t)p->h * (size_t)p->w * (size_t)p->n;
-    size_t len = (size_t)p->o * (size_t)cg * (size_t)p->kh * (size_t)p->kw;
+    const size_t places = (size_t)p->oh * (size_t)p->ow, n = (size_t)p->n, out = (size_t)p->o * places * n;
+    const size_t in = (size_t)p->c * (size_t)p->h * (size_t)p->w * n, len = shape_len(&l->plan.weight[0].shape);
+    double *g = zeros(n);
 
     p->y = zeros(out), p->size = zeros(out), p->dx = zeros(in), p->dx_size = zeros(in), p->dwk = zeros(len), p->dwk_size = zeros(len);
     p->db = zeros((size_t)p->o);
     for (int backward = 0; backward < 2; backward++)
-        for (int o = 0; o < p->o; o++)
-            for (int y = 0; y < p->oh; y++)
-                for (int x = 0; x < p->ow; x++)
-                    for (int s = 0; s < p->n; s++) {
-                        size_t at = (((size_t)o * (size_t)p->oh + (size_t)y) * (size_t)p->ow + (size_t)x) * (size_t)p->n + (size_t)s;
-                        double g = clamp && !(l->y[at] > 0) ? 0 : (double)l->dy[at];
+        for (size_t i = 0; i < (size_t)p->o * places; i++) {
+            const int o = (int)(i / places), y = (int)(i % places) / p->ow, x = (int)(i % places) % p->ow;
 
-                        if (backward)
-                            p->db[o] += g;
-                        else if (l->plan.n_weights > 1)
-                            p->y[at] = (double)l->bias[o];
-                        for (int k = 0; k < cg * p->kh * p->kw; k++) {
-                            int c = o / og * cg + k / p->kw / p->kh, yy = y * p->sh - p->top + k / p->kw % p->kh * p->dh;
-                            int xx = x * p->sw - p->left + k % p->kw * p->dw;
-                            size_t from = (((size_t)c * (size_t)p->h + (size_t)yy) * (size_t)p->w + (size_t)xx) * (size_t)p->n + (size_t)s;
-                            size_t w = (size_t)o * (size_t)(cg * p->kh * p->kw) + (size_t)k;
-                            double v;
-
-                            if (yy < 0 || yy >= p->h || xx < 0 || xx >= p->w)
-                                continue;
-                            if (!backward) {
-                                v = (double)l->w[w] * (double)l->x[from];
-                                p->y[at] += v, p->size[at] += fabs(v);
-                                continue;
-                            }
-                            v = g * (double)l->w[w];
-                            p->dx[from] += v, p->dx_size[from] += fabs(v);
-                            v = g * (double)l->x[from];
-                            p->dwk[w] += v, p->dwk_size[w] += fabs(v);
-                        }
-                    }
+            for (size_t s = 0; s < n; s++) {
+                g[s] = clamp && !(l->y[i * n + s] > 0) ? 0 : (double)l->dy[i * n + s];
+                p->db[o] += backward ? g[s] : 0;
+                p->y[i * n + s] += !backward && l->plan.n_weights > 1 ? (double)l->bias[o] : 0;
+            }
+            for (int k = 0; k < p->c / p->groups * p->kh * p->kw; k++)
+                plain_tap(p, l, o, y, x, k, g, backward);
+        }
+    mem_free(g);
 }
 
 static void plain_clear(struct plain *p)
@@ -170,97 +174,294 @@ static void near(const float *got, const double *want, const double *size, size_
             ck_abort_msg("%s of %s: number %zu is %g, not %g", what, options, i, (double)got[i], times * want[i]);
 }
 
-/* ---- drawn cases ---- */
+/* ---- cases: drawn ones, and some that need more than one block of everything ---- */
 
-struct draw { const char *op; char options[300]; struct shape in; struct plain p; };
+enum kind { CONV2D, DEPTHWISE, CONV1D };
+struct sides { enum kind kind; int c, o, h, w, kh, kw, sh, sw, dh, dw, groups, n; bool same, bias; }; /* depthwise: o outputs for each channel */
+static const struct sides large[] = {
+    { CONV2D, 40, 9, 3, 50, 3, 3, 1, 1, 1, 1, 1, 33, false, true },
+    { CONV2D, 40, 9, 3, 50, 3, 3, 1, 2, 1, 1, 1, 33, true, true },
+    { CONV2D, 24, 9, 13, 14, 4, 5, 2, 2, 1, 1, 1, 32, true, false },
+    { CONV2D, 16, 17, 9, 10, 3, 3, 1, 1, 1, 1, 1, 19, true, true },
+    { CONV2D, 18, 16, 6, 6, 3, 3, 1, 1, 1, 1, 1, 16, false, false },
+    { CONV2D, 70, 20, 4, 3, 1, 1, 1, 1, 1, 1, 1, 100, false, true },
+    { CONV2D, 20, 9, 7, 7, 1, 1, 2, 2, 1, 1, 1, 32, true, true },
+    { DEPTHWISE, 20, 1, 12, 20, 3, 3, 2, 2, 1, 1, 20, 64, true, true },
+    { CONV1D, 30, 12, 1, 80, 1, 5, 1, 1, 1, 3, 1, 40, true, true },
+    { CONV1D, 300, 3, 1, 40, 1, 3, 1, 2, 1, 1, 1, 5, true, true },
+};
+enum { N_LARGE = sizeof large / sizeof large[0] };
+struct drawn { const char *op; char text[400]; struct shape in; struct plain p; };
+
+static struct drawn case_of(const struct sides *s)
+{
+    struct drawn d = { .op = s->kind == CONV2D ? "conv2d" : s->kind == DEPTHWISE ? "depthwise_conv2d" : "conv1d" };
+    struct plain *p = &d.p;
+
+    *p = (struct plain){ .c = s->c, .h = s->h, .w = s->w, .o = s->kind == DEPTHWISE ? s->c * s->o : s->o, .kh = s->kh, .kw = s->kw, .sh = s->sh,
+                         .sw = s->sw, .dh = s->dh, .dw = s->dw, .groups = s->groups, .n = s->n };
+    p->oh = s->same ? (p->h + p->sh - 1) / p->sh : (p->h - (p->kh - 1) * p->dh - 1) / p->sh + 1;
+    p->ow = s->same ? (p->w + p->sw - 1) / p->sw : (p->w - (p->kw - 1) * p->dw - 1) / p->sw + 1;
+    p->top = s->same ? pad_before(p->h, p->kh, p->sh, p->dh) : 0;
+    p->left = s->same ? pad_before(p->w, p->kw, p->sw, p->dw) : 0;
+    d.in = s->kind == CONV1D ? (struct shape){ 2, { p->c, p->w } } : (struct shape){ 3, { p->c, p->h, p->w } };
+    if (s->kind == CONV1D)
+        snprintf(d.text, sizeof d.text, "{\"filters\": %d, \"kernel_size\": %d, \"stride\": %d, \"dilation\": %d, \"groups\": %d, ", p->o, p->kw,
+                 p->sw, p->dw, p->groups);
+    else
+        snprintf(d.text, sizeof d.text, "{\"%s\": %d, \"kernel_height\": %d, \"kernel_width\": %d, \"stride_height\": %d, \"stride_width\": %d, "
+                 "\"dilation_height\": %d, \"dilation_width\": %d, ", s->kind == DEPTHWISE ? "depth_multiplier" : "filters", s->o, p->kh, p->kw, p->sh,
+                 p->sw, p->dh, p->dw);
+    if (s->kind == CONV2D)
+        snprintf(d.text + strlen(d.text), 40, "\"groups\": %d, ", p->groups);
+    snprintf(d.text + strlen(d.text), 60, "\"padding\": \"%s\", \"use_bias\": %s}", s->same ? "same" : "valid", s->bias ? "true" : "false");
+    return d;
+}
 
 static int pick(const struct rng *r, uint64_t *at, int lo, int hi) { return lo + (int)(rng_unit(r, (*at)++) * (hi - lo + 1)); }
 
-static struct draw draw_case(int i)
+static struct sides draw_sides(int i)
 {
     static const int batch[] = { 1, 2, 5, 16, 17, 32, 37, 100, 128, 150 };
     const struct rng r = { 9, RNG_TEST, (uint32_t)i, 0 };
     uint64_t at = 0;
-    const int kind = i % 5 < 3 ? 0 : i % 5 - 2; /* conv2d, depthwise, conv1d */
-    struct draw d = { .op = kind == 0 ? "conv2d" : kind == 1 ? "depthwise_conv2d" : "conv1d" };
-    struct plain *p = &d.p;
-    bool same = pick(&r, &at, 0, 1), bias = pick(&r, &at, 0, 3) > 0;
-    int more, filters;
+    const bool flat = i % 5 == 4;
+    struct sides s = { .kind = flat ? CONV1D : i % 5 == 3 ? DEPTHWISE : CONV2D };
 
-    p->groups = kind != 1 && pick(&r, &at, 0, 2) == 0 ? pick(&r, &at, 2, 3) : 1;
-    p->kh = kind == 2 ? 1 : pick(&r, &at, 1, 4), p->kw = pick(&r, &at, 1, 4);
-    p->sh = kind == 2 ? 1 : pick(&r, &at, 1, 3), p->sw = pick(&r, &at, 1, 3);
-    p->dh = kind == 2 ? 1 : pick(&r, &at, 1, 2), p->dw = pick(&r, &at, 1, 3);
-    p->h = kind == 2 ? 1 : (same ? 1 : (p->kh - 1) * p->dh + 1) + pick(&r, &at, 0, 6);
-    p->w = (same ? 1 : (p->kw - 1) * p->dw + 1) + pick(&r, &at, 0, 8);
-    p->c = p->groups * pick(&r, &at, 1, 5);
-    filters = p->groups * pick(&r, &at, 1, 11 / p->groups), more = pick(&r, &at, 1, 3);
-    p->n = batch[pick(&r, &at, 0, 9)];
-    p->groups = kind == 1 ? p->c : p->groups;
-    p->o = kind == 1 ? p->c * more : filters;
-    p->oh = same ? (p->h + p->sh - 1) / p->sh : (p->h - (p->kh - 1) * p->dh - 1) / p->sh + 1;
-    p->ow = same ? (p->w + p->sw - 1) / p->sw : (p->w - (p->kw - 1) * p->dw - 1) / p->sw + 1;
-    p->top = same ? pad_before(p->h, p->kh, p->sh, p->dh) : 0;
-    p->left = same ? pad_before(p->w, p->kw, p->sw, p->dw) : 0;
-    d.in = kind == 2 ? (struct shape){ 2, { p->c, p->w } } : (struct shape){ 3, { p->c, p->h, p->w } };
-    if (kind == 2)
-        snprintf(d.options, sizeof d.options, "{\"filters\": %d, \"kernel_size\": %d, \"stride\": %d, \"dilation\": %d, \"groups\": %d, ", p->o,
-                 p->kw, p->sw, p->dw, p->groups);
-    else
-        snprintf(d.options, sizeof d.options, "{\"%s\": %d, \"kernel_height\": %d, \"kernel_width\": %d, \"stride_height\": %d, \"stride_width\": %d, "
-                 "\"dilation_height\": %d, \"dilation_width\": %d, ", kind == 1 ? "depth_multiplier" : "filters", kind == 1 ? more : p->o, p->kh, p->kw,
-                 p->sh, p->sw, p->dh, p->dw);
-    if (kind == 0)
-        snprintf(d.options + strlen(d.options), 40, "\"groups\": %d, ", p->groups);
-    snprintf(d.options + strlen(d.options), 60, "\"padding\": \"%s\", \"use_bias\": %s}", same ? "same" : "valid", bias ? "true" : "false");
-    return d;
+    s.same = pick(&r, &at, 0, 1);
+    s.bias = pick(&r, &at, 0, 3) > 0;
+    s.groups = pick(&r, &at, 0, 2) == 0 ? pick(&r, &at, 2, 3) : 1;
+    s.kh = flat ? 1 : pick(&r, &at, 1, 4), s.kw = pick(&r, &at, 1, 4);
+    s.sh = flat ? 1 : pick(&r, &at, 1, 3), s.sw = pick(&r, &at, 1, 3);
+    s.dh = flat ? 1 : pick(&r, &at, 1, 2), s.dw = pick(&r, &at, 1, 3);
+    s.h = flat ? 1 : (s.same ? 1 : (s.kh - 1) * s.dh + 1) + pick(&r, &at, 0, 6);
+    s.w = (s.same ? 1 : (s.kw - 1) * s.dw + 1) + pick(&r, &at, 0, 8);
+    s.c = s.groups * pick(&r, &at, 1, 5);
+    s.o = s.kind == DEPTHWISE ? pick(&r, &at, 1, 3) : s.groups * pick(&r, &at, 1, 11 / s.groups);
+    s.groups = s.kind == DEPTHWISE ? s.c : s.groups;
+    s.n = batch[pick(&r, &at, 0, 9)];
+    return s;
 }
 
-static void check_case(int i, bool clamp)
+/* ---- products ---- */
+
+/* Keeps a share of the kernel's numbers, the others become 0. */
+static struct sparse *thin_out(struct layer *l, double density)
 {
-    struct draw d = draw_case(i);
+    const struct rng r = { 4, RNG_TEST, 5, 0 };
+    const size_t len = shape_len(&l->plan.weight[0].shape);
+    uint8_t *mask = mem_zalloc(len, 1);
+    struct sparse *s;
+
+    for (size_t i = 0; i < len; i++) {
+        mask[i] = rng_unit(&r, i) < density;
+        l->w[i] = mask[i] ? l->w[i] : 0;
+    }
+    ck_assert_int_eq(sparse_new(&s, mask, l->plan.out.d[0], (int)(len / (size_t)l->plan.out.d[0]), NULL), ERR_OK);
+    sparse_gather(s, l->w);
+    mem_free(mask);
+    return s;
+}
+
+/* The weight gradient of the kept numbers, where the dense one would have it. */
+static void spread(struct layer *l, const struct sparse *s, struct plain *p)
+{
+    const size_t len = shape_len(&l->plan.weight[0].shape);
+    float *whole = mem_vector(len);
+    const struct sparse at = { .rows = s->rows, .cols = s->cols, .n = s->n, .by_row = s->by_row, .value = l->dw };
+    float *kept = mem_vector(len);
+
+    for (size_t i = 0; i < len; i++)
+        whole[i] = NAN;
+    sparse_scatter(&at, whole);
+    for (size_t i = 0; i < len; i++) {
+        kept[i] = isnan(whole[i]) ? 0 : whole[i];
+        p->dwk[i] = isnan(whole[i]) ? 0 : p->dwk[i];
+    }
+    memcpy(l->dw, kept, len * sizeof *kept);
+    mem_free(whole);
+    mem_free(kept);
+}
+
+/* density < 0: a dense kernel. */
+static void check_case(const struct sides *sides, bool clamp, double density)
+{
+    struct drawn d = case_of(sides);
     struct plain *p = &d.p;
     struct layer l;
     struct op_call c;
+    struct sparse *sparse;
     struct err e = { 0 };
-    size_t len;
+    size_t len, out, in;
 
-    ck_assert_msg(layer_shape(&l, d.op, d.options, d.in, &e) == ERR_OK, "%s: %s", d.options, e.msg);
+    ck_assert_msg(layer_shape(&l, d.op, d.text, d.in, &e) == ERR_OK, "%s: %s", d.text, e.msg);
     layer_fill(&l, p->n, 1);
-    len = shape_len(&l.plan.weight[0].shape);
-    snprintf(d.options + strlen(d.options), 60, " on %d x %d x %d x %d%s", p->c, p->h, p->w, p->n, clamp ? ", clamped" : "");
+    len = shape_len(&l.plan.weight[0].shape), out = shape_len(&l.plan.out) * (size_t)p->n, in = shape_len(&l.in) * (size_t)p->n;
+    snprintf(d.text + strlen(d.text), 60, " on %d x %d x %d x %d%s, density %g", p->c, p->h, p->w, p->n, clamp ? ", clamped" : "", density);
+    sparse = density < 0 ? NULL : thin_out(&l, density);
     c = layer_call(&l, NULL);
     c.clamp = clamp;
-    ck_assert_uint_eq(shape_len(&l.plan.out), (size_t)p->o * (size_t)p->oh * (size_t)p->ow);
+    c.sparse = sparse;
+    c.w[0] = sparse ? sparse->value : c.w[0];
+    ck_assert_uint_eq(out, (size_t)p->o * (size_t)p->oh * (size_t)p->ow * (size_t)p->n);
     ck_assert_uint_eq(l.plan.macs, (uint64_t)len * (uint64_t)p->oh * (uint64_t)p->ow);
     l.op->forward(&c);
     plain_run(p, &l, clamp);
-    for (size_t k = 0; clamp && k < shape_len(&l.plan.out) * (size_t)p->n; k++)
+    for (size_t k = 0; clamp && k < out; k++)
         p->y[k] = p->y[k] > 0 ? p->y[k] : 0;
-    near(l.y, p->y, p->size, shape_len(&l.plan.out) * (size_t)p->n, 1, "y", d.options);
+    near(l.y, p->y, p->size, out, 1, "y", d.text);
     l.op->backward(&c);
-    near(l.dx, p->dx, p->dx_size, shape_len(&l.in) * (size_t)p->n, 1, "dx", d.options);
-    near(l.dw, p->dwk, p->dwk_size, len, 1, "dw", d.options);
+    near(l.dx, p->dx, p->dx_size, in, 1, "dx", d.text);
     c.accumulate = true;
     c.dx[0] = NULL;
     l.op->backward(&c);
-    near(l.dw, p->dwk, p->dwk_size, len, 2, "dw added", d.options);
+    if (sparse)
+        spread(&l, sparse, p);
+    near(l.dw, p->dwk, p->dwk_size, len, 2, "dw added", d.text);
     for (int o = 0; o < p->o && l.plan.n_weights > 1; o++)
-        ck_assert_msg(fabs((double)l.db[o] - 2 * p->db[o]) <= 1e-5 * p->oh * p->ow * p->n + 1e-5, "bias %d of %s: %g, not %g", o, d.options,
+        ck_assert_msg(fabs((double)l.db[o] - 2 * p->db[o]) <= 1e-5 * p->oh * p->ow * p->n + 1e-5, "bias %d of %s: %g, not %g", o, d.text,
                       (double)l.db[o], 2 * p->db[o]);
-    ck_assert(isnan(l.y[shape_len(&l.plan.out) * (size_t)p->n]) && isnan(l.dx[shape_len(&l.in) * (size_t)p->n]) && isnan(l.dw[len]));
+    ck_assert(isnan(l.y[out]) && isnan(l.dx[in]) && isnan(l.dw[len]));
+    sparse_free(sparse);
     plain_clear(p);
     layer_clear(&l);
+}
+
+static void skip_levels(int n)
+{
+    conv_skip_levels = n;
+    winograd_skip_levels = n < winograd_n_levels() ? n : winograd_n_levels() - 1;
 }
 
 /* Once per level of vector code, the better ones left out. */
 START_TEST(products)
 {
     ck_assert(*conv_level_name(_i));
-    conv_skip_levels = _i;
-    for (int i = 0; i < DRAWS; i++)
-        check_case(i * conv_n_levels() + _i, i % 2);
-    conv_skip_levels = 0;
+    skip_levels(_i);
+    for (int i = 0; i < DRAWS; i++) {
+        const struct sides s = draw_sides(i * conv_n_levels() + _i);
+
+        check_case(&s, i % 2, -1);
+    }
+    for (int i = 0; i < N_LARGE; i += _i + 1)
+        check_case(&large[i], (i + _i) % 2, -1);
+    skip_levels(0);
+}
+END_TEST
+
+START_TEST(sparse_products)
+{
+    static const double density[] = { 0, 0.02, 0.1, 0.3, 0.7, 1 };
+
+    skip_levels(_i);
+    for (int i = 0; i < DRAWS; i++) {
+        const struct sides s = draw_sides(1000 + i * conv_n_levels() + _i);
+
+        if (s.groups == 1 && s.kind != DEPTHWISE)
+            check_case(&s, i % 2, density[i % 6]);
+    }
+    for (int i = 0; i < N_LARGE; i += _i + 1)
+        if (large[i].kind != DEPTHWISE)
+            check_case(&large[i], (i + _i) % 2, density[1 + (i + _i) % 3]);
+    skip_levels(0);
+}
+END_TEST
+
+/* ---- the same bytes for any team ---- */
+
+static void run_all(struct layer *l, struct team *team, const struct sparse *sparse)
+{
+    struct op_call c = layer_call(l, team);
+
+    c.sparse = sparse;
+    c.w[0] = sparse ? sparse->value : c.w[0];
+    l->op->forward(&c);
+    l->op->backward(&c);
+}
+
+START_TEST(same_bytes_for_any_team)
+{
+    for (int k = 0; k < 2 * N_LARGE; k++) {
+        struct drawn d = case_of(&large[k / 2]);
+        struct layer one, many;
+        struct sparse *sparse = NULL;
+        struct team *team;
+        size_t out, in, len;
+
+        if (k % 2 && large[k / 2].kind == DEPTHWISE)
+            continue;
+        ck_assert_int_eq(layer_shape(&one, d.op, d.text, d.in, NULL), ERR_OK);
+        ck_assert_int_eq(layer_shape(&many, d.op, d.text, d.in, NULL), ERR_OK);
+        layer_fill(&one, d.p.n, 1);
+        layer_fill(&many, d.p.n, _i);
+        if (k % 2)
+            sparse = thin_out(&one, 0.1);
+        ck_assert_int_eq(team_new(&team, _i, NULL), ERR_OK);
+        run_all(&one, NULL, sparse);
+        run_all(&many, team, sparse);
+        out = shape_len(&one.plan.out) * (size_t)d.p.n, in = shape_len(&one.in) * (size_t)d.p.n;
+        len = sparse ? sparse->n : shape_len(&one.plan.weight[0].shape);
+        ck_assert_msg(memcmp(one.y, many.y, out * sizeof(float)) == 0 && memcmp(one.dx, many.dx, in * sizeof(float)) == 0 &&
+                      memcmp(one.dw, many.dw, len * sizeof(float)) == 0, "%s", d.text);
+        team_free(team);
+        sparse_free(sparse);
+        layer_clear(&one);
+        layer_clear(&many);
+    }
+}
+END_TEST
+
+/* ---- plans ---- */
+
+static const struct { const char *op, *options; struct shape in; enum err_code rc; const char *at; } refused[] = {
+    { "conv2d", "{\"filters\": 4, \"kernel_height\": 3, \"kernel_width\": 3}", { 1, { 9 } }, ERR_UNSUPPORTED, "" },
+    { "conv1d", "{\"filters\": 4, \"kernel_size\": 3}", { 3, { 2, 9, 9 } }, ERR_UNSUPPORTED, "" },
+    { "depthwise_conv2d", "{\"kernel_height\": 3, \"kernel_width\": 3}", { 2, { 2, 9 } }, ERR_UNSUPPORTED, "" },
+    { "conv2d", "{\"filters\": 4, \"kernel_height\": 10, \"kernel_width\": 3}", { 3, { 2, 9, 9 } }, ERR_INVALID, "/kernel_height" },
+    { "conv2d", "{\"filters\": 4, \"kernel_height\": 3, \"kernel_width\": 3, \"dilation_width\": 5}", { 3, { 2, 9, 9 } }, ERR_INVALID, "/kernel_width" },
+    { "conv1d", "{\"filters\": 4, \"kernel_size\": 10}", { 2, { 2, 9 } }, ERR_INVALID, "/kernel_size" },
+    { "conv2d", "{\"filters\": 4, \"kernel_height\": 3, \"kernel_width\": 3, \"groups\": 2}", { 3, { 3, 9, 9 } }, ERR_INVALID, "/groups" },
+    { "conv1d", "{\"filters\": 3, \"kernel_size\": 3, \"groups\": 2}", { 2, { 2, 9 } }, ERR_INVALID, "/groups" },
+    { "conv2d", "{\"filters\": 4, \"kernel_height\": 65536, \"kernel_width\": 3, \"dilation_height\": 65536, \"padding\": \"same\"}", { 3, { 2, 9, 9 } },
+      ERR_UNSUPPORTED, "/kernel_height" },
+    { "conv2d", "{\"filters\": 2147483647, \"kernel_height\": 3, \"kernel_width\": 3}", { 3, { 2, 9, 9 } }, ERR_INVALID, "/filters" },
+    { "conv2d", "{\"filters\": 100000000, \"kernel_height\": 1, \"kernel_width\": 1}", { 3, { 2, 9, 9 } }, ERR_INVALID, "/filters" },
+    { "depthwise_conv2d", "{\"kernel_height\": 3, \"kernel_width\": 3, \"depth_multiplier\": 2147483647}", { 3, { 2, 9, 9 } }, ERR_INVALID,
+      "/depth_multiplier" },
+};
+
+START_TEST(shapes_refused)
+{
+    struct layer l;
+    struct err e = { 0 };
+
+    ck_assert_int_eq(layer_shape(&l, refused[_i].op, refused[_i].options, refused[_i].in, &e), refused[_i].rc);
+    ck_assert_str_eq(e.at, refused[_i].at);
+    ck_assert(*e.msg);
+}
+END_TEST
+
+/* fan_in and fan_out as Keras counts them; strange options have plans of finite size. */
+START_TEST(plans)
+{
+    struct layer l;
+
+    ck_assert_int_eq(layer_shape(&l, "conv2d", "{\"filters\": 8, \"kernel_height\": 3, \"kernel_width\": 5, \"groups\": 2}", (struct shape){ 3, { 4, 9, 9 } },
+                                 NULL), ERR_OK);
+    ck_assert(l.plan.weight[0].fan_in == 2 * 15 && l.plan.weight[0].fan_out == 8 * 15 && l.plan.neurons == NEURONS_MIX);
+    ck_assert_int_eq(layer_shape(&l, "depthwise_conv2d", "{\"depth_multiplier\": 2, \"kernel_height\": 3, \"kernel_width\": 5}",
+                                 (struct shape){ 3, { 4, 9, 9 } }, NULL), ERR_OK);
+    ck_assert(l.plan.weight[0].fan_in == 4 * 15 && l.plan.weight[0].fan_out == 2 * 15 && l.plan.weight[0].prunable && l.plan.weight[0].decayed);
+    ck_assert_int_eq(layer_shape(&l, "conv1d", "{\"filters\": 8, \"kernel_size\": 3}", (struct shape){ 2, { 4, 9 } }, NULL), ERR_OK);
+    ck_assert(l.plan.weight[0].shape.n_d == 3 && l.plan.weight[0].fan_in == 12 && l.plan.neurons == NEURONS_MAKE);
+    ck_assert(l.plan.sparse_density > 0 && l.plan.sparse_density <= SPARSE_MAX_DENSITY);
+    ck_assert_int_eq(layer_shape(&l, "conv2d", "{\"filters\": 1, \"kernel_height\": 2, \"kernel_width\": 2, \"stride_height\": 65536, "
+                                 "\"stride_width\": 65536, \"dilation_height\": 65535, \"padding\": \"same\"}", (struct shape){ 3, { 1, 3, 3 } }, NULL), ERR_OK);
+    layer_fill(&l, 3, 1);
+    run_all(&l, NULL, NULL);
+    for (int i = 0; i < 3 * 3 * 3; i++)
+        ck_assert(isfinite(l.dx[i]));
+    layer_clear(&l);
 }
 END_TEST
 
@@ -269,5 +470,9 @@ static void cases(Suite *s)
     TCase *tc = suite_case(s, "convolutions");
 
     tcase_add_loop_test(tc, products, 0, conv_n_levels());
+    tcase_add_loop_test(tc, sparse_products, 0, conv_n_levels());
+    tcase_add_loop_test(tc, same_bytes_for_any_team, 2, 5);
+    tcase_add_loop_test(tc, shapes_refused, 0, sizeof refused / sizeof refused[0]);
+    tcase_add_test(tc, plans);
 }
 SUITE_MAIN("convolutions", cases)
