@@ -571,7 +571,7 @@ START_TEST(gates)
         int off = 0;
 
         rig_open(&r, "multiply", "{}", in, 2, 13);
-        ck_assert(shape_equal(&r.plan.out, &image) && r.plan.neurons == NEURONS_MIX);
+        ck_assert(shape_equal(&r.plan.out, &image) && r.plan.neurons == NEURONS_MERGE);
         rig_run(&r);
         x = r.x[!(k % 2)], g = r.x[k % 2], dx = r.dx[!(k % 2)], dg = r.dx[k % 2];
         for (size_t i = 0; i < len_y(&r); i++) {
