@@ -79,19 +79,9 @@ static void track(float *tracked, double batch, double momentum)
 
 /* ---- sums over a channel ---- */
 
-enum { BLOCK = 2048, LANES = 64 };
+enum { BLOCK = SIMD_BLOCK, LANES = SIMD_WIDE };
 /* The first number of the block that ends before `end`. */
 static inline size_t block_start(size_t end) { return (end - 1) / BLOCK * BLOCK; }
-
-SIMD_INLINE double lanes_sum(const float *lane)
-{
-    double sum[SIMD_LANES] = { 0 };
-
-    for (int i = 0; i < LANES; i += SIMD_LANES)
-        for (int j = 0; j < SIMD_LANES; j++)
-            sum[j] += (double)lane[i + j];
-    return simd_lanes(sum);
-}
 
 /* Sum over a block of x, and of (x - mean)^2. */
 SIMD_INLINE double block_sum(const float *restrict x, int n)
@@ -104,7 +94,7 @@ SIMD_INLINE double block_sum(const float *restrict x, int n)
             lane[j] += x[i + j];
     for (int j = 0; i + j < n; j++)
         lane[j] += x[i + j];
-    return lanes_sum(lane);
+    return simd_wide_lanes(lane);
 }
 SIMD_INLINE double block_squares(const float *restrict x, float mean, int n)
 {
@@ -116,7 +106,7 @@ SIMD_INLINE double block_squares(const float *restrict x, float mean, int n)
             lane[j] += (x[i + j] - mean) * (x[i + j] - mean);
     for (int j = 0; i + j < n; j++)
         lane[j] += (x[i + j] - mean) * (x[i + j] - mean);
-    return lanes_sum(lane);
+    return simd_wide_lanes(lane);
 }
 
 /* Mean and variance of len numbers: each block's around its own mean while it is near, joined by Chan, Golub & LeVeque 1979. */
@@ -198,8 +188,8 @@ SIMD_INLINE void block_back(const float *restrict dy, const float *restrict x, s
         lane[j] += d;
         along[j] += d * (x[i + j] - l.mean);
     }
-    *sum += lanes_sum(lane);
-    *product += lanes_sum(along);
+    *sum += simd_wide_lanes(lane);
+    *product += simd_wide_lanes(along);
 }
 
 /* With s the factor of normalisation and xh = (x - mean) s: dgamma = sum dy xh, dbeta = sum dy, and

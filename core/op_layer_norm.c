@@ -1,6 +1,6 @@
 /* core/op_layer_norm.c: y = gamma (x - mean) s + beta, s = 1 / sqrt(variance + epsilon), over the features of one sample (Ba, Kiros & Hinton 2016);
  * where a sample has positions, at each of them over the channels. So the value is a matrix of channels and columns (position, sample), and each
- * column is by itself: a tile is a run of columns, whose sums are in double. State: mean, then s, of each column.
+ * column is by itself: a tile is a run of columns. State: mean, then s, of each column.
  *
  * With m the mean over the channels, xh = (x - mean) s and P(v) = s (v - m(v) - xh m(v xh)), the derivative of xh along v:
  *   dx = P(gamma dy), and y moves by gamma P(t) as x moves along t. */
@@ -25,7 +25,7 @@ static const struct param layer_norm_params[] = {
     FIELD_END
 };
 
-enum { COLUMNS = 64 };
+enum { COLUMNS = 64, RUN = 32 }; /* RUN: channels whose sum is in float, before it is added in double */
 
 static enum err_code layer_norm_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
 {
@@ -78,15 +78,23 @@ SIMD_INLINE void column_means(const struct columns *k, const float *restrict x, 
 {
     double sum[COLUMNS] = { 0 }, product[COLUMNS] = { 0 };
 
-    for (int i = 0; i < k->channels; i++) {
-        const float gamma = scaled ? gamma_of(k, i) : 1;
-        const size_t at = (size_t)i * k->stride;
+    for (int first = 0; first < k->channels; first += RUN) {
+        float part[COLUMNS] = { 0 }, parts[COLUMNS] = { 0 };
 
+        for (int i = first; i < k->channels && i < first + RUN; i++) {
+            const float gamma = scaled ? gamma_of(k, i) : 1;
+            const size_t at = (size_t)i * k->stride;
+
+            for (int j = 0; j < k->n; j++) {
+                const float g = gamma * v[at + (size_t)j];
+
+                part[j] += g;
+                parts[j] += g * (x[at + (size_t)j] - k->mean[j]) * k->s[j];
+            }
+        }
         for (int j = 0; j < k->n; j++) {
-            const float g = gamma * v[at + (size_t)j];
-
-            sum[j] += (double)g;
-            product[j] += (double)(g * (x[at + (size_t)j] - k->mean[j]) * k->s[j]);
+            sum[j] += (double)part[j];
+            product[j] += (double)parts[j];
         }
     }
     for (int j = 0; j < k->n; j++) {
@@ -203,20 +211,25 @@ SIMD static void weights_tile(void *ctx, int channel)
     const size_t m = width(c);
     const float *restrict x = c->x[0] + (size_t)channel * m, *restrict dy = c->dy + (size_t)channel * m, *restrict mean = c->state,
                 *restrict s = c->state + m;
-    double sum[SIMD_LANES] = { 0 }, product[SIMD_LANES] = { 0 }, total[2];
-    size_t i = 0;
+    double total[2] = { 0 }; /* gamma's, beta's */
 
-    for (; i + SIMD_LANES <= m; i += SIMD_LANES)
-        for (size_t j = 0; j < SIMD_LANES; j++) {
-            sum[j] += (double)dy[i + j];
-            product[j] += (double)(dy[i + j] * (x[i + j] - mean[i + j]) * s[i + j]);
+    for (size_t first = 0; first < m; first += SIMD_BLOCK) {
+        const size_t end = m - first < SIMD_BLOCK ? m : first + SIMD_BLOCK;
+        float sum[SIMD_WIDE] = { 0 }, product[SIMD_WIDE] = { 0 };
+        size_t i = first;
+
+        for (; i + SIMD_WIDE <= end; i += SIMD_WIDE)
+            for (size_t j = 0; j < SIMD_WIDE; j++) {
+                sum[j] += dy[i + j];
+                product[j] += dy[i + j] * (x[i + j] - mean[i + j]) * s[i + j];
+            }
+        for (size_t j = 0; i + j < end; j++) {
+            sum[j] += dy[i + j];
+            product[j] += dy[i + j] * (x[i + j] - mean[i + j]) * s[i + j];
         }
-    for (size_t j = 0; i + j < m; j++) {
-        sum[j] += (double)dy[i + j];
-        product[j] += (double)(dy[i + j] * (x[i + j] - mean[i + j]) * s[i + j]);
+        total[0] += simd_wide_lanes(product);
+        total[1] += simd_wide_lanes(sum);
     }
-    total[0] = simd_lanes(product);
-    total[1] = simd_lanes(sum);
     for (int w = 0, of = !conf->scale; w < conf->scale + conf->center; w++, of++)
         c->dw[w][channel] = (float)(total[of] + (c->accumulate ? (double)c->dw[w][channel] : 0));
 }

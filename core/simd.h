@@ -131,4 +131,16 @@ SIMD_INLINE double simd_dot(const float *x, double cx, const float *y, double cy
     return simd_lanes(lane);
 }
 
+/* Sum of 64 lanes of float: for blocks so short (2048 numbers) that float is enough within them. */
+enum { SIMD_WIDE = 64, SIMD_BLOCK = 2048 };
+SIMD_INLINE double simd_wide_lanes(const float *lane)
+{
+    double sum[SIMD_LANES] = { 0 };
+
+    for (int i = 0; i < SIMD_WIDE; i += SIMD_LANES)
+        for (int j = 0; j < SIMD_LANES; j++)
+            sum[j] += (double)lane[i + j];
+    return simd_lanes(sum);
+}
+
 #endif
