@@ -21,7 +21,7 @@ static void check_latency(const json_t *l)
 static void check_iteration(const json_t *r, int i)
 {
     static const char *const metrics[] = { "loss", "accuracy", "f1", "auc", "precision", "recall", "f1_macro", "f1_weighted", "top5_accuracy" };
-    double weights = number(r, "weights"), nonzero = number(r, "nonzero"), sum = 0;
+    double weights = number(r, "weights"), nonzero = number(r, "nonzero"), sum = 0, macs = 0;
     size_t l;
     json_t *layer;
 
@@ -30,8 +30,8 @@ static void check_iteration(const json_t *r, int i)
     ck_assert(number(r, "sparsity") == (weights - nonzero) / weights && number(r, "macs") >= nonzero);
     ck_assert(fabs(number(r, "compression_ratio") - number(r, "params") / number(r, "params_nonzero")) < 1e-12);
     json_array_foreach(json_object_get(r, "layers"), l, layer)
-        sum += number(layer, "nonzero");
-    ck_assert(sum == nonzero && l == 3);
+        sum += number(layer, "nonzero"), macs += number(layer, "macs");
+    ck_assert(sum == nonzero && macs == nonzero && l == 3);
     for (size_t m = 0; m < sizeof metrics / sizeof metrics[0]; m++) {
         double a = number(json_object_get(r, "pruned"), metrics[m]), b = number(json_object_get(r, "retrained"), metrics[m]);
 
