@@ -131,7 +131,7 @@ static enum err_code score(float out[2][MAX_N], const struct bench *b, const str
     char text[200];
     json_t *j;
     struct plug_value conf;
-    struct crit_net in = { b->net, &b->views.train, &b->loss, team, 7, step, conf.conf, NULL, NULL };
+    struct crit_net in = { .net = b->net, .train = &b->views.train, .loss = &b->loss, .team = team, .seed = 7, .step = step, .conf = conf.conf };
     float *of[16] = { [STREAM] = out[0], [BRANCH] = out[1] };
     long k = mem_fail_in;
 
@@ -424,7 +424,7 @@ START_TEST(stops)
         struct bench *b = bench_open();
         struct plug_value conf;
         json_t *name = json_string(c->plug.name);
-        struct crit_net in = { b->net, &b->views.train, &b->loss, NULL, 7, 0, conf.conf, at_once, NULL };
+        struct crit_net in = { .net = b->net, .train = &b->views.train, .loss = &b->loss, .seed = 7, .conf = conf.conf, .stop = at_once };
         float s[2][MAX_N], *of[16] = { [STREAM] = s[0], [BRANCH] = s[1] };
 
         ck_assert_int_eq(plug_parse(&conf, &criterion_table, name, NULL), ERR_OK);
