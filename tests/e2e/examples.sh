@@ -40,9 +40,9 @@ prepare() { # operation
     deleteModel) new_model ;;
     getToken | revokeToken) new_token ;;
     deleteDataset) new_dataset ;;
-    pauseJob | cancelJob) new_job ', "train": {"epochs": 20000}' ;;
-    resumeJob) new_job ', "train": {"epochs": 20000}'; call POST "/v1/jobs/$job/pause" ;;
-    retryJob | deleteJob) new_job ', "train": {"epochs": 20000}'; call POST "/v1/jobs/$job/cancel"; wait_cancelled ;;
+    pauseJob | cancelJob) new_job ', "train": {"epochs": 1000000}' ;;
+    resumeJob) new_job ', "train": {"epochs": 1000000}'; call POST "/v1/jobs/$job/pause" ;;
+    retryJob | deleteJob) new_job ', "train": {"epochs": 1000000}'; call POST "/v1/jobs/$job/cancel"; wait_cancelled ;;
   esac
   [ -z "$body" ] || arguments=(-H 'Content-Type: application/json' -d "$body")
 }
