@@ -7,7 +7,7 @@
 #include "tests/golden.h"
 #include "tests/suite.h"
 
-enum { CASES = 10, N_MAX = 16 };
+enum { CASES = 12, N_MAX = 16 };
 
 static const struct golden_bound bound = { 2e-6, 5e-6 };
 

@@ -178,6 +178,38 @@ def gated():
     return net.finish("mean_squared_error", F.mse_loss(net.values[a], target), target=target)
 
 
+def convolutions():
+    """Strides, dilation, groups, Keras' padding "same" (the odd zero behind), each channel for itself."""
+    net = Net("convolutions", [4, 9, 8], 9)
+    w, b = net.weight("a/kernel", 6, 2, 3, 4), net.weight("a/bias", 6)
+    y = F.conv2d(F.pad(net.values[0], (1, 2, 1, 1)), w, b, (2, 1), groups=2)  # 9 x 8 to 5 x 8: 2 and 3 zeros
+    a = net.add("conv2d", y, [0], "a", filters=6, kernel_height=3, kernel_width=4, stride_height=2, groups=2, padding="same")
+    a = net.add("relu", F.relu(net.values[a]), [a])
+    w, b = net.weight("b/kernel", 12, 1, 2, 3), net.weight("b/bias", 12)
+    y = F.conv2d(net.values[a], w, b, dilation=(2, 1), groups=6)
+    a = net.add("depthwise_conv2d", y, [a], "b", kernel_height=2, kernel_width=3, depth_multiplier=2, dilation_height=2)
+    w = net.weight("c/kernel", 9, 12, 3, 3)
+    a = net.add("conv2d", F.conv2d(net.values[a], w, padding=1), [a], "c", filters=9, kernel_height=3, kernel_width=3, padding="same", use_bias=False)
+    a = net.add("global_average_pool", net.values[a].mean((2, 3)), [a])
+    a = net.dense(a, 3)
+    target = torch.randn(N, 3).float().double()
+    return net.finish("mean_squared_error", F.mse_loss(net.values[a], target), target=target)
+
+
+def sequence():
+    net = Net("convolutions of sequences", [3, 20], 10)
+    w, b = net.weight("a/kernel", 4, 3, 3), net.weight("a/bias", 4)
+    a = net.add("conv1d", F.conv1d(net.values[0], w, b, 2, dilation=2), [0], "a", filters=4, kernel_size=3, stride=2, dilation=2)
+    a = net.add("relu", F.relu(net.values[a]), [a])
+    w = net.weight("b/kernel", 6, 2, 4)
+    y = F.conv1d(F.pad(net.values[a], (1, 2)), w, None, groups=2)
+    a = net.add("conv1d", y, [a], "b", filters=6, kernel_size=4, groups=2, padding="same", use_bias=False)
+    a = net.add("reshape", net.values[a].flatten(1), [a])
+    a = net.dense(a, 2)
+    target = torch.randn(N, 2).float().double()
+    return net.finish("mean_squared_error", F.mse_loss(net.values[a], target), target=target)
+
+
 def activations():
     net = Net("other activations", 5, 8)
     a = net.dense(0, 6)
@@ -193,4 +225,4 @@ def activations():
 
 
 print("[" + ",\n".join(json.dumps(c) for c in [classifier(), residual(True), residual(False), binary(), regression(), probabilities(), images(True),
-                                               images(False), gated(), activations()]) + "]")
+                                               images(False), gated(), activations(), convolutions(), sequence()]) + "]")
