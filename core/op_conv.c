@@ -134,13 +134,16 @@ static enum err_code depthwise_geometry(struct conv *g, const void *conf, const 
 
 /* ---- the plan ---- */
 
-/* Whether the convolution is one that Winograd's transforms compute, and sooner. */
-static bool by_winograd(struct winograd_shape *s, const struct conv *g, int n)
+/* Whether the convolution is one that Winograd's transforms can compute. */
+static bool can_winograd(struct winograd_shape *s, const struct conv *g, int n)
 {
     *s = (struct winograd_shape){ .c = g->c, .o = g->o, .h = g->h, .w = g->w, .n = n, .pad_top = g->top, .pad_left = g->left,
                                   .pad_bottom = g->oh + 2 - g->h - g->top, .pad_right = g->ow + 2 - g->w - g->left };
-    return g->kh == 3 && g->kw == 3 && g->sh == 1 && g->sw == 1 && g->dh == 1 && g->dw == 1 && g->groups == 1 && winograd_pays(s);
+    return g->kh == 3 && g->kw == 3 && g->sh == 1 && g->sw == 1 && g->dh == 1 && g->dw == 1 && g->groups == 1;
 }
+
+/* And whether they are done sooner. */
+static bool by_winograd(struct winograd_shape *s, const struct conv *g, int n) { return can_winograd(s, g, n) && winograd_pays(s); }
 
 /* Up to which density tests/bench/bench_conv finds the sparse kernels ahead, with a margin: of the direct ones, and of Winograd's transforms, which
  * gain with the channels. */
@@ -181,7 +184,7 @@ static enum err_code plan_weights(const struct conv *g, const struct weights_con
     p->macs = (uint64_t)shape_len(&kernel) * (uint64_t)g->oh * (uint64_t)g->ow;
     p->state_len = conv_state_len(g);
     p->scratch_len = conv_scratch_len(g);
-    if (by_winograd(&s, g, MANY)) {
+    if (can_winograd(&s, g, MANY)) { /* whether it pays depends on the batch, the memory does not */
         more(&p->state_len, winograd_shared_len(&s));
         more(&p->scratch_len, winograd_scratch_len(&s));
     }
