@@ -54,7 +54,6 @@ struct conv_kept {
 struct conv_level {
     const char *name;
     int outputs;               /* of one block */
-    bool (*is_there)(void);    /* NULL: always */
     void (*product)(const struct conv_product *p);
     void (*dots)(const struct conv_dots *d);
     void (*kept_product)(const struct conv_kept *p);

@@ -1,13 +1,6 @@
-/* core/conv_level.h: the micro-kernels of convolutions in vectors of LANES floats; included by conv_kernels.c once for each level of vector code,
- * with LANES, LEVEL(name), TARGET, LOW_HALVES and HIGH_HALVES set as for sparse_level.h, and OUTPUTS: outputs of a block, so that OUTPUTS * 3
- * vectors of sums stay in registers. */
-typedef float LEVEL(vector) __attribute__((vector_size(LANES * sizeof(float))));
-typedef int32_t LEVEL(bits) __attribute__((vector_size(LANES * sizeof(float))));
-typedef float LEVEL(packed) __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias)); /* in memory */
-#define VECTOR LEVEL(vector)
-#define BITS LEVEL(bits)
-#define LOAD(p) ((VECTOR)*(const LEVEL(packed) *)(p))
-#define STORE(p) (*(LEVEL(packed) *)(p))
+/* core/conv_level.h: the micro-kernels of convolutions; compiled by conv_kernels.c for each level (core/vector_level.h says what it may use). OUTPUTS: of
+ * a block, so that OUTPUTS * 3 vectors of sums stay in registers. */
+#define OUTPUTS (LANES == 16 ? 8 : 4)
 
 /* q outputs by v vectors of the run, from number `at` on. */
 TARGET SIMD_INLINE void LEVEL(block)(const struct conv_product *p, size_t at, const int q, const int v)
@@ -81,17 +74,6 @@ TARGET static void LEVEL(product)(const struct conv_product *p)
     case 8: LEVEL(run)(p, 8); break;
 #endif
     }
-}
-
-/* Sums of the LANES vectors in a, in their order. */
-TARGET SIMD_INLINE VECTOR LEVEL(sums)(VECTOR *a)
-{
-    SIMD_UNROLL
-    for (int half = LANES / 2; half > 0; half /= 2)
-        SIMD_UNROLL
-        for (int i = 0; i < half; i++)
-            a[i] = LOW_HALVES(a[i], a[i + half]) + HIGH_HALVES(a[i], a[i + half]);
-    return a[0];
 }
 
 /* q outputs by v taps, from tap t on. */
@@ -321,13 +303,4 @@ TARGET static void LEVEL(pack)(float *out, const float *x, const float *y, int n
     }
 }
 
-#undef VECTOR
-#undef BITS
-#undef LOAD
-#undef STORE
-#undef LANES
 #undef OUTPUTS
-#undef LEVEL
-#undef TARGET
-#undef LOW_HALVES
-#undef HIGH_HALVES

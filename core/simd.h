@@ -7,6 +7,7 @@
 #define CORE_SIMD_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -23,6 +24,9 @@
 #define SIMD_UNROLL
 #endif
 #define SIMD_INLINE static inline __attribute__((always_inline))
+
+/* Of the levels of core/vector_levels.h, best first: the first one that this processor has; it has all behind it too. */
+int simd_best_level(void);
 
 /* x = k ln 2 + r with |r| <= ln 2 / 2: gives 2^k, and e^r - 1 in *tail (Taylor to r^8, relative error below 1e-8 before rounding). x within
  * [-87.3, 88.3]; NaN stays NaN. */

@@ -21,40 +21,8 @@ struct product {
     size_t n;
 };
 
-
-#if defined(__x86_64__)
-#define LANES 16
-#define LEVEL(name) name##_avx512
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
-#define LOW_HALVES(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
-#define HIGH_HALVES(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
-#include "core/sparse_level.h"
-
-#define LANES 8
-#define LEVEL(name) name##_avx2
-#define TARGET __attribute__((target("avx2,fma")))
-#define LOW_HALVES(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
-#define HIGH_HALVES(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
-#include "core/sparse_level.h"
-
-static bool has_avx2(void)
-{
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
-
-static bool has_avx512(void)
-{
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl");
-}
-#endif
-
-#define LANES 4
-#define LEVEL(name) name##_portable
-#define TARGET
-#define LOW_HALVES(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
-#define HIGH_HALVES(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
-#include "core/sparse_level.h"
+#define LEVEL_CODE "core/sparse_level.h"
+#include "core/vector_levels.h"
 
 /* ---- one column: of batch 1, or left over ---- */
 
@@ -131,38 +99,28 @@ static void gradient_single(const struct product *p, int first, int last, size_t
 struct level {
     const char *name;
     size_t lanes;
-    bool (*is_there)(void); /* NULL: always */
     void (*product)(const struct product *p, int first, int last, size_t from, size_t to);
     void (*gradient)(const struct product *p, int first, int last, size_t from, size_t to, bool add);
 };
 static const struct level levels[] = {
 #if defined(__x86_64__)
-    { "avx512", 16, has_avx512, product_avx512, gradient_avx512 },
-    { "avx2", 8, has_avx2, product_avx2, gradient_avx2 },
+    { "avx512", 16, product_avx512, gradient_avx512 },
+    { "avx2", 8, product_avx2, gradient_avx2 },
 #endif
-    { "portable", 4, NULL, product_portable, gradient_portable },
-    { "single", 1, NULL, product_single, gradient_single },
+    { "portable", 4, product_portable, gradient_portable },
+    { "single", 1, product_single, gradient_single },
 };
 enum { N_LEVELS = sizeof levels / sizeof levels[0] };
 int sparse_skip_levels;
 
-static int best_level(void)
-{
-    int i = 0;
-
-    while (levels[i].is_there && !levels[i].is_there())
-        i++;
-    return i;
-}
-
 int sparse_n_levels(void)
 {
-    return N_LEVELS - best_level();
+    return N_LEVELS - simd_best_level();
 }
 
 const char *sparse_level_name(int level)
 {
-    return levels[best_level() + level].name;
+    return levels[simd_best_level() + level].name;
 }
 
 /* Calls level after level with its part of the batch. */
@@ -170,7 +128,7 @@ static void product_lines(const struct product *p, int first, int last)
 {
     size_t at = 0;
 
-    for (int i = best_level() + sparse_skip_levels; at < p->n; i++) {
+    for (int i = simd_best_level() + sparse_skip_levels; at < p->n; i++) {
         size_t to = at + (p->n - at) / levels[i].lanes * levels[i].lanes;
 
         if (to > at)
@@ -206,7 +164,7 @@ void sparse_weight_gradient(const struct sparse *s, int tile, const float *x, co
     struct product p = { .order = &s->by_row, .in = x, .dy = dy, .out = dw, .n = (size_t)n };
     size_t at = 0;
 
-    for (int i = best_level() + sparse_skip_levels; at < p.n; i++) {
+    for (int i = simd_best_level() + sparse_skip_levels; at < p.n; i++) {
         size_t to = at + (p.n - at) / levels[i].lanes * levels[i].lanes;
 
         if (to > at)

@@ -1,14 +1,8 @@
-/* core/sparse_level.h: the sparse products in vectors of LANES floats; included by sparse_kernels.c once for each level of vector code, with
- * LANES, LEVEL(name) (a name of this level) and TARGET (attribute: what the compiler may use) set.
+/* core/sparse_level.h: the sparse products; compiled by sparse_kernels.c for each level (core/vector_level.h says what it may use).
  *
  * A line's results are kept in up to eight registers while its numbers pass: each is loaded once and multiplied with whole
  * vectors of the batch. For weight gradients it is the other way round: a row of dy stays in registers, and what a number gathers, a vector, is
  * summed together with those of the next numbers by one tree of shuffles, LANES at a time. */
-typedef float LEVEL(vector) __attribute__((vector_size(LANES * sizeof(float))));
-typedef float LEVEL(packed) __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias)); /* in memory */
-#define VECTOR LEVEL(vector)
-#define LOAD(p) ((VECTOR)*(const LEVEL(packed) *)(p))
-#define STORE(p) (*(LEVEL(packed) *)(p))
 
 /* One block's part of lines first .. last-1 for columns at .. at + q * LANES - 1 of the batch. */
 TARGET SIMD_INLINE void LEVEL(lines)(const struct product *p, int b, int first, int last, size_t at, const int q, const bool mapped)
@@ -64,17 +58,6 @@ TARGET static void LEVEL(product)(const struct product *p, int first, int last, 
             LEVEL(any_lines)(p, b, first, last, from, to, true);
         else
             LEVEL(any_lines)(p, b, first, last, from, to, false);
-}
-
-/* Sums of the LANES vectors in a, in their order. */
-TARGET SIMD_INLINE VECTOR LEVEL(sums)(VECTOR *a)
-{
-    SIMD_UNROLL
-    for (int half = LANES / 2; half > 0; half /= 2)
-        SIMD_UNROLL
-        for (int i = 0; i < half; i++)
-            a[i] = LOW_HALVES(a[i], a[i + half]) + HIGH_HALVES(a[i], a[i + half]);
-    return a[0];
 }
 
 TARGET SIMD_INLINE void LEVEL(settle)(float *dw, VECTOR *part, int n, bool add)
@@ -153,11 +136,3 @@ TARGET static void LEVEL(gradient)(const struct product *p, int first, int last,
     }
 }
 
-#undef VECTOR
-#undef LOAD
-#undef STORE
-#undef LANES
-#undef LEVEL
-#undef TARGET
-#undef LOW_HALVES
-#undef HIGH_HALVES

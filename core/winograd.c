@@ -64,7 +64,6 @@ struct gradient {
 struct level {
     const char *name;
     int lanes, rows;
-    bool (*is_there)(void); /* NULL: always */
     void (*convolve)(const struct pass *p, const struct cell *cell, int n, int first, int last, float *scratch);
     void (*correlate)(const struct gradient *g, int first, int last, int c, int n_c, int o, int n_o, float *scratch, float *dw, float *db);
     void (*add_groups)(const float *part, size_t step, int groups, size_t n, float *sum);
@@ -104,74 +103,27 @@ static struct cell cell_at(const struct pass *p, int i)
 static const int own_columns[2 * MOST_LANES] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
                                                  -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 };
 
-
-#if defined(__x86_64__)
-#define LANES 16
-#define ROWS 8
-#define CHANNELS 16
-#define LEVEL(name) name##_avx512
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
-#define LOW_HALVES(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
-#define HIGH_HALVES(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
-#include "core/winograd_level.h"
-
-#define LANES 8
-#define ROWS 4
-#define CHANNELS 12
-#define LEVEL(name) name##_avx2
-#define TARGET __attribute__((target("avx2,fma")))
-#define LOW_HALVES(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
-#define HIGH_HALVES(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
-#include "core/winograd_level.h"
-
-static bool has_avx2(void)
-{
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
-
-static bool has_avx512(void)
-{
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl");
-}
-#endif
-
-#define LANES 4
-#define ROWS 4
-#define CHANNELS 12
-#define LEVEL(name) name##_portable
-#define TARGET
-#define LOW_HALVES(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
-#define HIGH_HALVES(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
-#include "core/winograd_level.h"
+#define LEVEL_CODE "core/winograd_level.h"
+#include "core/vector_levels.h"
 
 static const struct level levels[] = {
 #if defined(__x86_64__)
-    { "avx512", 16, 8, has_avx512, convolve_avx512, correlate_avx512, add_groups_avx512 },
-    { "avx2", 8, 4, has_avx2, convolve_avx2, correlate_avx2, add_groups_avx2 },
+    { "avx512", 16, 8, convolve_avx512, correlate_avx512, add_groups_avx512 },
+    { "avx2", 8, 4, convolve_avx2, correlate_avx2, add_groups_avx2 },
 #endif
-    { "portable", 4, 4, NULL, convolve_portable, correlate_portable, add_groups_portable },
+    { "portable", 4, 4, convolve_portable, correlate_portable, add_groups_portable },
 };
 enum { N_LEVELS = sizeof levels / sizeof levels[0] };
 int winograd_skip_levels;
 
-static int best_level(void)
-{
-    int i = 0;
-
-    while (levels[i].is_there && !levels[i].is_there())
-        i++;
-    return i;
-}
-
 int winograd_n_levels(void)
 {
-    return N_LEVELS - best_level();
+    return N_LEVELS - simd_best_level();
 }
 
 const char *winograd_level_name(int level)
 {
-    return levels[best_level() + level].name;
+    return levels[simd_best_level() + level].name;
 }
 
 /* ---- plan ---- */
@@ -179,7 +131,7 @@ const char *winograd_level_name(int level)
 /* What of the plan follows from c, o, oh, ow and n. */
 static void plan(struct pass *p)
 {
-    const struct level *l = &levels[best_level() + winograd_skip_levels];
+    const struct level *l = &levels[simd_best_level() + winograd_skip_levels];
     double n_cells;
 
     p->level = l;

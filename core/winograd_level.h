@@ -1,17 +1,11 @@
-/* core/winograd_level.h: Winograd's transforms and products in vectors of LANES floats; included by winograd.c once for each level of vector
- * code, with LANES, ROWS (outputs of a register block), CHANNELS (of the weight gradient's), LEVEL(name) (a name of this level), TARGET (attribute:
- * what the compiler may use), LOW_HALVES and HIGH_HALVES (of two vectors, interleaved) set.
+/* core/winograd_level.h: Winograd's transforms and products; compiled by winograd.c for each level (core/vector_level.h says what it may use). ROWS:
+ * outputs of a register block; CHANNELS: of the weight gradient's.
  *
  * A cell is one tile times one vector of the batch. Transformed cells lie in blocks of BLOCK: [block][16][channel][BLOCK][LANES], and a vector
  * between two of the 16 so that they do not meet in the same lines of the cache. */
-typedef float LEVEL(vector) __attribute__((vector_size(LANES * sizeof(float))));
-typedef float LEVEL(packed) __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias)); /* in memory */
-typedef int LEVEL(bits) __attribute__((vector_size(LANES * sizeof(int))));
-#define VECTOR LEVEL(vector)
-#define BITS LEVEL(bits)
-#define LOAD(p) ((VECTOR)*(const LEVEL(packed) *)(p))
-#define STORE(p) (*(LEVEL(packed) *)(p))
 #define WIDTH (BLOCK * LANES)
+#define ROWS (LANES == 16 ? 8 : 4)
+#define CHANNELS (LANES == 16 ? 16 : 12)
 
 /* The columns of a cell; those past the batch are 0. */
 TARGET SIMD_INLINE VECTOR LEVEL(load)(const float *p, int n, const bool whole)
@@ -503,15 +497,6 @@ TARGET static void LEVEL(add_groups)(const float *part, size_t step, int groups,
     }
 }
 
-#undef VECTOR
-#undef BITS
-#undef LOAD
-#undef STORE
 #undef WIDTH
-#undef LANES
 #undef ROWS
 #undef CHANNELS
-#undef LEVEL
-#undef TARGET
-#undef LOW_HALVES
-#undef HIGH_HALVES

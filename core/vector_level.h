@@ -1,0 +1,33 @@
+/* core/vector_level.h: one level of vector_levels.h. LEVEL_CODE has: LANES, the floats of a vector; LEVEL(name), a name of this level; TARGET, the
+ * attribute that says what the compiler may use; VECTOR, LOAD and STORE (anywhere in memory); BITS, a vector's bits, for masks; LOW_HALVES and HIGH_HALVES,
+ * of two vectors, interleaved; LEVEL(sums). */
+typedef float LEVEL(vector) __attribute__((vector_size(LANES * sizeof(float))));
+typedef float LEVEL(packed) __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias)); /* in memory */
+typedef int32_t LEVEL(bits) __attribute__((vector_size(LANES * sizeof(float))));
+#define VECTOR LEVEL(vector)
+#define BITS LEVEL(bits)
+#define LOAD(p) ((VECTOR)*(const LEVEL(packed) *)(p))
+#define STORE(p) (*(LEVEL(packed) *)(p))
+
+/* Sums of the LANES vectors in a, in their order. */
+TARGET SIMD_INLINE VECTOR LEVEL(sums)(VECTOR *a)
+{
+    SIMD_UNROLL
+    for (int half = LANES / 2; half > 0; half /= 2)
+        SIMD_UNROLL
+        for (int i = 0; i < half; i++)
+            a[i] = LOW_HALVES(a[i], a[i + half]) + HIGH_HALVES(a[i], a[i + half]);
+    return a[0];
+}
+
+#include LEVEL_CODE
+
+#undef VECTOR
+#undef BITS
+#undef LOAD
+#undef STORE
+#undef LANES
+#undef LEVEL
+#undef TARGET
+#undef LOW_HALVES
+#undef HIGH_HALVES
