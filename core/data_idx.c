@@ -14,8 +14,9 @@ static enum err_code too_short(const struct input *in, uint64_t expected, struct
                    (unsigned long long)expected);
 }
 
-static enum err_code read_dims(struct data_numbers *a, struct input *in, enum data_kind kind, int rank, struct err *e)
+static enum err_code read_dims(struct data_numbers *a, enum data_kind kind, int rank, struct err *e)
 {
+    struct input *in = a->from;
     unsigned char b[4 * SHAPE_MAX];
     uint64_t dims[SHAPE_MAX];
     size_t got;
@@ -36,9 +37,9 @@ static enum err_code read_dims(struct data_numbers *a, struct input *in, enum da
     return data_numbers_head(a, kind, rank, dims, e);
 }
 
-static enum err_code check_length(const struct data_numbers *a, const struct input *in, struct err *e)
+static enum err_code check_length(const struct data_numbers *a, struct err *e)
 {
-    uint64_t bytes, size = input_size(in);
+    uint64_t bytes, size = input_size(a->from);
     enum err_code rc = data_numbers_bytes(a, &bytes, e);
 
     if (rc != ERR_OK || size == UINT64_MAX || size == a->at + bytes)
@@ -47,8 +48,9 @@ static enum err_code check_length(const struct data_numbers *a, const struct inp
                    (unsigned long long)(a->at + bytes));
 }
 
-static enum err_code read_head(struct data_numbers *a, struct input *in, enum data_kind kind, struct err *e)
+static enum err_code read_head(struct data_numbers *a, enum data_kind kind, struct err *e)
 {
+    struct input *in = a->from;
     unsigned char b[4];
     size_t got;
     enum err_code rc = input_read(in, b, sizeof b, &got, e);
@@ -66,33 +68,13 @@ static enum err_code read_head(struct data_numbers *a, struct input *in, enum da
         return err_set(e, ERR_SYNTAX, "unknown IDX type 0x%02x at offset 2", b[2]);
     if (b[3] < 1 || b[3] > SHAPE_MAX)
         return err_set(e, ERR_SYNTAX, "the rank at offset 3 is %d, it must be 1 to %d", b[3], SHAPE_MAX);
-    rc = read_dims(a, in, kind, b[3], e);
-    return rc == ERR_OK ? check_length(a, in, e) : rc;
-}
-
-static enum err_code read_idx(void *in, void *buf, size_t n, size_t *got, struct err *e)
-{
-    return input_read(in, buf, n, got, e);
+    rc = read_dims(a, kind, b[3], e);
+    return rc == ERR_OK ? check_length(a, e) : rc;
 }
 
 static enum err_code convert(const struct data_upload *u, struct err *e)
 {
-    struct data_numbers a = { .name = "IDX", .format = "idx", .read = read_idx };
-    bool labels = u->part == DATA_LABELS;
-    struct data_out *out = NULL;
-    struct input *in = NULL;
-    enum err_code rc = input_open(&in, u->path, u->max_bytes, e);
-
-    a.from = in;
-    if (rc == ERR_OK)
-        rc = read_head(&a, in, labels ? data_label_kind(u->conf) : DATA_KIND_FEATURES, e);
-    if (rc == ERR_OK)
-        rc = data_numbers_convert(&out, &a, u->to[labels], u->max_bytes, e);
-    if (rc == ERR_OK)
-        rc = data_out_publish(out, u->info[labels], e);
-    data_out_free(out);
-    input_close(in);
-    return rc;
+    return data_numbers_upload(u, "IDX", "idx", read_head, e);
 }
 
 static bool sniff(const struct data_start *s)

@@ -125,6 +125,9 @@ MUST enum err_code data_numbers_bytes(const struct data_numbers *a, uint64_t *by
 /* Reads them to the end of the file; *out is finished, to be published. */
 MUST enum err_code data_numbers_convert(struct data_out **out, const struct data_numbers *a, const char *path, uint64_t max_bytes,
                                         struct err *e);
+/* An upload that is one array, features or labels by u->part; read_head reads what stands before the numbers, from a->from, a struct input. */
+MUST enum err_code data_numbers_upload(const struct data_upload *u, const char *name, const char *format,
+                                       enum err_code (*read_head)(struct data_numbers *a, enum data_kind kind, struct err *e), struct err *e);
 
 /* data_npy.c: what stands before the numbers; fills name, type, head and at of a. */
 MUST enum err_code data_npy_head(struct data_numbers *a, enum data_kind kind, struct err *e);

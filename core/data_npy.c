@@ -169,29 +169,9 @@ enum err_code data_npy_head(struct data_numbers *a, enum data_kind kind, struct 
 
 /* ---- one array ---- */
 
-static enum err_code read_input(void *in, void *buf, size_t n, size_t *got, struct err *e)
-{
-    return input_read(in, buf, n, got, e);
-}
-
 static enum err_code convert_npy(const struct data_upload *u, struct err *e)
 {
-    struct data_numbers a = { .format = "npy", .read = read_input };
-    bool labels = u->part == DATA_LABELS;
-    struct data_out *out = NULL;
-    struct input *in = NULL;
-    enum err_code rc = input_open(&in, u->path, u->max_bytes, e);
-
-    a.from = in;
-    if (rc == ERR_OK)
-        rc = data_npy_head(&a, labels ? data_label_kind(u->conf) : DATA_KIND_FEATURES, e);
-    if (rc == ERR_OK)
-        rc = data_numbers_convert(&out, &a, u->to[labels], u->max_bytes, e);
-    if (rc == ERR_OK)
-        rc = data_out_publish(out, u->info[labels], e);
-    data_out_free(out);
-    input_close(in);
-    return rc;
+    return data_numbers_upload(u, NULL, "npy", data_npy_head, e);
 }
 
 static bool sniff_npy(const struct data_start *s)

@@ -198,3 +198,29 @@ enum err_code data_numbers_convert(struct data_out **out, const struct data_numb
         data_out_free(r.out);
     return rc;
 }
+
+static enum err_code read_upload(void *in, void *buf, size_t n, size_t *got, struct err *e)
+{
+    return input_read(in, buf, n, got, e);
+}
+
+enum err_code data_numbers_upload(const struct data_upload *u, const char *name, const char *format,
+                                  enum err_code (*read_head)(struct data_numbers *a, enum data_kind kind, struct err *e), struct err *e)
+{
+    struct data_numbers a = { .name = name, .format = format, .read = read_upload };
+    bool labels = u->part == DATA_LABELS;
+    struct data_out *out = NULL;
+    struct input *in = NULL;
+    enum err_code rc = input_open(&in, u->path, u->max_bytes, e);
+
+    a.from = in;
+    if (rc == ERR_OK)
+        rc = read_head(&a, labels ? data_label_kind(u->conf) : DATA_KIND_FEATURES, e);
+    if (rc == ERR_OK)
+        rc = data_numbers_convert(&out, &a, u->to[labels], u->max_bytes, e);
+    if (rc == ERR_OK)
+        rc = data_out_publish(out, u->info[labels], e);
+    data_out_free(out);
+    input_close(in);
+    return rc;
+}
