@@ -6,43 +6,17 @@
  *             [--direct] [c o h k stride] ...
  *
  * Padding is "same" for kernels of 3, "valid" else. --skip: leaves out the N best levels of vector code. */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/conv.h"
 #include "core/gemm.h"
-#include "core/mem.h"
-#include "core/rng.h"
 #include "core/winograd.h"
+#include "tests/bench/bench.h"
 
 enum { FORWARD, INPUT, WEIGHT, PRODUCTS };
 
 /* One thread's own time: the machine may have other work. */
 static clockid_t clock_used = CLOCK_THREAD_CPUTIME_ID;
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(clock_used, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static float *filled(size_t n, uint32_t stream)
-{
-    const struct rng r = { 1, RNG_TEST, stream, 0 };
-    float *x = mem_vector(n), some[64];
-
-    if (!x)
-        exit(1);
-    for (size_t i = 0; i < 64; i++)
-        some[i] = (float)rng_unit(&r, i) - 0.5f;
-    for (size_t i = 0; i < n; i++)
-        x[i] = some[i % 61];
-    return x;
-}
 
 struct layer {
     struct conv g;
@@ -169,11 +143,11 @@ static void gathered(struct layer *l, int product)
 
 static double seconds(struct layer *l, void (*run)(struct layer *l, int product), int product, int repeats)
 {
-    double start = now();
+    double start = seconds_of(clock_used);
 
     for (int i = 0; i < repeats; i++)
         run(l, product);
-    return (now() - start) / repeats;
+    return (seconds_of(clock_used) - start) / repeats;
 }
 
 enum { WAYS = 3 };

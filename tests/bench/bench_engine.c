@@ -1,22 +1,11 @@
 /* Speed of the engine: one training step of LeNet-300-100 at batch 128, forward and backward with plain SGD behind each gradient, on
  * one and two threads, against the products alone (three forward, two for inputs, three for weights) as single OpenBLAS calls. */
-#include <stdio.h>
-#include <time.h>
-
 #include "core/gemm.h"
-#include "core/mem.h"
 #include "tests/engine_net.h"
+#include "tests/bench/bench.h"
 
 enum { BATCH = 128, STEPS = 50, ROUNDS = 40 };
 static const int width[] = { 784, 300, 100, 10 };
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 struct state { struct net *net; struct exec *x; };
 static void update(void *user, int w, size_t first, size_t n)

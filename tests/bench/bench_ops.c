@@ -1,20 +1,9 @@
 /* Speed of the ops beside the products: gigabytes a second of each pass over an image's numbers, as what must be read and written at least once, at the
  * sizes of ResNet-20 and LeNet-5 (batch 128), on one and two threads. A plain copy stands above as what the memory gives. */
-#include <stdio.h>
-#include <time.h>
-
-#include "core/mem.h"
 #include "tests/engine_net.h"
+#include "tests/bench/bench.h"
 
 enum { BATCH = 128, ROUNDS = 15 };
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* Values that a pass reads or writes: of inputs (x, dx) and outputs (y, dy); forward, backward. */
 static const struct row {

@@ -2,31 +2,13 @@
  *
  *     cmake --build build --target bench_queue && build/tests/bench_queue [N [TENANTS]] */
 #include <ftw.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "server/store.h"
+#include "tests/bench/bench.h"
 
 enum { CLAIMS = 200, MOST_TENANTS = 1000 };
-
-static void must(enum err_code rc, const struct err *e)
-{
-    if (rc != ERR_OK) {
-        fprintf(stderr, "bench_queue: %s %s\n", e->at, e->msg);
-        exit(1);
-    }
-}
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static int remove_one(const char *path, const struct stat *sb, int flag, struct FTW *ftw)
 {
@@ -67,13 +49,6 @@ static struct job_row a_job(struct store *s, long tenant)
     snprintf(j.dataset, sizeof j.dataset, "%s", d.id);
     snprintf(j.architecture, sizeof j.architecture, "%s", m.architecture.id);
     return j;
-}
-
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
 }
 
 int main(int argc, char **argv)

@@ -1,23 +1,12 @@
 /* What removing neurons brings: LeNet-300-100 with half of its multiply-adds taken out, shrunk, against the dense net: inference of 128 samples, both
  * alternating, on one thread and on two. Each round times some forward passes of each; the ratio is that of the medians. Run in the source folder. */
-#include <stdio.h>
-#include <time.h>
-
 #include "core/gemm.h"
 #include "core/group.h"
-#include "core/mem.h"
 #include "core/shrink.h"
 #include "tests/engine_net.h"
+#include "tests/bench/bench.h"
 
 enum { BATCH = 128, PASSES = 50, ROUNDS = 41 };
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static struct model lenet(void)
 {
@@ -53,8 +42,6 @@ static void prune(struct net *net)
     groups_clear(&g);
 }
 
-static int ascending(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
-
 static void time_both(struct net *dense, struct net *small, int threads)
 {
     struct net *net[2] = { dense, small };
@@ -77,7 +64,7 @@ static void time_both(struct net *dense, struct net *small, int threads)
             seconds[k][r] = (now() - start) / PASSES;
         }
     for (int k = 0; k < 2; k++) {
-        qsort(seconds[k], ROUNDS, sizeof seconds[k][0], ascending);
+        qsort(seconds[k], ROUNDS, sizeof seconds[k][0], by_size);
         exec_free(x[k]);
     }
     printf("%d thread%s: dense %.1f us, shrunk %.1f us: %.2fx (best %.1f, %.1f: %.2fx)\n", threads, threads > 1 ? "s" : "", seconds[0][ROUNDS / 2] * 1e6,

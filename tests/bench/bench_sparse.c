@@ -6,35 +6,11 @@
  * --pays: many small shapes and batches near the crossing instead of the table, with what sparse_pays says of each (S, D); --skip: leaves out
  * the N best levels of vector code. */
 #include <jansson.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/gemm.h"
-#include "core/mem.h"
-#include "core/rng.h"
 #include "core/sparse.h"
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static float *filled(size_t n, uint32_t stream)
-{
-    const struct rng r = { 1, RNG_TEST, stream, 0 };
-    float *x = mem_vector(n);
-
-    if (!x)
-        exit(1);
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)rng_unit(&r, i) - 0.5f;
-    return x;
-}
+#include "tests/bench/bench.h"
 
 struct layer {
     int in, out, n;

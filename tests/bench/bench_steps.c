@@ -6,34 +6,14 @@
  *
  * Without --net both, without --threads one thread, then two. --sparsity masks that share of every kernel by chance. --width scales the channels of
  * ResNet-20: 0.70 has about half the multiply-adds. --profile times every op by itself, and adds up by kinds of op and by layer. */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/gemm.h"
-#include "core/mem.h"
-#include "core/rng.h"
 #include "core/train.h"
+#include "tests/bench/bench.h"
 
 enum { MAX_STEPS = 1000, CLASSES = 10, N_SAMPLES = 2048 };
 static double width = 1;
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static void must(enum err_code rc, const struct err *e)
-{
-    if (rc != ERR_OK) {
-        fprintf(stderr, "bench_steps: %s %s\n", e->at, e->msg);
-        exit(1);
-    }
-}
 
 /* ---- nets ---- */
 
@@ -119,24 +99,6 @@ static const struct { const char *name; void (*build)(struct net *net); struct s
     { "lenet5", lenet5, { 3, { 1, 28, 28 } } }, { "resnet20", resnet20, { 3, { 3, 32, 32 } } }
 };
 
-static void mask(struct net *net, double sparsity, int batch)
-{
-    struct err e = { 0 };
-
-    for (int i = 0; i < net->n_weights && sparsity > 0; i++) {
-        struct weight *w = &net->weight[i];
-        const struct rng r = { 1, RNG_TEST, (uint32_t)i, 0 };
-
-        if (!w->info.prunable)
-            continue;
-        w->mask = mem_alloc(w->len);
-        for (size_t k = 0; w->mask && k < w->len; k++)
-            w->mask[k] = rng_unit(&r, k) >= sparsity;
-    }
-    net_apply_masks(net);
-    must(net_pack(net, batch, &e), &e);
-}
-
 /* ---- data: random bytes ---- */
 
 static struct dataset *random_data(const struct shape *shape)
@@ -209,13 +171,6 @@ static void profile_print(const struct net *net, int steps)
 
 struct clock { double last, step[MAX_STEPS]; int n, most; };
 struct result { double least, median; };
-
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
 
 static struct result settle(struct clock *c)
 {
@@ -300,7 +255,7 @@ static json_t *run(int which, const struct options *o, int threads)
     must(net_new(&net, &nets[which].input, &e), &e);
     nets[which].build(net);
     net_init(net, 1);
-    mask(net, o->sparsity, o->batch);
+    mask_by_chance(net, o->sparsity, o->batch);
     must(team_new(&team, threads, &e), &e);
     if (o->profile)
         profile_start(net);

@@ -5,32 +5,12 @@
  *
  * Without --threads one thread, then two; without --sparsity dense, then kernels with random masks of 0.8, 0.95 and 0.98. Compact files are made in
  * a temporary folder and removed. */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/gemm.h"
-#include "core/mem.h"
-#include "core/rng.h"
 #include "core/train.h"
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static void must(enum err_code rc, const struct err *e)
-{
-    if (rc != ERR_OK) {
-        fprintf(stderr, "bench_train: %s %s\n", e->at, e->msg);
-        exit(1);
-    }
-}
+#include "tests/bench/bench.h"
 
 static struct dataset *open_data(const char *folder)
 {
@@ -106,32 +86,6 @@ static void epoch_done(void *user, int64_t epoch, double loss, const struct metr
     c->last = now();
 }
 
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-/* Masks a share of every kernel by chance. */
-static void mask(struct net *net, double sparsity, int batch)
-{
-    struct err e = { 0 };
-
-    for (int i = 0; i < net->n_weights && sparsity > 0; i++) {
-        struct weight *w = &net->weight[i];
-        const struct rng r = { 1, RNG_TEST, (uint32_t)i, 0 };
-
-        if (!w->info.prunable)
-            continue;
-        w->mask = mem_alloc(w->len);
-        for (size_t k = 0; w->mask && k < w->len; k++)
-            w->mask[k] = rng_unit(&r, k) >= sparsity;
-    }
-    net_apply_masks(net);
-    must(net_pack(net, batch, &e), &e);
-}
-
 struct options { int threads, epochs, batch; double sparsity; const char *folder, *json; };
 
 static json_t *run(const struct dataset *d, const struct options *o, int threads, double sparsity)
@@ -148,7 +102,7 @@ static json_t *run(const struct dataset *d, const struct options *o, int threads
     must(params_parse(&conf, sizeof conf, train_params, NULL, &e), &e);
     conf.epochs = o->epochs;
     conf.batch_size = o->batch;
-    mask(net, sparsity, o->batch);
+    mask_by_chance(net, sparsity, o->batch);
     must(data_views_new(&views, d, 0, 1, &e), &e);
     must(loss_bind(&loss, loss_default(net, d->n_classes), net, d->n_classes, 0, &e), &e);
     must(team_new(&team, threads, &e), &e);

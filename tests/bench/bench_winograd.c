@@ -5,39 +5,13 @@
  *     cmake --build build --target bench_winograd && build/tests/bench_winograd [--batch N] [--rounds N] [--skip N] [CHANNELS HEIGHT] ...
  *
  * Without shapes: the layers of ResNet-20 and some more, with what winograd_pays says of each. --skip: leaves out the N best levels of vector code. */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/conv.h"
-#include "core/mem.h"
-#include "core/rng.h"
 #include "core/winograd.h"
+#include "tests/bench/bench.h"
 
 enum { FORWARD, INPUT, WEIGHT, DIRECT_FORWARD, DIRECT_BACKWARD, PRODUCTS };
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static float *filled(size_t n, uint32_t stream)
-{
-    const struct rng r = { 1, RNG_TEST, stream, 0 };
-    float *x = mem_vector(n), some[64];
-
-    if (!x)
-        exit(1);
-    for (size_t i = 0; i < 64; i++)
-        some[i] = (float)rng_unit(&r, i) - 0.5f;
-    for (size_t i = 0; i < n; i++)
-        x[i] = some[i % 61];
-    return x;
-}
 
 struct layer {
     struct winograd_shape s;
@@ -80,7 +54,10 @@ static void run(struct layer *l, int product, struct team *team)
     case INPUT: winograd_input_gradient(&l->s, l->dy, l->y, l->w, l->dx, &l->room, team); break;
     case WEIGHT: winograd_weight_gradient(&l->s, l->x, l->dy, l->y, l->dw, l->db, false, &l->room, team); break;
     case DIRECT_FORWARD: conv_forward(&l->conv, &l->call); break;
-    case DIRECT_BACKWARD: conv_backward(&l->conv, &l->call); break;
+    case DIRECT_BACKWARD:
+        conv_input_gradient(&l->conv, &l->call);
+        conv_weight_gradient(&l->conv, &l->call);
+        break;
     }
 }
 
