@@ -423,7 +423,7 @@ TARGET static void LEVEL(outer_all)(const struct gradient *g, const float *v, co
 
     for (int k = 0; k < 16; k++, v += v_part, d += d_part, u += (size_t)n_c * ld)
         for (int o = 0; o < n_o;)
-            if (CHANNELS > 12 && n_o - o > 2 * LANES) {
+            if (CHANNELS > 12 && n_o - o > 2 * LANES && g->ld - o >= 4 * LANES) { /* never past the end of a line */
                 LEVEL(outer_column)(v, 16 * v_part, d + o, 16 * d_part, ld, cells, u + o, add, n_c, 6, 4);
                 o += 4 * LANES;
             } else if (n_o - o > LANES) {

@@ -13,10 +13,12 @@
 /* libcheck's own asserts make a system call each. */
 #define SURE(holds, ...) do { if (!(holds)) ck_abort_msg(__VA_ARGS__); } while (0)
 
-enum { RANDOM_SHAPES = 40, THREADS = 4 };
+enum { RANDOM_SHAPES = 40, THREADS = 4, GUARD = 64 };
 static const struct winograd_shape some_shape[] = {
     { 1, 1, 1, 1, 1, 1, 1, 1, 1 }, { 2, 3, 3, 3, 16, 0, 0, 0, 0 }, { 3, 2, 1, 1, 5, 2, 2, 2, 2 }, { 16, 16, 6, 6, 32, 1, 1, 1, 1 },
     { 70, 9, 4, 5, 18, 1, 0, 0, 1 }, { 9, 70, 5, 4, 18, 0, 1, 1, 0 }, { 130, 67, 2, 2, 3, 1, 1, 1, 1 }, { 5, 24, 3, 3, 150, 1, 1, 1, 1 },
+    /* three vectors of outputs, cells enough that they are summed up in several goes */
+    { 20, 48, 8, 8, 64, 1, 1, 1, 1 }, { 20, 90, 6, 6, 48, 1, 1, 1, 1 },
 };
 
 /* ---- one convolution ---- */
@@ -89,9 +91,18 @@ static void room_init(struct layer *l, int threads)
     const size_t shared = winograd_shared_len(&l->s), scratch = winograd_scratch_len(&l->s);
 
     ck_assert_uint_eq(scratch % 16, 0);
-    l->room = (struct winograd_room){ mem_vector(shared), mem_vector(scratch * (size_t)threads), scratch };
-    spoil(l->room.shared, shared);
-    spoil(l->room.scratch, scratch * (size_t)threads);
+    l->room = (struct winograd_room){ mem_vector(shared + GUARD), mem_vector(scratch * (size_t)threads + GUARD), scratch };
+    spoil(l->room.shared, shared + GUARD);
+    spoil(l->room.scratch, scratch * (size_t)threads + GUARD);
+}
+
+/* Nothing was written behind the last thread's scratch, nor behind what is shared. */
+static void check_guards(const struct layer *l, int threads)
+{
+    const float *shared = l->room.shared + winograd_shared_len(&l->s), *scratch = l->room.scratch + l->room.scratch_stride * (size_t)threads;
+
+    for (int i = 0; i < GUARD; i++)
+        SURE(isnan(shared[i]) && isnan(scratch[i]), "%s: memory behind its own was written", winograd_level_name(winograd_skip_levels));
 }
 
 static void room_clear(struct layer *l)
@@ -179,6 +190,7 @@ static void for_levels(struct layer *l, void (*run)(struct layer *l))
     for (winograd_skip_levels = 0; winograd_skip_levels < n; winograd_skip_levels++) {
         room_init(l, 1);
         run(l);
+        check_guards(l, 1);
         room_clear(l);
     }
     winograd_skip_levels = 0;
