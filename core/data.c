@@ -186,10 +186,13 @@ static void scale_channels(struct dataset *d, const struct data_in *train)
     int n_channels = d->shape.n_d == 2 ? 1 : d->shape.d[d->shape.n_d - 1], pixels = d->n_features / n_channels;
 
     for (int c = 0; c < n_channels; c++) {
-        double mean = 0, m2 = 0;
+        double mean = 0, m2 = 0, min = train->min[c], max = train->max[c];
 
-        for (int i = c; i < d->n_features; i += n_channels)
+        for (int i = c; i < d->n_features; i += n_channels) {
             mean += train->mean[i] / pixels;
+            min = fmin(min, train->min[i]);
+            max = fmax(max, train->max[i]);
+        }
         for (int i = c; i < d->n_features; i += n_channels) {
             double off = train->mean[i] - mean;
 
@@ -197,7 +200,7 @@ static void scale_channels(struct dataset *d, const struct data_in *train)
         }
         for (int i = c; i < d->n_features; i += n_channels) {
             d->center[i] = (float)mean;
-            d->scale[i] = m2 > 0 ? (float)(1 / sqrt(m2 / pixels)) : 1;
+            d->scale[i] = max > min ? (float)(1 / sqrt(m2 / pixels)) : 1; /* m2 of a constant channel is what rounding left */
         }
     }
 }

@@ -119,6 +119,40 @@ END_TEST
 
 static const unsigned char sound[] = { 0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 };
 
+/* Scaling by channel: mean 0 and deviation 1 over all pixels of the train split; a channel that is constant is moved to 0 and not blown up. */
+START_TEST(channels_are_scaled)
+{
+    enum { SIDE = 28, SAMPLES = 3, LEN = SIDE * SIDE * 2 };
+    static const unsigned char head[] = { 0, 0, 8, 4, 0, 0, 0, SAMPLES, 0, 0, 0, SIDE, 0, 0, 0, SIDE, 0, 0, 0, 2 };
+    static unsigned char bytes[sizeof head + SAMPLES * LEN];
+    static const unsigned char labels[] = { 0, 0, 8, 1, 0, 0, 0, SAMPLES, 0, 1, 0 };
+    const char *paths[DATA_SPLITS][2] = { { y_path, x_path } };
+    struct data_conf by_channel = classes;
+    double sum = 0, square = 0;
+    struct dataset *d;
+
+    by_channel.scaling = DATA_SCALE_CHANNEL;
+    memcpy(bytes, head, sizeof head);
+    for (int i = 0; i < SAMPLES * LEN; i++)
+        bytes[(int)sizeof head + i] = i % 2 ? 255 : (unsigned char)(i * 7 % 251);
+    ck_assert_int_eq(convert(bytes, sizeof bytes, DATA_FEATURES, &by_channel, NULL), ERR_OK);
+    ck_assert_int_eq(rename(x_path, y_path), 0);
+    ck_assert_int_eq(convert(labels, sizeof labels, DATA_LABELS, &by_channel, NULL), ERR_OK);
+    ck_assert_int_eq(dataset_open(&d, &by_channel, paths, NULL), ERR_OK);
+    for (int i = 0; i < SAMPLES * LEN; i++) {
+        double x = ((double)bytes[(int)sizeof head + i] - (double)d->center[i % LEN]) * (double)d->scale[i % LEN];
+
+        if (i % 2)
+            ck_assert_msg(x == 0 && d->scale[i % LEN] == 1, "a constant channel: %g, scaled by %g", x, (double)d->scale[i % LEN]);
+        else
+            sum += x, square += x * x;
+    }
+    ck_assert_double_eq_tol(sum / (SAMPLES * LEN / 2), 0, 1e-5);
+    ck_assert_double_eq_tol(square / (SAMPLES * LEN / 2), 1, 1e-5);
+    dataset_free(d);
+}
+END_TEST
+
 START_TEST(truncated_anywhere)
 {
     unsigned char packed[128];
@@ -318,6 +352,7 @@ static void cases(Suite *s)
     tcase_add_checked_fixture(tc, make_dir, remove_dir);
     tcase_add_loop_test(tc, refuses, 0, sizeof refused / sizeof refused[0]);
     tcase_add_loop_test(tc, reads_every_type, 0, sizeof types / sizeof types[0]);
+    tcase_add_test(tc, channels_are_scaled);
     tcase_add_test(tc, truncated_anywhere);
     tcase_add_test(tc, flipped_anywhere);
     tcase_add_test(tc, gzip_members_and_garbage);
