@@ -188,7 +188,7 @@ static enum err_code plan_weights(const struct conv *g, const struct weights_con
         more(&p->state_len, winograd_shared_len(&s));
         more(&p->scratch_len, winograd_scratch_len(&s));
     }
-    p->sparse_density = g->groups > 1 ? 0 : sparse_density(g);
+    p->sparse_density = sparse_density(g); /* asked for where the kernel makes neurons */
     return ERR_OK;
 }
 
@@ -239,9 +239,11 @@ static enum err_code depthwise_shape(const void *conf, const struct shape *const
     p->neurons = NEURONS_PLACES;
     if (rc == ERR_OK)
         rc = plan_weights(&g, &(struct weights_conf){ c->use_bias, c->kernel_initializer, c->bias_initializer }, false, "/depth_multiplier", p, e);
+    if (rc != ERR_OK)
+        return rc;
     p->weight[KERNEL].fan_in = g.kh * g.kw * g.c; /* Keras' kernel is (height, width, channels, multiplier) */
     p->weight[KERNEL].fan_out = g.kh * g.kw * (int)c->depth_multiplier;
-    return rc;
+    return ERR_OK;
 }
 
 /* ---- runs ---- */

@@ -488,6 +488,8 @@ static const struct { const char *op, *options; struct shape in; enum err_code r
       ERR_UNSUPPORTED, "/kernel_height" },
     { "conv2d", "{\"filters\": 2147483647, \"kernel_height\": 3, \"kernel_width\": 3}", { 3, { 2, 9, 9 } }, ERR_INVALID, "/filters" },
     { "conv2d", "{\"filters\": 100000000, \"kernel_height\": 1, \"kernel_width\": 1}", { 3, { 2, 9, 9 } }, ERR_INVALID, "/filters" },
+    { "depthwise_conv2d", "{\"kernel_height\": 65536, \"kernel_width\": 65536, \"padding\": \"same\"}", { 3, { 2, 9, 9 } }, ERR_INVALID,
+      "/depth_multiplier" },
     { "depthwise_conv2d", "{\"kernel_height\": 3, \"kernel_width\": 3, \"depth_multiplier\": 2147483647}", { 3, { 2, 9, 9 } }, ERR_INVALID,
       "/depth_multiplier" },
 };
