@@ -83,9 +83,17 @@ static int clamp(int x, int low, int high)
             ptrdiff_t in = row + first + p.dx * a->c; \
             name##_run(to + (first - at), x + in, center + in, scale + in, last - first); \
         } \
-        for (int i = first; p.flip_x && i < last; i++) { \
-            ptrdiff_t in = row + (ptrdiff_t)(a->w - 1 - (i / a->c + p.dx)) * a->c + i % a->c; \
-            to[i - at] = ((float)x[in] - center[in]) * scale[in]; \
+        if (p.flip_x && first < last) { /* pixels from the end, the channels of each in their order */ \
+            int c = first % a->c; \
+            ptrdiff_t in = row + (ptrdiff_t)(a->w - 1 - (first / a->c + p.dx)) * a->c + c; \
+            for (int i = first; i < last; i++) { \
+                to[i - at] = ((float)x[in] - center[in]) * scale[in]; \
+                in++; \
+                if (++c == a->c) { \
+                    c = 0; \
+                    in -= 2 * a->c; \
+                } \
+            } \
         } \
         if (y >= p.cut_y && y < p.cut_y + side) { \
             first = clamp(p.cut_x * a->c, at, at + n); \
