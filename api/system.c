@@ -21,22 +21,24 @@ static json_t *metrics_list(void)
     return list;
 }
 
+const struct api_kind api_kinds[] = {
+    { "ops", &op_table }, { "losses", &loss_table }, { "optimizers", &optimizer_table }, { "learning_rate_schedules", &lr_schedule_table },
+    { "criteria", &criterion_table }, { "units", &unit_table }, { "scopes", &scope_table }, { "schedules", &schedule_table },
+    { "rewinds", &rewind_table }, { "regrows", &regrow_table }, { "controls", &control_table }, { "formats", &model_format_table }, { "finishing_steps", &finish_table },
+    { "dataset_formats", &data_format_table },
+    { NULL, NULL }
+};
+
 enum err_code api_capabilities(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
 {
-    static const struct { const char *key; const struct plug_table *table; } kinds[] = {
-        { "ops", &op_table }, { "losses", &loss_table }, { "optimizers", &optimizer_table }, { "learning_rate_schedules", &lr_schedule_table },
-        { "criteria", &criterion_table }, { "units", &unit_table }, { "scopes", &scope_table }, { "schedules", &schedule_table },
-        { "rewinds", &rewind_table }, { "regrows", &regrow_table }, { "controls", &control_table }, { "formats", &model_format_table }, { "finishing_steps", &finish_table },
-        { "dataset_formats", &data_format_table },
-    };
     json_t *j = json_pack("{s:s,s:s,s:o,s:o,s:o,s:{s:i,s:I,s:I}}", "object", "capabilities", "version", ESPALIER_VERSION, "metrics",
                           metrics_list(), "job", params_describe(job_params), "dataset", params_describe(data_params), "limits",
                           "json_bytes", API_MAX_JSON, "upload_bytes", (json_int_t)(app->config ? app->config->max_upload_mb : 0) << 20,
                           "memory_per_job_bytes", (json_int_t)app->memory_per_job);
 
     (void)rq;
-    for (size_t i = 0; j && i < sizeof kinds / sizeof kinds[0]; i++)
-        if (json_object_set_new(j, kinds[i].key, plugs_describe(kinds[i].table)) != 0) {
+    for (const struct api_kind *k = api_kinds; j && k->key; k++)
+        if (json_object_set_new(j, k->key, plugs_describe(k->table)) != 0) {
             json_decref(j);
             j = NULL;
         }

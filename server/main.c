@@ -61,14 +61,11 @@ static int read_config(struct config *c, int argc, char **argv)
 /* A row that is not complete is a mistake of whoever wrote it: found at start, not by the first client. */
 static enum err_code check_tables(struct err *e)
 {
-    const struct plug_table *const tables[] = { &op_table, &loss_table, &optimizer_table, &lr_schedule_table, &criterion_table,
-                                                &schedule_table, &unit_table, &scope_table, &rewind_table, &regrow_table, &finish_table,
-                                                &model_format_table, &data_format_table };
     const struct param *const fields[] = { config_params, data_params, job_params, token_command_params };
     enum err_code rc = ERR_OK;
 
-    for (size_t i = 0; i < sizeof tables / sizeof tables[0] && rc == ERR_OK; i++)
-        rc = plugs_check(tables[i], e);
+    for (const struct api_kind *k = api_kinds; k->key && rc == ERR_OK; k++)
+        rc = plugs_check(k->table, e);
     for (size_t i = 0; i < sizeof fields / sizeof fields[0] && rc == ERR_OK; i++)
         rc = params_check(fields[i], e);
     return rc;
