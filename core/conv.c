@@ -11,7 +11,6 @@
 
 enum {
     ROOM = 72 * 1024,        /* floats that a pass packs, if it can help it */
-    SPARSE_ROOM = 72 * 1024, /* and one with a sparse kernel */
     TILES = 16               /* of a pass, if there is work for them */
 };
 
@@ -138,7 +137,7 @@ static int block_samples(int n, size_t room)
     return n <= most ? n : (int)conv_grains((size_t)conv_ceil(n, conv_ceil(n, most)));
 }
 
-static void pass_blocks(struct conv_pass *p, int n, size_t room)
+static void pass_blocks(struct conv_pass *p, int n)
 {
     const size_t places = (size_t)p->ring * (size_t)p->from_c * (size_t)p->phases;
     const int all = all_columns(p);
@@ -146,9 +145,9 @@ static void pass_blocks(struct conv_pass *p, int n, size_t room)
 
     p->n = n;
     p->columns = all;
-    p->samples = block_samples(n, room / sample_len(p));
-    if (sample_len(p) * (size_t)p->samples > room) {
-        size_t fit = room / (places * (size_t)p->samples);
+    p->samples = block_samples(n, ROOM / sample_len(p));
+    if (sample_len(p) * (size_t)p->samples > ROOM) {
+        size_t fit = ROOM / (places * (size_t)p->samples);
 
         p->columns = conv_max(conv_min(all, CONV_FEW_COLUMNS), fit > (size_t)p->more ? (int)fit - p->more : 0);
         p->columns = conv_ceil(all, conv_ceil(all, p->columns));
@@ -387,7 +386,7 @@ static void run_pass(struct conv_pass *p, const struct op_call *c)
 
     p->c = c;
     p->packed = c->state;
-    pass_blocks(p, c->n, c->sparse ? SPARSE_ROOM : ROOM);
+    pass_blocks(p, c->n);
     if (!c->sparse)
         team_for(team, p->g->groups, pack_group, p);
     team_for(team, p->g->groups * p->n_blocks * p->n_chunks * p->n_strips, pass_tile, p);
@@ -424,29 +423,27 @@ size_t conv_state_len(const struct conv *g)
     return larger(conv_kernel_len(g), conv_gradient_state_len(g));
 }
 
-static size_t pass_scratch_for(const struct conv *g, bool back, int n, size_t room)
+static size_t pass_scratch_for(const struct conv *g, bool back, int n)
 {
     struct conv_pass p;
 
     conv_pass_shape(&p, g, back);
-    pass_blocks(&p, n, room);
+    pass_blocks(&p, n);
     return pass_scratch_len(&p);
 }
 
 /* Of any batch. A block of more than a grain of samples, of whole rows, is not larger than that of the largest batch that is one block. */
 size_t conv_scratch_len(const struct conv *g)
 {
-    static const size_t rooms[] = { ROOM, SPARSE_ROOM };
     size_t most = conv_gradient_scratch_len(g);
 
-    for (int k = 0; k < 4; k++) {
-        const size_t room = rooms[k % 2];
+    for (int back = 0; back < 2; back++) {
         struct conv_pass p;
 
-        conv_pass_shape(&p, g, k / 2);
-        most = larger(most, pass_scratch_for(g, k / 2, (int)larger(1, room / sample_len(&p)), room));
+        conv_pass_shape(&p, g, back);
+        most = larger(most, pass_scratch_for(g, back, (int)larger(1, ROOM / sample_len(&p))));
         for (int n = 1; n <= CONV_GRAIN; n++)
-            most = larger(most, pass_scratch_for(g, k / 2, n, room));
+            most = larger(most, pass_scratch_for(g, back, n));
     }
     return conv_grains(most);
 }

@@ -238,7 +238,7 @@ static void run_unit(const struct gradient *d, const struct scratch *s, const st
         sparse_unit(d, s, u, part);
     else
         dense_unit(d, s, u, part);
-    for (int r = 0; r < u->rows; r++)
+    for (int r = 0; r < u->rows && d->c->w[1]; r++) /* of the bias */
         for (int q = 0; q < u->n_out; q++)
             part[d->kept + (size_t)(u->o + q)] += conv_level()->total(s->dy + ((size_t)r * (size_t)u->n_out + (size_t)q) * d->dy_len, run_of(u));
 }
