@@ -209,7 +209,7 @@ static enum err_code look_at_start(struct run *r, struct err *e)
 static enum err_code convert(const struct cifar *c, const struct data_upload *u, struct err *e)
 {
     struct run r = { .c = c, .u = u };
-    enum err_code rc = u->conf->task == 0 ? look_at_start(&r, e)
+    enum err_code rc = u->conf->task == DATA_CLASSIFICATION ? look_at_start(&r, e)
                                           : err_set(e, ERR_INVALID, "%s has classes: task must be classification", c->format);
 
     if (rc == ERR_OK)

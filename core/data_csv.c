@@ -11,7 +11,7 @@
 #include "core/mem.h"
 #include "core/utf8.h"
 
-enum { MAX_COLUMNS = 1 << 20, CLASS_NAME_MAX = 255 };
+enum { MAX_COLUMNS = 1 << 20 };
 
 struct table {
     const struct data_conf *conf;

@@ -43,7 +43,7 @@ int data_split_word(const char *word, size_t n)
 
 enum data_kind data_label_kind(const struct data_conf *conf)
 {
-    return conf->task == 0 ? DATA_KIND_CLASSES : DATA_KIND_TARGETS;
+    return conf->task == DATA_CLASSIFICATION ? DATA_KIND_CLASSES : DATA_KIND_TARGETS;
 }
 
 static enum err_code read_start(struct data_start *s, unsigned char *buf, const char *path, struct err *e)

@@ -12,7 +12,7 @@
 #include "core/mem.h"
 #include "core/utf8.h"
 
-enum { FILE_MAX = 64 << 20 /* bytes of one picture */, CLASS_NAME_MAX = 255 };
+enum { FILE_MAX = 64 << 20 /* bytes of one picture */ };
 
 struct run {
     const struct data_upload *u;
@@ -241,7 +241,7 @@ static enum err_code convert(const struct data_upload *u, struct err *e)
 {
     struct run r = { .u = u };
     json_t *notes[2] = { NULL, NULL };
-    enum err_code rc = u->conf->task == 0 ? each_picture(&r, look_at, e)
+    enum err_code rc = u->conf->task == DATA_CLASSIFICATION ? each_picture(&r, look_at, e)
                                           : err_set(e, ERR_INVALID, "pictures in folders have classes: task must be classification");
 
     if (rc == ERR_OK && r.n == 0)

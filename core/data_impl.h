@@ -133,6 +133,7 @@ MUST enum err_code data_numbers_upload(const struct data_upload *u, const char *
 MUST enum err_code data_npy_head(struct data_numbers *a, enum data_kind kind, struct err *e);
 
 /* data_classes.c: names of classes, sorted by their bytes. */
+enum { CLASS_NAME_MAX = 255 };
 struct class_name {
     json_t *name;
     json_int_t count;

@@ -11,7 +11,6 @@ enum { IMAGE_SIDE_MAX = 16384 };
 struct image_info { int width, height, channels; }; /* channels of the file: 1 or 3 */
 
 struct image_codec {
-    const char *name;
     const char *magic;     /* the first bytes */
     MUST enum err_code (*info)(struct image_info *out, const unsigned char *data, size_t n, struct err *e);
     /* To height * width * channels bytes: channels is the file's, or 3, then grey becomes a colour. */

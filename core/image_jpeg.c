@@ -136,4 +136,4 @@ static enum err_code decode(unsigned char *to, const struct image_info *as, cons
     return rc;
 }
 
-const struct image_codec image_jpeg = { "JPEG", "\xff\xd8\xff", info, decode };
+const struct image_codec image_jpeg = { "\xff\xd8\xff", info, decode };

@@ -147,4 +147,4 @@ static enum err_code decode(unsigned char *to, const struct image_info *as, cons
     return rc;
 }
 
-const struct image_codec image_png = { "PNG", "\x89PNG\r\n\x1a\n", info, decode };
+const struct image_codec image_png = { "\x89PNG\r\n\x1a\n", info, decode };
