@@ -170,7 +170,7 @@ static enum err_code run_damage(struct job *j, struct err *e)
     j->state.pruned = NULL;
     rc = job_evaluate(j, &j->views.validation, false, &j->state.pruned, e);
     if (rc == ERR_OK)
-        rc = job_rewind(j, e);
+        rc = job_rewind(j, j->state.iteration, e);
     job_lap(j);
     j->state.phase = PHASE_RETRAIN;
     return rc;

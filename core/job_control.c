@@ -88,7 +88,7 @@ static enum err_code random_prepare(struct job *j, struct err *e)
     if (rc == ERR_OK)
         rc = job_pack(j, e);
     if (rc == ERR_OK)
-        rc = job_rewind(j, e);
+        rc = job_rewind(j, j->state.training, e);
     pruner_free(p);
     return rc;
 }
@@ -168,15 +168,9 @@ const struct param controls_params[] = {
 
 static enum err_code add_record(struct job *j, json_t *record, struct err *e)
 {
-    json_t *all = j->state.controls ? json_copy(j->state.controls) : json_array(); /* a checkpoint being written may still hold the old one */
-
-    if (!all || json_array_append(all, record) != 0) {
-        json_decref(all);
-        return job_no_memory(e);
-    }
-    json_decref(j->state.controls);
-    j->state.controls = all;
-    return ERR_OK;
+    if (!j->state.controls)
+        j->state.controls = json_array();
+    return j->state.controls && json_array_append(j->state.controls, record) == 0 ? ERR_OK : job_no_memory(e);
 }
 
 /* The job's own net comes back; the next control is due. */
@@ -187,7 +181,6 @@ static enum err_code end_control(struct job *j, const json_t *record, struct err
     if (j->model != j->given)
         rc = job_adopt(j, j->given, e);
     model_clear(&j->control);
-    j->control = (struct model){ 0 };
     j->state.control++;
     j->state.training = 0;
     j->state.phase = PHASE_CONTROL;
@@ -313,8 +306,6 @@ enum err_code job_resume_control(struct job *j, struct err *e)
 
 /* ---- figures ---- */
 
-static double judging(const struct job *j) { return j->views.validation.n + j->views.test.n; }
-
 /* Of the first n rows that are on. */
 static double work_of(const struct job *j, int n)
 {
@@ -323,7 +314,7 @@ static double work_of(const struct job *j, int n)
     for (int i = 0; control_table.rows[i] && i < n; i++) {
         const struct control *c = (const struct control *)(const void *)control_table.rows[i];
 
-        sum += is_on(j, c) ? c->work(j) + judging(j) : 0;
+        sum += is_on(j, c) ? c->work(j) + job_phases[PHASE_CONTROL_JUDGE].work(j) : 0;
     }
     return sum;
 }

@@ -19,10 +19,10 @@ void job_epoch_done(void *job, int64_t epoch, double loss, const struct metrics 
         job_save_origin(j);
 }
 
-enum err_code job_rewind(struct job *j, struct err *e)
+enum err_code job_rewind(struct job *j, int64_t iteration, struct err *e)
 {
     /* no client's seed has these bits */
-    uint64_t seed = (uint64_t)j->conf->seed ^ (uint64_t)j->state.iteration << 54;
+    uint64_t seed = (uint64_t)j->conf->seed ^ (uint64_t)iteration << 54;
 
     switch (rewind_of(&j->conf->prune.rewind)->weights) {
     case REWIND_NONE: return ERR_OK;

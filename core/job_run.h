@@ -101,7 +101,7 @@ json_t *job_search_json(const struct job *j);  /* of an iteration's record; new 
 /* job_rewind.c: what retraining starts from. */
 void job_save_origin(struct job *j);                                     /* the net as it is, unless something is saved already */
 void job_epoch_done(void *job, int64_t epoch, double loss, const struct metrics *validation); /* hook of training */
-MUST enum err_code job_rewind(struct job *j, struct err *e);              /* net_pack is done */
+MUST enum err_code job_rewind(struct job *j, int64_t iteration, struct err *e); /* net_pack is done */
 
 /* job_control.c: the controls that the job asks for, one after another. */
 MUST enum err_code job_run_control(struct job *j, struct err *e);       /* what comes next: a training, a control, or the end */
