@@ -14,7 +14,7 @@
 #include "core/layerwise.h"
 #include "core/mem.h"
 
-enum { TILE = 16, NM_MAX = 64 /* columns of a run, at most */ };
+enum { TILE = 16 };
 
 struct sparsegpt_conf {
     int64_t samples, batch_size, block;
@@ -183,7 +183,7 @@ static uint64_t sparsegpt_memory(const struct net *net, const void *conf)
     const struct layerwise_conf c = shared(conf);
     uint64_t block = (uint64_t)((const struct sparsegpt_conf *)conf)->block, most = 0;
 
-    block = block > NM_MAX ? block : NM_MAX; /* which it is, is not known here */
+    block = block > UNIT_RUN_MAX ? block : UNIT_RUN_MAX; /* which it is, is not known here */
     for (int i = 0; i < net->n_weights; i++) {
         const struct op_weight *info = &net->weight[i].info;
         uint64_t rows = (uint64_t)info->shape.d[0], cols = (uint64_t)info->shape.d[1];

@@ -16,7 +16,7 @@
 #include "core/mem.h"
 #include "core/simd.h"
 
-enum { NONE = -1, RANGE = 16384, ESTIMATED_THREADS = 4 };
+enum { NONE = -1, RANGE = 16384 };
 
 struct node_plan {
     int value;               /* block */
@@ -325,7 +325,7 @@ uint64_t exec_memory(const struct net *net, int max_n, enum exec_kind kind)
     uint64_t bytes = UINT64_MAX; /* no memory even for the plan */
 
     if (plan_make(&p, net, kind)) {
-        bytes = plan_len(&p, net, max_n, kind != EXEC_INFER, ESTIMATED_THREADS) * sizeof(float);
+        bytes = plan_len(&p, net, max_n, kind != EXEC_INFER, EXEC_ESTIMATED_THREADS) * sizeof(float);
         for (int w = 0; w < net->n_weights; w++)
             bytes += padded(net->weight[w].len) * sizeof(float);
     }

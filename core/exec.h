@@ -16,7 +16,8 @@ enum exec_kind {
 MUST enum err_code exec_new(struct exec **out, struct net *net, int max_n, enum exec_kind kind, uint64_t seed, struct team *team,
                             struct err *e);
 void exec_free(struct exec *x);
-/* Bytes that such an exec (of a team of up to four threads) and the net's weights need: for the estimate before a job. */
+enum { EXEC_ESTIMATED_THREADS = 4 };
+/* Bytes that such an exec (of a team of up to so many threads) and the net's weights need: for the estimate before a job. */
 uint64_t exec_memory(const struct net *net, int max_n, enum exec_kind kind);
 int exec_max_n(const struct exec *x);
 

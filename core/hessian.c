@@ -12,7 +12,6 @@
 
 #include "core/mem.h"
 
-enum { ESTIMATED_THREADS = 4 };
 
 struct hessian {
     const struct crit_net *in;
@@ -31,11 +30,6 @@ struct hessian {
     float *memory;
 };
 
-static bool has_kernel(const struct net *net, int i)
-{
-    return net->node[i].plan.n_weights > 0 && net->node[i].plan.weight[0].prunable;
-}
-
 static size_t node_len(const struct net *net, int i) { return shape_len(&net->node[i].plan.out); }
 
 static void mark_live(struct hessian *h)
@@ -47,7 +41,7 @@ static void mark_live(struct hessian *h)
         for (int k = 0; h->live[i] && k < net->node[i].n_in; k++)
             h->live[net->node[i].in[k]] = true;
     for (int i = 0; i < net->n_nodes; i++) { /* and that depends on a kernel */
-        bool moves = has_kernel(net, i);
+        bool moves = node_has_kernel(&net->node[i]);
 
         for (int k = 0; k < net->node[i].n_in; k++)
             moves |= h->live[net->node[i].in[k]];
@@ -90,7 +84,7 @@ static size_t place(struct hessian *h, const struct net *net, size_t n, int thre
     return total + 4 * most + padded(state) + padded(unused) + work * (size_t)threads;
 }
 
-uint64_t hessian_memory(const struct net *net, int max_n) { return place(NULL, net, (size_t)max_n, ESTIMATED_THREADS, NULL) * sizeof(float); }
+uint64_t hessian_memory(const struct net *net, int max_n) { return place(NULL, net, (size_t)max_n, EXEC_ESTIMATED_THREADS, NULL) * sizeof(float); }
 
 enum err_code hessian_new(struct hessian **out, const struct crit_net *in, int max_n, double temperature, float *const *direction, float *const *product,
                           struct err *e)
@@ -137,15 +131,15 @@ static struct op_call call_of(const struct hessian *h, const struct probe_batch 
     const struct node *node = &net->node[i];
     struct op_call c = { .conf = node->conf.conf, .n = b->n, .n_in = node->n_in, .out_shape = &node->plan.out, .state = h->state,
                          .scratch = h->work, .scratch_stride = h->work_stride, .team = h->in->team, .y = (float *)exec_value(b->exec, i),
-                         .accumulate = has_kernel(net, i) };
+                         .accumulate = node_has_kernel(&net->node[i]) };
 
     for (int k = 0; k < node->n_in; k++) {
         c.in_shape[k] = &net->node[node->in[k]].plan.out;
         c.x[k] = exec_value(b->exec, node->in[k]);
     }
-    for (int k = 0; k < node->plan.n_weights && !(k > 0 && has_kernel(net, i)); k++) {
+    for (int k = 0; k < node->plan.n_weights && !(k > 0 && node_has_kernel(&net->node[i])); k++) {
         c.w[k] = net->weight[node->first_weight + k].x;
-        c.dw[k] = has_kernel(net, i) ? h->product[node->first_weight] : h->unused;
+        c.dw[k] = node_has_kernel(&net->node[i]) ? h->product[node->first_weight] : h->unused;
     }
     return c;
 }
@@ -178,7 +172,7 @@ static void forward_node(const struct hessian *h, const struct probe_batch *b, i
 
     if (node->op->view) {
         memcpy(h->value[i], h->value[from], len * sizeof(float));
-    } else if (has_kernel(h->in->net, i)) {
+    } else if (node_has_kernel(&h->in->net->node[i])) {
         c.w[0] = h->direction[node->first_weight];
         c.y = h->value[i];
         node->op->forward(&c);
@@ -233,7 +227,7 @@ static void backward_node(const struct hessian *h, const struct probe_batch *b, 
     struct op_call c = call_of(h, b, i);
     float *at = h->scratch;
 
-    if (has_kernel(h->in->net, i)) {
+    if (node_has_kernel(&h->in->net->node[i])) {
         backward_kernel(h, b, i, &c);
         return;
     }

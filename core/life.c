@@ -59,12 +59,10 @@ static bool has_weight(const struct weight *w, int row, int column)
 /* Of a node of NEURONS_PLACES: `each` rows for a neuron, a row makes `out` numbers of a neuron's `in`. Without a kernel one row each. */
 struct rows { size_t n, each, in, out; };
 
-static bool has_kernel(const struct node *node) { return node->plan.n_weights > 0 && node->plan.weight[0].prunable; }
-
 static struct rows rows_of(const struct net *net, int i)
 {
     const struct node *node = &net->node[i];
-    size_t neurons = first_axis(value_shape(net, node->in[0])), n = has_kernel(node) ? (size_t)node->plan.weight[0].shape.d[0] : neurons;
+    size_t neurons = first_axis(value_shape(net, node->in[0])), n = node_has_kernel(node) ? (size_t)node->plan.weight[0].shape.d[0] : neurons;
 
     return (struct rows){ n, n / neurons, value_len(net, node->in[0]) / neurons, value_len(net, i) / n };
 }
@@ -75,7 +73,7 @@ static bool row_has_weight(const struct net *net, int i, size_t row)
     const struct node *node = &net->node[i];
     const struct weight *w = &net->weight[node->first_weight];
 
-    if (!has_kernel(node))
+    if (!node_has_kernel(node))
         return true;
     for (int c = 0; c < w->info.shape.d[1]; c++)
         if (has_weight(w, (int)row, c))

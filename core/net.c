@@ -208,7 +208,6 @@ static uint64_t count_nonzero(const float *x, size_t n)
     return count;
 }
 
-/* A prunable weight of a node works macs / len times per sample: once in a dense layer. */
 void net_count(const struct net *net, struct net_size *out)
 {
     assert(!net->ahead);
@@ -227,7 +226,7 @@ void net_count(const struct net *net, struct net_size *out)
         if (w->info.prunable) {
             out->weights += w->len;
             out->nonzero += nonzero;
-            out->macs_nonzero -= net->node[w->node].plan.macs / w->len * (w->len - nonzero);
+            out->macs_nonzero -= weight_macs(net, w) * (w->len - nonzero);
         }
     }
 }

@@ -93,6 +93,11 @@ MUST enum err_code net_set_int8(struct net *net, struct weight *w, const int8_t 
 MUST enum err_code net_repack(struct net *net, struct err *e);
 /* x takes the sparse values. */
 void net_sync(struct net *net);
+/* Length of an axis, 1 where there is none. */
+static inline int weight_axis(const struct weight *w, int axis) { return w->info.shape.n_d > axis ? w->info.shape.d[axis] : 1; }
+/* Multiply-adds of one number of a kernel per sample: 1 in a dense layer, as often as it is used in a convolution. */
+static inline uint64_t weight_macs(const struct net *net, const struct weight *w) { return net->node[w->node].plan.macs / w->len; }
+static inline bool node_has_kernel(const struct node *node) { return node->plan.n_weights > 0 && node->plan.weight[0].prunable; }
 /* The numbers that run and train: all, or the kept ones. */
 static inline float *weight_values(const struct weight *w) { return w->sparse ? w->sparse->value : w->x; }
 static inline size_t weight_n_values(const struct weight *w) { return w->sparse ? w->sparse->n : w->len; }

@@ -60,7 +60,7 @@ static void find_kernels(struct pruner *p, const struct net *net)
             continue;
         *k = (struct kernel){ (uint64_t)w->info.shape.d[0], (uint64_t)w->info.shape.d[1], 0, 0 };
         k->weights = w->len / (k->rows * k->columns);
-        k->each = p->conf.measure == MEASURE_MACS ? k->weights * (net->node[w->node].plan.macs / w->len) : k->weights;
+        k->each = p->conf.measure == MEASURE_MACS ? k->weights * weight_macs(net, w) : k->weights;
         p->whole += k->rows * k->columns * k->each;
     }
 }

@@ -161,7 +161,7 @@ static enum err_code add_kernel(struct pruner *p, const struct net *net, int i, 
 {
     const struct weight *w = &net->weight[i];
     struct layer *l = &p->layer[p->n_layers++];
-    uint64_t per_weight = p->conf.measure == MEASURE_MACS ? net->node[w->node].plan.macs / w->len : 1, most;
+    uint64_t per_weight = p->conf.measure == MEASURE_MACS ? weight_macs(net, w) : 1, most;
     enum err_code rc;
 
     *l = (struct layer){ .w = i, .weights = w->len };

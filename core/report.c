@@ -55,7 +55,7 @@ static json_t *layer_json(const struct net *net, const struct weight *w, double 
         nonzero += w->x[i] != 0;
     if (report_put(j, "name", json_string(net->node[w->node].layer)) && report_put(j, "shape", shape_json(&w->info.shape)) &&
         report_put(j, "weights", json_integer((json_int_t)w->len)) && report_put(j, "nonzero", json_integer((json_int_t)nonzero)) &&
-        report_put(j, "macs", json_integer((json_int_t)(net->node[w->node].plan.macs / w->len * nonzero))) &&
+        report_put(j, "macs", json_integer((json_int_t)(weight_macs(net, w) * nonzero))) &&
         report_put(j, "sparsity", json_real((double)(w->len - nonzero) / (double)w->len)) && report_put(j, "kernel", json_string(w->int8 ? "int8" : w->sparse ? "sparse" : "dense")) &&
         (isnan(clip_weights) || report_put(j, "saturated", json_real(share_at(w, (float)clip_weights, nonzero)))))
         return j;

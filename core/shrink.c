@@ -27,8 +27,6 @@ struct shrink {
 
 /* ---- what stays ---- */
 
-static int axis_len(const struct weight *w, int axis) { return w->info.shape.n_d > axis ? w->info.shape.d[axis] : 1; }
-
 static bool allocate(struct shrink *s)
 {
     size_t n = (size_t)s->net->n_weights;
@@ -40,7 +38,7 @@ static bool allocate(struct shrink *s)
     ok = s->keep[0] && s->keep[1] && s->shift;
     for (int w = 0; w < s->net->n_weights && ok; w++) {
         for (int axis = 0; axis < 2 && ok; axis++) {
-            size_t len = (size_t)axis_len(&s->net->weight[w], axis);
+            size_t len = (size_t)weight_axis(&s->net->weight[w], axis);
 
             s->keep[axis][w] = mem_alloc(len * sizeof(bool));
             ok = s->keep[axis][w] != NULL;
@@ -48,7 +46,7 @@ static bool allocate(struct shrink *s)
                 memset(s->keep[axis][w], true, len * sizeof(bool));
         }
         if (ok && s->life.reads[w]) {
-            s->shift[w] = mem_zalloc((size_t)axis_len(&s->net->weight[w], 0), sizeof(double));
+            s->shift[w] = mem_zalloc((size_t)weight_axis(&s->net->weight[w], 0), sizeof(double));
             ok = s->shift[w] != NULL;
         }
     }
@@ -89,7 +87,7 @@ static void choose(struct shrink *s)
 /* Sum of the numbers of a kernel at one row and column. */
 static double weight_at(const struct weight *w, int row, int column)
 {
-    size_t each = w->len / (size_t)axis_len(w, 0) / (size_t)axis_len(w, 1), first = ((size_t)row * (size_t)axis_len(w, 1) + (size_t)column) * each;
+    size_t each = w->len / (size_t)weight_axis(w, 0) / (size_t)weight_axis(w, 1), first = ((size_t)row * (size_t)weight_axis(w, 1) + (size_t)column) * each;
     double sum = 0;
 
     for (size_t i = first; i < first + each; i++)
@@ -101,13 +99,13 @@ static void fold(struct shrink *s, int number)
 {
     const struct weight *w = &s->net->weight[number];
 
-    for (int c = 0; c < axis_len(w, 1); c++) {
+    for (int c = 0; c < weight_axis(w, 1); c++) {
         float x;
         bool used = false;
 
         if (s->life.reads[number][c] || !life_column_constant(&s->life, number, c, &x) || x == 0)
             continue;
-        for (int o = 0; o < axis_len(w, 0); o++) {
+        for (int o = 0; o < weight_axis(w, 0); o++) {
             double shift = life_row_needed(&s->life, number, o) ? weight_at(w, o, c) * (double)x : 0;
 
             used = used || shift != 0;
@@ -119,7 +117,7 @@ static void fold(struct shrink *s, int number)
 
 static bool shifts(const struct shrink *s, int kernel)
 {
-    for (int o = 0; o < axis_len(&s->net->weight[kernel], 0); o++)
+    for (int o = 0; o < weight_axis(&s->net->weight[kernel], 0); o++)
         if (s->shift[kernel][o] != 0)
             return true;
     return false;
@@ -156,7 +154,7 @@ static enum err_code resize(struct shrink *s, json_t *doc, struct err *e)
 
         if (node->plan.neurons != NEURONS_MAKE)
             continue;
-        units = axis_len(&s->net->weight[kernel], 0);
+        units = weight_axis(&s->net->weight[kernel], 0);
         left = count(s->keep[0][kernel], units);
         bias = !has_bias(node) && shifts(s, kernel);
         s->biases += bias;
@@ -177,13 +175,13 @@ static void copy_weight(const struct shrink *s, struct weight *to, int number)
 {
     const struct weight *w = &s->net->weight[number];
     const bool *reads = s->life.reads[number];
-    size_t each = w->len / (size_t)axis_len(w, 0) / (size_t)axis_len(w, 1), at = 0;
+    size_t each = w->len / (size_t)weight_axis(w, 0) / (size_t)weight_axis(w, 1), at = 0;
 
-    for (int o = 0; o < axis_len(w, 0); o++) {
+    for (int o = 0; o < weight_axis(w, 0); o++) {
         bool needed = !own_rows(s, number) || life_row_needed(&s->life, number, o);
 
-        for (int c = 0; c < axis_len(w, 1); c++) {
-            size_t from = ((size_t)o * (size_t)axis_len(w, 1) + (size_t)c) * each;
+        for (int c = 0; c < weight_axis(w, 1); c++) {
+            size_t from = ((size_t)o * (size_t)weight_axis(w, 1) + (size_t)c) * each;
             bool live = needed && (!reads || reads[c]);
 
             if (!s->keep[0][number][o] || !s->keep[1][number][c])
@@ -199,7 +197,7 @@ static void copy_weight(const struct shrink *s, struct weight *to, int number)
 
 static void add_shift(const struct shrink *s, struct weight *bias, int kernel)
 {
-    for (int o = 0, at = 0; o < axis_len(&s->net->weight[kernel], 0); o++)
+    for (int o = 0, at = 0; o < weight_axis(&s->net->weight[kernel], 0); o++)
         if (s->keep[0][kernel][o]) {
             bias->x[at] = (float)((double)bias->x[at] + s->shift[kernel][o]);
             at++;
@@ -209,7 +207,7 @@ static void add_shift(const struct shrink *s, struct weight *bias, int kernel)
 static size_t count_left(const struct shrink *s, int number)
 {
     const struct weight *w = &s->net->weight[number];
-    int rows = axis_len(w, 0), columns = axis_len(w, 1);
+    int rows = weight_axis(w, 0), columns = weight_axis(w, 1);
 
     return w->len / (size_t)rows / (size_t)columns * (size_t)count(s->keep[0][number], rows) * (size_t)count(s->keep[1][number], columns);
 }
@@ -427,6 +425,6 @@ uint64_t shrink_memory(const struct net *net)
     for (int i = 0; i < net->n_nodes; i++)
         flags += shape_len(&net->node[i].plan.out) * 2 * sizeof(bool);
     for (const struct weight *w = net->weight; w < net->weight + net->n_weights; w++)
-        flags += (uint64_t)axis_len(w, 0) * (sizeof(double) + sizeof(bool)) + 2 * (uint64_t)axis_len(w, 1) * sizeof(bool);
+        flags += (uint64_t)weight_axis(w, 0) * (sizeof(double) + sizeof(bool)) + 2 * (uint64_t)weight_axis(w, 1) * sizeof(bool);
     return 2 * exec_memory(net, BATCH, EXEC_INFER) + exec_memory(net, 1, EXEC_KEEP) + flags;
 }

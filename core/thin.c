@@ -14,8 +14,6 @@ struct thin {
     int *gone[2]; /* per axis and weight: indexes that go */
 };
 
-static int axis_len(const struct weight *w, int axis) { return w->info.shape.n_d > axis ? w->info.shape.d[axis] : 1; }
-
 static void count_gone(const struct thin *t)
 {
     for (int axis = 0; axis < 2; axis++)
@@ -37,13 +35,13 @@ static uint64_t size_now(const struct thin *t)
     count_gone(t);
     for (int i = 0; i < t->net->n_weights; i++) {
         const struct weight *w = &t->net->weight[i];
-        uint64_t rows = (uint64_t)axis_len(w, 0), columns = (uint64_t)axis_len(w, 1), each = w->len / rows / columns;
+        uint64_t rows = (uint64_t)weight_axis(w, 0), columns = (uint64_t)weight_axis(w, 1), each = w->len / rows / columns;
         uint64_t len = (rows - (uint64_t)t->gone[0][i]) * (columns - (uint64_t)t->gone[1][i]) * each;
 
         if (t->measure == THIN_PARAMS)
             size += w->info.trainable ? len : 0;
         else
-            size += w->info.prunable ? t->net->node[w->node].plan.macs / w->len * len : 0;
+            size += w->info.prunable ? weight_macs(t->net, w) * len : 0;
     }
     return size;
 }
@@ -92,7 +90,7 @@ static enum err_code resize(const struct thin *t, json_t *doc, struct err *e)
         const struct node *node = &t->net->node[i];
 
         if (node->plan.neurons == NEURONS_MAKE && t->gone[0][node->first_weight] > 0)
-            rc = keras_set_units(doc, node->layer, axis_len(&t->net->weight[node->first_weight], 0) - t->gone[0][node->first_weight], false, e);
+            rc = keras_set_units(doc, node->layer, weight_axis(&t->net->weight[node->first_weight], 0) - t->gone[0][node->first_weight], false, e);
     }
     return rc;
 }

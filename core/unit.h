@@ -9,6 +9,7 @@ enum unit_pool { POOL_MEAN, POOL_SUM, POOL_MAX }; /* what the scores of its weig
 
 /* Of every len consecutive columns of a row, the last ones of it too, at most keep stay. len 0: any may go. */
 struct unit_runs { int len, keep; };
+enum { UNIT_RUN_MAX = 64 }; /* the longest */
 
 /* A unit: one row of units.c. A kernel is a matrix of rows (outputs) by columns (inputs, of a convolution with their places in the window);
  * a number's place in it is row * columns + column. Functions that are NULL: every weight is a unit, and any may go. */

@@ -10,8 +10,8 @@ static const struct prune_unit weight_row = { .plug = { "weight", "Single weight
 
 struct nm_conf { int64_t n, m; };
 static const struct param nm_params[] = {
-    FIELD_INT(struct nm_conf, n, 1, 64, 2, "Weights of a run that may stay."),
-    FIELD_INT(struct nm_conf, m, 1, 64, 4, "Length of a run: consecutive inputs of an output. What is left at the end of a row is a run too."), FIELD_END
+    FIELD_INT(struct nm_conf, n, 1, UNIT_RUN_MAX, 2, "Weights of a run that may stay."),
+    FIELD_INT(struct nm_conf, m, 1, UNIT_RUN_MAX, 4, "Length of a run: consecutive inputs of an output. What is left at the end of a row is a run too."), FIELD_END
 };
 
 static size_t run_spare(const struct nm_conf *c, size_t len) { return len > (size_t)c->n ? len - (size_t)c->n : 0; }
