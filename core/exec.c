@@ -1,14 +1,6 @@
-/* core/exec.c: see exec.h.
- *
- * The plan comes first and is also what exec_memory counts: which node's value lies in which block of memory, which gradient goes where. A view
- * (reshape, linear) has no block of its own, and neither has a relu that the op before it does (`clamp`): to such a relu exec is as to a view. While training
- * every other value has a block; inference uses blocks again whose last reader is past.
- *
- * Gradients go through in the order backward: each consumer of a node leaves its gradient in a block, or passes its own on (views, sums of inputs);
- * several are added up in the order of the consumers, into the first one's block where nobody else reads that. Which block a node's gradient ends up in is known
- * only at run time, since a backward may start at either of the last nodes. EXEC_TRAIN uses blocks again whose readers are past. Only nodes
- * behind something that learns have gradients, and the last ones, where a loss may start: those have a block of their own. */
-#include "core/exec.h"
+/* core/exec.c: see exec.h. The plan (exec_plan.h) comes first and is also what exec_memory counts; memory is one allocation. Which block a node's gradient
+ * ends up in is known only at run time, since a backward may start at either of the last nodes. */
+#include "core/exec_plan.h"
 
 #include <assert.h>
 #include <string.h>
@@ -16,33 +8,7 @@
 #include "core/mem.h"
 #include "core/simd.h"
 
-enum { NONE = -1, RANGE = 16384 };
-
-struct node_plan {
-    int value;               /* block */
-    int grad;                /* block that its gradient is found in, or NONE */
-    int own;                 /* block for the gradient that nobody leaves, or that cannot be added up in place; or NONE */
-    int last_use;            /* node that reads the value last */
-    int n_consumers;
-    bool needs_grad;         /* it or an earlier node learns */
-    bool is_end;             /* the output, what it is a view of, and what that is computed from: a loss may start there */
-    bool clamp;              /* its op does the relu behind it */
-    bool skip;               /* a view, or a relu that was done: nothing to run */
-    bool passes;             /* its inputs' gradients are its own */
-    int dx[OP_MAX_IN];       /* blocks that its backward writes, or NONE */
-};
-struct block {
-    size_t len;              /* floats per sample */
-    int free_after;          /* value: node after which it may be used again */
-    int free_before;         /* gradient: node whose backward is the last to read it: it may be used again before that, as backward goes */
-    bool is_grad, shared;    /* shared: several nodes have it as their gradient */
-    float *x;
-};
-struct plan {
-    int n_nodes, n_blocks, max_blocks;
-    struct node_plan *node;
-    struct block *block;
-};
+enum { RANGE = 16384 };
 
 /* One node's ready messages, on the way to the caller: weight numbers become the net's. */
 struct relay {
@@ -53,7 +19,7 @@ struct exec {
     struct net *net;
     int max_n, n;
     bool training;           /* it goes backward too */
-    struct plan plan;
+    struct exec_plan plan;
     struct op_call *call;    /* per node */
     struct relay *relay;     /* per node */
     bool *active;            /* per node: the running backward passes through it */
@@ -64,221 +30,6 @@ struct exec {
     void (*ready)(void *user, int w, size_t first, size_t n);
     void *ready_user;
 };
-
-/* ---- the plan ---- */
-
-static int new_block(struct plan *p, size_t len)
-{
-    p->block[p->n_blocks] = (struct block){ .len = len };
-    return p->n_blocks++;
-}
-
-static bool learns(const struct node *node)
-{
-    for (int i = 0; i < node->plan.n_weights; i++)
-        if (node->plan.weight[i].trainable)
-            return true;
-    return false;
-}
-
-static void mark_ends(struct plan *p, const struct net *net)
-{
-    int i = p->n_nodes - 1;
-
-    for (; net->node[i].op->view; i = net->node[i].in[0])
-        p->node[i].is_end = true;
-    p->node[i].is_end = true;
-    for (int k = 0; k < net->node[i].n_in; k++)
-        p->node[net->node[i].in[k]].is_end = true;
-}
-
-/* Those that the output depends on: others have no gradient. */
-static void count_consumers(struct plan *p, const struct net *net)
-{
-    for (int i = p->n_nodes - 1; i >= 0; i--) {
-        if (p->node[i].n_consumers == 0 && i < p->n_nodes - 1)
-            p->node[i].needs_grad = false;
-        else
-            for (int k = 0; k < net->node[i].n_in; k++)
-                p->node[net->node[i].in[k]].n_consumers++;
-    }
-}
-
-static void plan_uses(struct plan *p, const struct net *net)
-{
-    for (int i = 0; i < p->n_nodes; i++) {
-        p->node[i] = (struct node_plan){ .grad = NONE, .own = NONE, .last_use = i, .needs_grad = learns(&net->node[i]), .skip = net->node[i].op->view };
-        for (int k = 0; k < net->node[i].n_in; k++) {
-            struct node_plan *from = &p->node[net->node[i].in[k]];
-
-            from->last_use = i;
-            p->node[i].needs_grad |= from->needs_grad;
-        }
-    }
-    mark_ends(p, net);
-    count_consumers(p, net);
-    for (int i = 0; i < p->n_nodes; i++)
-        if (p->node[i].is_end)
-            p->node[i].last_use = p->n_nodes;
-}
-
-/* Relus into the ops before them. A loss may start at an end: that stays as it is. */
-static void plan_clamps(struct plan *p, const struct net *net)
-{
-    for (int i = 1; i < p->n_nodes; i++) {
-        const struct node *node = &net->node[i];
-        struct node_plan *before = &p->node[node->in[0]];
-
-        if (!node->op->is_clamp || !node->op->is_clamp(node->conf.conf) || !net->node[node->in[0]].op->clamp || before->n_consumers > 1 || before->is_end)
-            continue;
-        before->clamp = true;
-        p->node[i].skip = true;
-        if (before->last_use < p->node[i].last_use)
-            before->last_use = p->node[i].last_use;
-    }
-}
-
-static int reusable_block(struct plan *p, int node, size_t len)
-{
-    int best = NONE;
-
-    for (int b = 0; b < p->n_blocks; b++)
-        if (!p->block[b].is_grad && p->block[b].free_after < node && (best == NONE || p->block[b].len > p->block[best].len))
-            best = b;
-    if (best == NONE)
-        return new_block(p, len);
-    if (p->block[best].len < len)
-        p->block[best].len = len;
-    return best;
-}
-
-static void plan_values(struct plan *p, const struct net *net, bool training)
-{
-    for (int i = 0; i < p->n_nodes; i++) {
-        size_t len = shape_len(&net->node[i].plan.out);
-
-        if (p->node[i].skip)
-            p->node[i].value = p->node[net->node[i].in[0]].value;
-        else
-            p->node[i].value = training ? new_block(p, len) : reusable_block(p, i, len);
-        if (p->block[p->node[i].value].free_after < p->node[i].last_use)
-            p->block[p->node[i].value].free_after = p->node[i].last_use;
-    }
-}
-
-/* A block for the gradient of len numbers that node `from` leaves for node `to`. */
-static int grad_block(struct plan *p, int from, int to, size_t len, bool reuse)
-{
-    int best = NONE;
-
-    for (int b = 0; reuse && b < p->n_blocks; b++)
-        if (p->block[b].is_grad && p->block[b].free_before > from && (best == NONE || p->block[b].len > p->block[best].len))
-            best = b;
-    if (best == NONE)
-        best = new_block(p, len);
-    p->block[best] = (struct block){ .len = p->block[best].len < len ? len : p->block[best].len, .is_grad = true, .free_before = to };
-    return best;
-}
-
-/* An end has a block of its own, but for what a view of it has. */
-static void plan_ends(struct plan *p, const struct net *net)
-{
-    for (int i = p->n_nodes - 1; i >= 0; i--)
-        if (p->node[i].is_end && p->node[i].own == NONE) {
-            p->node[i].own = grad_block(p, i, -1, shape_len(&net->node[i].plan.out), false);
-            for (int v = i; p->node[v].skip && p->node[net->node[v].in[0]].is_end; v = net->node[v].in[0])
-                p->node[net->node[v].in[0]].own = p->node[i].own;
-        }
-}
-
-/* The block that node i's gradient is found in: of its only consumer, of the first that nobody else reads, or its own. NONE: there is none yet. */
-static int gathered(const struct plan *p, const struct net *net, int i)
-{
-    if (p->node[i].own != NONE)
-        return p->node[i].own;
-    for (int c = i + 1; c < p->n_nodes; c++)
-        for (int k = 0; k < net->node[c].n_in; k++)
-            if (net->node[c].in[k] == i && p->node[c].needs_grad && (p->node[i].n_consumers == 1 || !p->block[p->node[c].dx[k]].shared))
-                return p->node[c].dx[k];
-    return NONE;
-}
-
-/* Where node i leaves the gradient of node `from`. block: of its own gradient, or of that of an input before this one. */
-static int input_block(struct plan *p, const struct net *net, int i, int from, int block, bool reuse)
-{
-    const struct node_plan *to = &p->node[from];
-
-    if (p->node[i].passes || block != NONE)
-        return block;
-    if (to->is_end && to->n_consumers == 1)
-        return to->own;
-    return grad_block(p, i, from, shape_len(&net->node[from].plan.out), reuse);
-}
-
-static void plan_inputs(struct plan *p, const struct net *net, int i, bool reuse)
-{
-    const struct node *node = &net->node[i];
-    struct node_plan *np = &p->node[i];
-    bool same = np->skip || node->op->same_dx;
-    int block, n = 0;
-
-    np->passes = np->skip || (node->op->same_dx && !np->clamp);
-    block = np->passes ? np->grad : NONE;
-    for (int k = 0; k < node->n_in; k++) {
-        int from = node->in[k], at;
-
-        np->dx[k] = NONE;
-        if (!p->node[from].needs_grad)
-            continue;
-        at = np->dx[k] = input_block(p, net, i, from, block, reuse);
-        if (p->block[at].free_before > from)
-            p->block[at].free_before = from;
-        p->block[at].shared |= same && n++ > 0;
-        block = same ? at : NONE;
-    }
-}
-
-static void plan_grads(struct plan *p, const struct net *net, bool reuse)
-{
-    plan_ends(p, net);
-    for (int i = p->n_nodes - 1; i > 0; i--) {
-        struct node_plan *np = &p->node[i];
-
-        if (!np->needs_grad && !np->is_end)
-            continue;
-        np->grad = gathered(p, net, i); /* as it is now: node i itself may share the block out */
-        if (np->grad == NONE)
-            np->grad = np->own = grad_block(p, i, i, shape_len(&net->node[i].plan.out), reuse);
-        plan_inputs(p, net, i, reuse);
-    }
-}
-
-static bool plan_make(struct plan *p, const struct net *net, enum exec_kind kind)
-{
-    int edges = 0;
-
-    for (int i = 0; i < net->n_nodes; i++)
-        edges += net->node[i].n_in;
-    *p = (struct plan){ .n_nodes = net->n_nodes };
-    p->node = mem_zalloc((size_t)net->n_nodes, sizeof *p->node);
-    p->block = mem_zalloc(2 * (size_t)net->n_nodes + (size_t)edges, sizeof *p->block);
-    if (!p->node || !p->block)
-        return false;
-    plan_uses(p, net);
-    if (kind != EXEC_KEEP)
-        plan_clamps(p, net);
-    plan_values(p, net, kind != EXEC_INFER);
-    if (kind != EXEC_INFER)
-        plan_grads(p, net, kind == EXEC_TRAIN);
-    return true;
-}
-
-static void plan_clear(struct plan *p)
-{
-    mem_free(p->node);
-    mem_free(p->block);
-    *p = (struct plan){ 0 };
-}
 
 /* ---- memory: one allocation, cut into 64-byte aligned pieces ---- */
 
@@ -306,7 +57,7 @@ static size_t scratch_len(const struct net *net, int max_n)
     return most;
 }
 
-static size_t plan_len(const struct plan *p, const struct net *net, int max_n, bool training, int threads)
+static size_t plan_len(const struct exec_plan *p, const struct net *net, int max_n, bool training, int threads)
 {
     size_t len = scratch_len(net, max_n) * (size_t)threads;
 
@@ -321,15 +72,15 @@ static size_t plan_len(const struct plan *p, const struct net *net, int max_n, b
 
 uint64_t exec_memory(const struct net *net, int max_n, enum exec_kind kind)
 {
-    struct plan p;
+    struct exec_plan p;
     uint64_t bytes = UINT64_MAX; /* no memory even for the plan */
 
-    if (plan_make(&p, net, kind)) {
+    if (exec_plan_make(&p, net, kind)) {
         bytes = plan_len(&p, net, max_n, kind != EXEC_INFER, EXEC_ESTIMATED_THREADS) * sizeof(float);
         for (int w = 0; w < net->n_weights; w++)
             bytes += padded(net->weight[w].len) * sizeof(float);
     }
-    plan_clear(&p);
+    exec_plan_clear(&p);
     return bytes;
 }
 
@@ -343,7 +94,7 @@ static float *cut(float **at, size_t len)
 
 static float *block_at(const struct exec *x, int block)
 {
-    return block == NONE ? NULL : x->plan.block[block].x;
+    return block == EXEC_NONE ? NULL : x->plan.block[block].x;
 }
 
 static void bind_memory(struct exec *x, int threads)
@@ -399,7 +150,7 @@ static float *first_dx(const struct op_call *c)
 static void bind_call(struct exec *x, int i, uint64_t seed, struct team *team)
 {
     const struct node *node = &x->net->node[i];
-    const struct node_plan *np = &x->plan.node[i];
+    const struct exec_node *np = &x->plan.node[i];
     struct op_call *c = &x->call[i];
 
     c->conf = node->conf.conf;
@@ -441,7 +192,7 @@ enum err_code exec_new(struct exec **out, struct net *net, int max_n, enum exec_
     x->active = mem_zalloc(n_nodes, sizeof *x->active);
     x->grad = mem_zalloc(n_nodes, sizeof *x->grad);
     x->dw = mem_zalloc((size_t)net->n_weights, sizeof *x->dw);
-    if (plan_make(&x->plan, net, kind))
+    if (exec_plan_make(&x->plan, net, kind))
         x->memory = mem_vector(plan_len(&x->plan, net, max_n, x->training, team_size(team)));
     if (!x->call || !x->relay || !x->active || !x->grad || !x->dw || !x->memory) {
         exec_free(x);
@@ -459,7 +210,7 @@ void exec_free(struct exec *x)
 {
     if (!x)
         return;
-    plan_clear(&x->plan);
+    exec_plan_clear(&x->plan);
     mem_free(x->call);
     mem_free(x->relay);
     mem_free(x->active);
@@ -550,7 +301,7 @@ static void sum_tile(void *ctx, int tile)
 /* The gradient of node i, from what its consumers left; they come later in the order of nodes and have run. */
 static void gather(struct exec *x, int i)
 {
-    const struct node_plan *np = &x->plan.node[i];
+    const struct exec_node *np = &x->plan.node[i];
     struct sum s = { block_at(x, np->grad), NULL, shape_len(x->call[i].out_shape) * (size_t)x->n, np->grad == np->own };
 
     for (int c = i + 1; c < x->net->n_nodes; c++)

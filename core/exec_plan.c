@@ -1,0 +1,217 @@
+/* core/exec_plan.c: see exec_plan.h. First who reads what, then relus into the ops before them, then values, then gradients, backwards. */
+#include "core/exec_plan.h"
+
+#include "core/mem.h"
+
+static int new_block(struct exec_plan *p, size_t len)
+{
+    p->block[p->n_blocks] = (struct exec_block){ .len = len };
+    return p->n_blocks++;
+}
+
+static bool learns(const struct node *node)
+{
+    for (int i = 0; i < node->plan.n_weights; i++)
+        if (node->plan.weight[i].trainable)
+            return true;
+    return false;
+}
+
+static void mark_ends(struct exec_plan *p, const struct net *net)
+{
+    int i = p->n_nodes - 1;
+
+    for (; net->node[i].op->view; i = net->node[i].in[0])
+        p->node[i].is_end = true;
+    p->node[i].is_end = true;
+    for (int k = 0; k < net->node[i].n_in; k++)
+        p->node[net->node[i].in[k]].is_end = true;
+}
+
+/* Those that the output depends on: others have no gradient. */
+static void count_consumers(struct exec_plan *p, const struct net *net)
+{
+    for (int i = p->n_nodes - 1; i >= 0; i--) {
+        if (p->node[i].n_consumers == 0 && i < p->n_nodes - 1)
+            p->node[i].needs_grad = false;
+        else
+            for (int k = 0; k < net->node[i].n_in; k++)
+                p->node[net->node[i].in[k]].n_consumers++;
+    }
+}
+
+static void plan_uses(struct exec_plan *p, const struct net *net)
+{
+    for (int i = 0; i < p->n_nodes; i++) {
+        p->node[i] = (struct exec_node){ .grad = EXEC_NONE, .own = EXEC_NONE, .last_use = i, .needs_grad = learns(&net->node[i]), .skip = net->node[i].op->view };
+        for (int k = 0; k < net->node[i].n_in; k++) {
+            struct exec_node *from = &p->node[net->node[i].in[k]];
+
+            from->last_use = i;
+            p->node[i].needs_grad |= from->needs_grad;
+        }
+    }
+    mark_ends(p, net);
+    count_consumers(p, net);
+    for (int i = 0; i < p->n_nodes; i++)
+        if (p->node[i].is_end)
+            p->node[i].last_use = p->n_nodes;
+}
+
+/* Relus into the ops before them. A loss may start at an end: that stays as it is. */
+static void plan_clamps(struct exec_plan *p, const struct net *net)
+{
+    for (int i = 1; i < p->n_nodes; i++) {
+        const struct node *node = &net->node[i];
+        struct exec_node *before = &p->node[node->in[0]];
+
+        if (!node->op->is_clamp || !node->op->is_clamp(node->conf.conf) || !net->node[node->in[0]].op->clamp || before->n_consumers > 1 || before->is_end)
+            continue;
+        before->clamp = true;
+        p->node[i].skip = true;
+        if (before->last_use < p->node[i].last_use)
+            before->last_use = p->node[i].last_use;
+    }
+}
+
+static int reusable_block(struct exec_plan *p, int node, size_t len)
+{
+    int best = EXEC_NONE;
+
+    for (int b = 0; b < p->n_blocks; b++)
+        if (!p->block[b].is_grad && p->block[b].free_after < node && (best == EXEC_NONE || p->block[b].len > p->block[best].len))
+            best = b;
+    if (best == EXEC_NONE)
+        return new_block(p, len);
+    if (p->block[best].len < len)
+        p->block[best].len = len;
+    return best;
+}
+
+static void plan_values(struct exec_plan *p, const struct net *net, bool training)
+{
+    for (int i = 0; i < p->n_nodes; i++) {
+        size_t len = shape_len(&net->node[i].plan.out);
+
+        if (p->node[i].skip)
+            p->node[i].value = p->node[net->node[i].in[0]].value;
+        else
+            p->node[i].value = training ? new_block(p, len) : reusable_block(p, i, len);
+        if (p->block[p->node[i].value].free_after < p->node[i].last_use)
+            p->block[p->node[i].value].free_after = p->node[i].last_use;
+    }
+}
+
+/* A block for the gradient of len numbers that node `from` leaves for node `to`. */
+static int grad_block(struct exec_plan *p, int from, int to, size_t len, bool reuse)
+{
+    int best = EXEC_NONE;
+
+    for (int b = 0; reuse && b < p->n_blocks; b++)
+        if (p->block[b].is_grad && p->block[b].free_before > from && (best == EXEC_NONE || p->block[b].len > p->block[best].len))
+            best = b;
+    if (best == EXEC_NONE)
+        best = new_block(p, len);
+    p->block[best] = (struct exec_block){ .len = p->block[best].len < len ? len : p->block[best].len, .is_grad = true, .free_before = to };
+    return best;
+}
+
+/* An end has a block of its own, but for what a view of it has. */
+static void plan_ends(struct exec_plan *p, const struct net *net)
+{
+    for (int i = p->n_nodes - 1; i >= 0; i--)
+        if (p->node[i].is_end && p->node[i].own == EXEC_NONE) {
+            p->node[i].own = grad_block(p, i, -1, shape_len(&net->node[i].plan.out), false);
+            for (int v = i; p->node[v].skip && p->node[net->node[v].in[0]].is_end; v = net->node[v].in[0])
+                p->node[net->node[v].in[0]].own = p->node[i].own;
+        }
+}
+
+/* The block that node i's gradient is found in: of its only consumer, of the first that nobody else reads, or its own. EXEC_NONE: there is none yet. */
+static int gathered(const struct exec_plan *p, const struct net *net, int i)
+{
+    if (p->node[i].own != EXEC_NONE)
+        return p->node[i].own;
+    for (int c = i + 1; c < p->n_nodes; c++)
+        for (int k = 0; k < net->node[c].n_in; k++)
+            if (net->node[c].in[k] == i && p->node[c].needs_grad && (p->node[i].n_consumers == 1 || !p->block[p->node[c].dx[k]].shared))
+                return p->node[c].dx[k];
+    return EXEC_NONE;
+}
+
+/* Where node i leaves the gradient of node `from`. block: of its own gradient, or of that of an input before this one. */
+static int input_block(struct exec_plan *p, const struct net *net, int i, int from, int block, bool reuse)
+{
+    const struct exec_node *to = &p->node[from];
+
+    if (p->node[i].passes || block != EXEC_NONE)
+        return block;
+    if (to->is_end && to->n_consumers == 1)
+        return to->own;
+    return grad_block(p, i, from, shape_len(&net->node[from].plan.out), reuse);
+}
+
+static void plan_inputs(struct exec_plan *p, const struct net *net, int i, bool reuse)
+{
+    const struct node *node = &net->node[i];
+    struct exec_node *np = &p->node[i];
+    bool same = np->skip || node->op->same_dx;
+    int block, n = 0;
+
+    np->passes = np->skip || (node->op->same_dx && !np->clamp);
+    block = np->passes ? np->grad : EXEC_NONE;
+    for (int k = 0; k < node->n_in; k++) {
+        int from = node->in[k], at;
+
+        np->dx[k] = EXEC_NONE;
+        if (!p->node[from].needs_grad)
+            continue;
+        at = np->dx[k] = input_block(p, net, i, from, block, reuse);
+        if (p->block[at].free_before > from)
+            p->block[at].free_before = from;
+        p->block[at].shared |= same && n++ > 0;
+        block = same ? at : EXEC_NONE;
+    }
+}
+
+static void plan_grads(struct exec_plan *p, const struct net *net, bool reuse)
+{
+    plan_ends(p, net);
+    for (int i = p->n_nodes - 1; i > 0; i--) {
+        struct exec_node *np = &p->node[i];
+
+        if (!np->needs_grad && !np->is_end)
+            continue;
+        np->grad = gathered(p, net, i); /* as it is now: node i itself may share the block out */
+        if (np->grad == EXEC_NONE)
+            np->grad = np->own = grad_block(p, i, i, shape_len(&net->node[i].plan.out), reuse);
+        plan_inputs(p, net, i, reuse);
+    }
+}
+
+bool exec_plan_make(struct exec_plan *p, const struct net *net, enum exec_kind kind)
+{
+    int edges = 0;
+
+    for (int i = 0; i < net->n_nodes; i++)
+        edges += net->node[i].n_in;
+    *p = (struct exec_plan){ .n_nodes = net->n_nodes };
+    p->node = mem_zalloc((size_t)net->n_nodes, sizeof *p->node);
+    p->block = mem_zalloc(2 * (size_t)net->n_nodes + (size_t)edges, sizeof *p->block);
+    if (!p->node || !p->block)
+        return false;
+    plan_uses(p, net);
+    if (kind != EXEC_KEEP)
+        plan_clamps(p, net);
+    plan_values(p, net, kind != EXEC_INFER);
+    if (kind != EXEC_INFER)
+        plan_grads(p, net, kind == EXEC_TRAIN);
+    return true;
+}
+
+void exec_plan_clear(struct exec_plan *p)
+{
+    mem_free(p->node);
+    mem_free(p->block);
+    *p = (struct exec_plan){ 0 };
+}

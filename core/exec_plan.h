@@ -1,0 +1,46 @@
+/* core/exec_plan.h: where an exec keeps what: which node's value lies in which block of memory, and which gradient goes where. For exec.c alone.
+ *
+ * A view (reshape, linear) has no block of its own, and neither has a relu that the op before it does (`clamp`): to such a relu exec is as to a view. While
+ * training every other value has a block; inference uses blocks again whose last reader is past.
+ *
+ * Gradients go through in the order backward: each consumer of a node leaves its gradient in a block, or passes its own on (views, sums of inputs);
+ * several are added up in the order of the consumers, into the first one's block where nobody else reads that. EXEC_TRAIN uses blocks again whose readers
+ * are past. Only nodes behind something that learns have gradients, and the last ones, where a loss may start: those have a block of their own. */
+#ifndef CORE_EXEC_PLAN_H
+#define CORE_EXEC_PLAN_H
+
+#include "core/exec.h"
+
+enum { EXEC_NONE = -1 };
+
+struct exec_node {
+    int value;               /* block */
+    int grad;                /* block that its gradient is found in, or EXEC_NONE */
+    int own;                 /* block for the gradient that nobody leaves, or that cannot be added up in place; or EXEC_NONE */
+    int last_use;            /* node that reads the value last */
+    int n_consumers;
+    bool needs_grad;         /* it or an earlier node learns */
+    bool is_end;             /* the output, what it is a view of, and what that is computed from: a loss may start there */
+    bool clamp;              /* its op does the relu behind it */
+    bool skip;               /* a view, or a relu that was done: nothing to run */
+    bool passes;             /* its inputs' gradients are its own */
+    int dx[OP_MAX_IN];       /* blocks that its backward writes, or EXEC_NONE */
+};
+struct exec_block {
+    size_t len;              /* floats per sample */
+    int free_after;          /* value: node after which it may be used again */
+    int free_before;         /* gradient: node whose backward is the last to read it: it may be used again before that, as backward goes */
+    bool is_grad, shared;    /* shared: several nodes have it as their gradient */
+    float *x;
+};
+struct exec_plan {
+    int n_nodes, n_blocks;
+    struct exec_node *node;
+    struct exec_block *block;
+};
+
+/* false: memory is short; what there is of the plan is to be cleared. */
+bool exec_plan_make(struct exec_plan *p, const struct net *net, enum exec_kind kind);
+void exec_plan_clear(struct exec_plan *p);
+
+#endif
