@@ -16,7 +16,7 @@
 #include "core/vector_levels.h"
 
 static const struct conv_level levels[] = {
-#if defined(__x86_64__)
+#if defined(SIMD_X86_LEVELS)
     { "avx512", 8, product_avx512, dots_avx512, kept_product_avx512, kept_dots_avx512, total_avx512, pack_avx512 },
     { "avx2", 4, product_avx2, dots_avx2, kept_product_avx2, kept_dots_avx2, total_avx2, pack_avx2 },
 #endif

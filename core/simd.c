@@ -3,7 +3,7 @@
 
 int simd_best_level(void)
 {
-#if defined(__x86_64__)
+#if defined(SIMD_X86_LEVELS)
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 
     if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&

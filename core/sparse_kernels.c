@@ -103,7 +103,7 @@ struct level {
     void (*gradient)(const struct product *p, int first, int last, size_t from, size_t to, bool add);
 };
 static const struct level levels[] = {
-#if defined(__x86_64__)
+#if defined(SIMD_X86_LEVELS)
     { "avx512", 16, product_avx512, gradient_avx512 },
     { "avx2", 8, product_avx2, gradient_avx2 },
 #endif

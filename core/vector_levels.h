@@ -5,7 +5,7 @@
  *
  * and has a table of what came out, best level first, in the order of this file; simd_best_level (core/simd.h) says where this processor's levels
  * begin. What the code may use stands in core/vector_level.h. */
-#if defined(__x86_64__)
+#if defined(SIMD_X86_LEVELS)
 #define LANES 16
 #define LEVEL(name) name##_avx512
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))

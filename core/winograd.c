@@ -107,7 +107,7 @@ static const int own_columns[2 * MOST_LANES] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 #include "core/vector_levels.h"
 
 static const struct level levels[] = {
-#if defined(__x86_64__)
+#if defined(SIMD_X86_LEVELS)
     { "avx512", 16, 8, convolve_avx512, correlate_avx512, add_groups_avx512 },
     { "avx2", 8, 4, convolve_avx2, correlate_avx2, add_groups_avx2 },
 #endif

@@ -11,7 +11,7 @@ for fuzzer in "$dir"/fuzz_*; do
   rm -rf "$dir/corpus/$name"
   mkdir -p "$dir/corpus/$name"
   [ ! -d "$here/corpus/$name" ] || cp -r "$here/corpus/$name/." "$dir/corpus/$name"
-  if ! "$fuzzer" -seed=1 -max_total_time=5 -timeout=10 -rss_limit_mb=1024 -artifact_prefix="$dir/" -verbosity=1 "$dir/corpus/$name" \
+  if ! "$fuzzer" -seed=1 -max_total_time=3 -timeout=10 -rss_limit_mb=1024 -artifact_prefix="$dir/" -verbosity=1 "$dir/corpus/$name" \
     >"$dir/$name.log" 2>&1; then
     tail -60 "$dir/$name.log"
     echo "fuzz_$name failed; the input lies in $dir" >&2
