@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/calibrate.h"
+#include "core/compare.h"
 #include "core/fold.h"
 #include "core/half.h"
 #include "core/mem.h"
@@ -79,6 +80,46 @@ static const struct finish_step recalibrate = {
     offsetof(struct export_conf, recalibrate), run_recalibrate
 };
 
+/* ---- fold ---- */
+
+static const struct param fold_params[] = { FIELD_END };
+
+/* Folds, and says how much of a difference that makes: rounding alone. */
+static enum err_code fold_norms(struct model *m, const struct finish_in *in, int *n_folded, json_t *report, struct err *e)
+{
+    struct comparison c = { .n_samples = 0 };
+    struct net *before;
+    enum err_code rc = net_clone(&before, m->net, e);
+
+    if (rc == ERR_OK)
+        rc = fold_batch_norm(m, n_folded, e);
+    if (rc == ERR_OK && *n_folded > 0)
+        rc = compare_nets(&c, before, m->net, in->train, in->team, e);
+    if (rc == ERR_OK && *n_folded > 0 && !(compare_relative(&c) <= SHRINK_TOLERANCE))
+        rc = err_set(e, ERR_INTERNAL, "without batch norms the outputs differ by %g, %g of the largest", c.difference, compare_relative(&c));
+    if (rc == ERR_OK && *n_folded > 0)
+        rc = say_all(report, json_pack("{s:i,s:f}", "batch_norms_folded", *n_folded, "fold_max_relative_difference", compare_relative(&c)), e);
+    net_free(before);
+    return rc;
+}
+
+static enum err_code run_fold(struct model *m, const void *conf, const struct finish_in *in, json_t *report, struct err *e)
+{
+    int n_folded;
+    enum err_code rc = fold_norms(m, in, &n_folded, report, e);
+
+    (void)conf;
+    if (rc == ERR_OK && n_folded == 0)
+        rc = say(report, "skipped", json_string("the model has no batch norm right behind a kernel"), e);
+    return rc;
+}
+
+static const struct finish_step fold = {
+    { "fold", "Folds batch norm into the kernel before it, of a dense layer or a convolution: the same outputs, sooner. quantize does so anyway.",
+      fold_params, sizeof(struct finish_fold) },
+    offsetof(struct export_conf, fold), run_fold
+};
+
 /* ---- quantize ---- */
 
 static const struct param quantize_params[] = {
@@ -95,7 +136,7 @@ static enum err_code run_quantize(struct model *m, const void *conf, const struc
     const struct calibration c = calibration_of(in, q->samples);
     struct quantized done;
     int n_folded;
-    enum err_code rc = fold_batch_norm(m, &n_folded, e);
+    enum err_code rc = fold_norms(m, in, &n_folded, report, e);
 
     if (rc == ERR_OK)
         rc = quantize_net(m->net, (enum quantize_mode)q->activations, q->percentile, &c, &done, e);
@@ -103,14 +144,14 @@ static enum err_code run_quantize(struct model *m, const void *conf, const struc
         return rc;
     if (done.kernels == 0 && n_folded == 0)
         return say(report, "skipped", json_string("the model has no kernel that runs in integers"), e);
-    return say_all(report, json_pack("{s:i,s:i,s:s,s:s,s:{s:I,s:I}}", "kernels", done.kernels, "batch_norms_folded", n_folded, "activations",
+    return say_all(report, json_pack("{s:i,s:s,s:s,s:{s:I,s:I}}", "kernels", done.kernels, "activations",
                                      modes[q->activations], "instructions", int8_level_name(0), "zeros", "pruned", (json_int_t)done.pruned, "rounded",
                                      (json_int_t)done.rounded), e);
 }
 
 static const struct finish_step quantize = {
     { "quantize", "Kernels of dense layers in int8, symmetric, one scale per output (largest / 127); zeros stay zeros, biases stay float32. Accuracy and "
-      "latency are then measured with integer arithmetic. Batch norm behind a dense layer is folded into it first.", quantize_params,
+      "latency are then measured with integer arithmetic. Batch norm is folded into the kernel before it first.", quantize_params,
       sizeof(struct finish_quantize) },
     offsetof(struct export_conf, quantize), run_quantize
 };
@@ -197,12 +238,13 @@ static const struct finish_step pack = {
 
 /* ---- tables ---- */
 
-static const struct plug *const rows[] = { &shrink.plug, &recalibrate.plug, &quantize.plug, &pack.plug, NULL };
+static const struct plug *const rows[] = { &shrink.plug, &recalibrate.plug, &fold.plug, &quantize.plug, &pack.plug, NULL };
 const struct plug_table finish_table = { "finishing step", rows };
 
 const struct param export_params[] = {
     FIELD_SWITCH(struct export_conf, shrink, 0, shrink_params, "Remove what is dead: a smaller architecture that computes the same."),
     FIELD_SWITCH(struct export_conf, recalibrate, 1, recalibrate_params, "Take batch norm's statistics anew."),
+    FIELD_SWITCH(struct export_conf, fold, 0, fold_params, "Fold batch norm into the kernels before it."),
     FIELD_SWITCH(struct export_conf, quantize, 0, quantize_params, "Kernels in int8."),
     FIELD_SWITCH(struct export_conf, pack, 0, pack_params, "Pack into one file, and report how small it is."), FIELD_END
 };
@@ -224,9 +266,11 @@ enum err_code export_conf_check(const struct export_conf *c, struct err *e)
 /* A copy; where a step makes a new model, another one for the time being; integers beside the floats. */
 uint64_t finish_memory(const struct export_conf *c, const struct net *net)
 {
-    uint64_t models = 1 + (c->shrink.on ? 2 : c->quantize.on || c->pack.on); /* shrink: a dense copy and the smaller one beside the model */
+    const bool folds = c->fold.on || c->quantize.on;
+    uint64_t models = 1 + (c->shrink.on || folds ? 2 : c->pack.on); /* a dense copy and the new one beside the model */
     struct net_size size;
 
     net_count(net, &size);
-    return models * (4 * size.params + size.weights) + (c->quantize.on ? 4 * size.weights : 0) + (c->shrink.on ? shrink_memory(net) : 0);
+    return models * (4 * size.params + size.weights) + (c->quantize.on ? 4 * size.weights : 0) +
+           (c->shrink.on ? shrink_memory(net) : folds ? compare_memory(net) : 0);
 }

@@ -10,6 +10,7 @@
 
 struct finish_shrink { bool on; };
 struct finish_recalibrate { bool on; int64_t samples; };
+struct finish_fold { bool on; };
 struct finish_quantize {
     bool on;
     int activations; /* enum quantize_mode */
@@ -25,6 +26,7 @@ struct finish_pack {
 struct export_conf {
     struct finish_shrink shrink;
     struct finish_recalibrate recalibrate;
+    struct finish_fold fold;
     struct finish_quantize quantize;
     struct finish_pack pack;
 };

@@ -5,12 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/life.h"
 #include "core/mem.h"
 
-/* The dense node that batch norm `node` can be folded into; -1: none. */
+/* The node that batch norm `node` can be folded into: its kernel has a row for each number that the norm scales. -1: none. */
 static int host_of(const struct net *net, int node)
 {
-    const struct op *dense = op_find("dense");
     int host, consumers = 0;
 
     if (net->node[node].op != op_find("batch_norm"))
@@ -19,8 +19,8 @@ static int host_of(const struct net *net, int node)
     for (int i = 0; i < net->n_nodes; i++)
         for (int k = 0; k < net->node[i].n_in; k++)
             consumers += net->node[i].in[k] == host;
-    if (net->node[host].op != dense || consumers != 1 || strcmp(net->node[host + 1].layer, net->node[host].layer) == 0)
-        return -1; /* its activation stands between */
+    if (!node_has_kernel(&net->node[host]) || !life_can_shift(net->node[host].op) || consumers != 1)
+        return -1;
     return host;
 }
 
@@ -65,17 +65,17 @@ static bool redirect(json_t *v, const char *from, const char *to)
     return ok;
 }
 
-static bool take_out(json_t *architecture, const char *norm, const char *dense)
+static bool take_out(json_t *architecture, const char *norm, const char *into)
 {
     json_t *layers = layers_of(architecture), *layer;
     size_t i;
     bool ok = json_array_remove(layers, layer_place(layers, norm)) == 0;
-    json_t *host = json_object_get(json_array_get(layers, layer_place(layers, dense)), "config");
+    json_t *host = json_object_get(json_array_get(layers, layer_place(layers, into)), "config");
 
     ok = ok && json_object_set_new(host, "use_bias", json_true()) == 0;
     json_array_foreach(layers, i, layer)
-        ok = ok && redirect(json_object_get(layer, "inbound_nodes"), norm, dense);
-    return ok && redirect(json_object_get(json_object_get(architecture, "config"), "output_layers"), norm, dense);
+        ok = ok && redirect(json_object_get(layer, "inbound_nodes"), norm, into);
+    return ok && redirect(json_object_get(json_object_get(architecture, "config"), "output_layers"), norm, into);
 }
 
 /* ---- the weights ---- */
@@ -118,17 +118,14 @@ static double epsilon_of(const struct node *norm)
 }
 
 /* y = gamma (W x + b - mean) / sqrt(variance + epsilon) + beta */
-static void fold(struct net *net, const char *layer, const struct net *from, const struct node *norm)
+static void fold(struct net *net, const struct node *host, const struct net *from, const struct node *norm)
 {
     char name[OP_NAME_MAX];
-    struct weight *kernel, *bias;
-    size_t cols;
+    struct weight *kernel = net_weight(net, from->weight[host->first_weight].name), *bias;
+    const size_t cols = kernel->len / (size_t)kernel->info.shape.d[0];
 
-    snprintf(name, sizeof name, "%s/kernel", layer);
-    kernel = net_weight(net, name);
-    snprintf(name, sizeof name, "%s/bias", layer);
+    snprintf(name, sizeof name, "%s/bias", host->layer);
     bias = net_weight(net, name);
-    cols = (size_t)kernel->info.shape.d[1];
     for (int f = 0; f < norm->plan.out.d[0]; f++) {
         double factor = number_of(from, norm, "gamma", f, 1) / sqrt(number_of(from, norm, "moving_variance", f, 1) + epsilon_of(norm));
         float *row = kernel->x + (size_t)f * cols;
@@ -159,7 +156,7 @@ enum err_code fold_batch_norm(struct model *m, int *n_folded, struct err *e)
         rc = carry_over(made.net, m->net, e);
     for (int i = 1; rc == ERR_OK && *n_folded > 0 && i < m->net->n_nodes; i++)
         if (host_of(m->net, i) >= 0)
-            fold(made.net, m->net->node[host_of(m->net, i)].layer, m->net, &m->net->node[i]);
+            fold(made.net, &m->net->node[host_of(m->net, i)], m->net, &m->net->node[i]);
     json_decref(architecture);
     if (rc == ERR_OK && *n_folded > 0) {
         model_clear(m);

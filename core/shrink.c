@@ -4,13 +4,11 @@
 
 #include <string.h>
 
+#include "core/compare.h"
 #include "core/group.h"
 #include "core/keras.h"
 #include "core/life.h"
 #include "core/mem.h"
-#include "core/rng.h"
-
-enum { BATCH = 128 };
 
 struct shrink {
     const struct model *in;
@@ -21,8 +19,7 @@ struct shrink {
     double **shift;       /* per kernel that makes neurons: what its rows take over from constants; else NULL */
     int removed, folded, biases;
     struct model out;
-    int n_samples;
-    double difference, largest; /* of outputs */
+    struct comparison apart;
 };
 
 /* ---- what stays ---- */
@@ -249,77 +246,6 @@ static enum err_code build(struct shrink *s, struct err *e)
     return rc;
 }
 
-/* ---- both on the same samples ---- */
-
-struct comparison {
-    struct exec *exec[2];
-    struct data_batch batch;
-};
-
-static enum err_code comparison_init(struct comparison *c, const struct shrink *s, const struct data_view *samples, struct team *team, struct err *e)
-{
-    bool labels = samples && samples->split->label, targets = samples && samples->split->target;
-    enum err_code rc = exec_new(&c->exec[0], s->net, BATCH, EXEC_INFER, 0, team, e);
-
-    if (rc == ERR_OK)
-        rc = exec_new(&c->exec[1], s->out.net, BATCH, EXEC_INFER, 0, team, e);
-    c->batch.label = labels ? mem_zalloc(BATCH, sizeof *c->batch.label) : NULL;
-    c->batch.target = targets ? mem_vector((size_t)samples->data->n_target * BATCH) : NULL;
-    if (rc == ERR_OK && ((labels && !c->batch.label) || (targets && !c->batch.target)))
-        rc = err_set(e, ERR_NOMEM, "out of memory");
-    return rc;
-}
-
-static void fill_input(struct comparison *c, const struct data_view *samples, size_t len, int first, int n, struct team *team)
-{
-    const struct rng r = { 1, RNG_TEST, 0, 0 };
-
-    c->batch.x = exec_input(c->exec[0]);
-    if (samples)
-        data_gather(samples, NULL, first, n, &c->batch, team);
-    for (size_t i = 0; i < len * (size_t)n && !samples; i++)
-        c->batch.x[i] = (float)rng_normal(&r, len * (size_t)first + i);
-    memcpy(exec_input(c->exec[1]), c->batch.x, len * (size_t)n * sizeof(float));
-}
-
-static void look(struct shrink *s, const struct comparison *c, int n)
-{
-    const float *y[2] = { exec_value(c->exec[0], s->net->n_nodes - 1), exec_value(c->exec[1], s->out.net->n_nodes - 1) };
-    size_t len = shape_len(net_output(s->net)) * (size_t)n;
-
-    for (size_t i = 0; i < len; i++) {
-        double d = fabs((double)y[0][i] - (double)y[1][i]), size = fabs((double)y[0][i]);
-
-        if (!(d <= s->difference) && !isnan(s->difference)) /* a NaN stays */
-            s->difference = d;
-        s->largest = size > s->largest ? size : s->largest;
-    }
-}
-
-static double relative(const struct shrink *s) { return s->difference > 0 ? s->difference / s->largest : s->difference; }
-
-static enum err_code compare(struct shrink *s, const struct data_view *samples, struct team *team, struct err *e)
-{
-    struct comparison c = { 0 };
-    enum err_code rc = comparison_init(&c, s, samples, team, e);
-
-    s->n_samples = samples && samples->n < SHRINK_SAMPLES ? samples->n : SHRINK_SAMPLES;
-    for (int first = 0, n; first < s->n_samples && rc == ERR_OK; first += n) {
-        n = s->n_samples - first < BATCH ? s->n_samples - first : BATCH;
-        fill_input(&c, samples, shape_len(net_input(s->net)), first, n, team);
-        for (int k = 0; k < 2; k++)
-            exec_forward(c.exec[k], n, false, 0);
-        look(s, &c, n);
-    }
-    exec_free(c.exec[0]);
-    exec_free(c.exec[1]);
-    mem_free(c.batch.label);
-    mem_free(c.batch.target);
-    if (rc == ERR_OK && !(relative(s) <= SHRINK_TOLERANCE))
-        rc = err_set(e, ERR_INTERNAL, "the shrunk model's outputs differ by %g, %g of the largest", s->difference, relative(s));
-    return rc;
-}
-
 /* ---- the report ---- */
 
 static json_t *describe_shape(const struct shape *s)
@@ -366,8 +292,8 @@ static json_t *describe(const struct shrink *s)
 
     return json_pack("{s:o,s:o,s:o,s:i,s:i,s:i,s:i,s:i,s:f,s:f,s:i}", "layers", describe_layers(s), "before", describe_size(s->net), "after",
                      describe_size(s->out.net), "neurons_removed", s->removed, "constants_folded", s->folded, "biases_added", s->biases, "inputs",
-                     inputs, "dead_inputs", inputs - count(s->life.needed[0], inputs), "max_difference", s->difference, "max_relative_difference",
-                     relative(s), "samples", s->n_samples);
+                     inputs, "dead_inputs", inputs - count(s->life.needed[0], inputs), "max_difference", s->apart.difference, "max_relative_difference",
+                     compare_relative(&s->apart), "samples", s->apart.n_samples);
 }
 
 static void clear(struct shrink *s)
@@ -406,7 +332,9 @@ enum err_code shrink_model(struct model *out, json_t **report, const struct mode
         rc = build(&s, e);
     }
     if (rc == ERR_OK)
-        rc = compare(&s, samples, team, e);
+        rc = compare_nets(&s.apart, s.net, s.out.net, samples, team, e);
+    if (rc == ERR_OK && !(compare_relative(&s.apart) <= SHRINK_TOLERANCE))
+        rc = err_set(e, ERR_INTERNAL, "the shrunk model's outputs differ by %g, %g of the largest", s.apart.difference, compare_relative(&s.apart));
     if (rc == ERR_OK && report && !(*report = describe(&s)))
         rc = err_set(e, ERR_NOMEM, "out of memory");
     if (rc == ERR_OK) {
@@ -426,5 +354,5 @@ uint64_t shrink_memory(const struct net *net)
         flags += shape_len(&net->node[i].plan.out) * 2 * sizeof(bool);
     for (const struct weight *w = net->weight; w < net->weight + net->n_weights; w++)
         flags += (uint64_t)weight_axis(w, 0) * (sizeof(double) + sizeof(bool)) + 2 * (uint64_t)weight_axis(w, 1) * sizeof(bool);
-    return 2 * exec_memory(net, BATCH, EXEC_INFER) + exec_memory(net, 1, EXEC_KEEP) + flags;
+    return compare_memory(net) + exec_memory(net, 1, EXEC_KEEP) + flags;
 }

@@ -11,7 +11,6 @@
 #include "core/data.h"
 #include "core/model.h"
 
-enum { SHRINK_SAMPLES = 1024 }; /* on which both models are compared, at most */
 #define SHRINK_TOLERANCE 1e-4   /* the largest difference of outputs, as a share of the largest output */
 
 /* *out: a model of its own, its weights unpacked; in is not changed. A masked weight's mask comes along. A reader without bias gets one when it needs
