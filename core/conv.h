@@ -20,6 +20,8 @@ struct conv {
 };
 enum { CONV_MAX_SPAN = 65536 }; /* (kh - 1) * dh + 1, and likewise kw, sh, sw: more is not packed */
 
+/* The geometry of a node that takes `in`, which its op's shape() found no fault in; false: the op is no convolution. */
+bool conv_geometry(struct conv *g, const struct op *op, const void *conf, const struct shape *in);
 /* Floats of op_plan: state whatever the batch, scratch of each thread. */
 size_t conv_state_len(const struct conv *g);
 size_t conv_scratch_len(const struct conv *g);

@@ -20,7 +20,7 @@
 enum { BLOCK = 32 };
 
 struct obs_conf {
-    int64_t samples, batch_size;
+    int64_t samples, batch_size, places;
     double damping, max_macs;
 };
 static const struct param obs_params[] = {
@@ -28,7 +28,7 @@ static const struct param obs_params[] = {
     FIELD_REAL(struct obs_conf, max_macs, 1, 1e18, 1e12, "A layer whose rows times columns^3 is above this is refused when the job is posted."), FIELD_END
 };
 
-static struct layerwise_conf shared(const struct obs_conf *c) { return (struct layerwise_conf){ c->samples, c->batch_size, c->damping }; }
+static struct layerwise_conf shared(const struct obs_conf *c) { return (struct layerwise_conf){ c->samples, c->batch_size, c->damping, c->places }; }
 
 /* ---- one row ---- */
 
@@ -75,14 +75,16 @@ static void note_removed(struct row *t, const struct layerwise *l, int r, int co
 
 static void row_start(struct row *t, const struct layerwise *l, int r)
 {
+    const double *inverse = layerwise_inverse(l, r);
+    const bool *dead = layerwise_dead(l, r);
     size_t n = (size_t)l->n;
 
     t->left = 0;
     for (int j = 0; j < l->n; j++)
-        if (!l->dead[j])
+        if (!dead[j])
             t->column[t->left++] = j;
     for (int i = 0; i < t->left; i++) {
-        const double *from = l->inverse + (size_t)t->column[i] * n;
+        const double *from = inverse + (size_t)t->column[i] * n;
         double *to = t->a + (size_t)i * (size_t)t->left;
 
         for (int j = 0; j < t->left; j++)
@@ -239,7 +241,7 @@ enum { AT_ONCE = 8 }; /* rows, at most: each needs an A of its own */
 struct obs {
     struct layerwise l;
     struct row *row;    /* n_at_once */
-    int n_at_once, first, live; /* live: columns that are not dead */
+    int n_at_once, first, live; /* live: columns that are not dead, of the row that has most */
     struct step *trace; /* rows,live */
     int *count;         /* rows: steps of the trace that are done */
     int *steps;         /* rows: that there are */
@@ -258,6 +260,16 @@ static void obs_clear(struct obs *o)
     layerwise_clear(&o->l);
 }
 
+static int live_columns(const struct layerwise *l, int r)
+{
+    const bool *dead = layerwise_dead(l, r);
+    int n = 0;
+
+    for (int j = 0; j < l->cols; j++)
+        n += !dead[j];
+    return n;
+}
+
 static enum err_code obs_init(struct obs *o, const struct crit_net *in, int w, struct err *e)
 {
     const struct layerwise_conf conf = shared(in->conf);
@@ -267,8 +279,8 @@ static enum err_code obs_init(struct obs *o, const struct crit_net *in, int w, s
 
     if (rc != ERR_OK)
         return rc;
-    for (int j = 0; j < l->cols; j++)
-        o->live += !l->dead[j];
+    for (int r = 0; r < l->rows; r += l->group_rows)
+        o->live = live_columns(l, r) > o->live ? live_columns(l, r) : o->live;
     o->n_at_once = team_size(in->team) < AT_ONCE ? team_size(in->team) : AT_ONCE;
     o->row = mem_zalloc((size_t)o->n_at_once, sizeof *o->row);
     o->trace = mem_alloc((size_t)l->rows * (size_t)o->live * sizeof *o->trace);
@@ -297,9 +309,9 @@ static void count_steps(struct obs *o)
     const struct layerwise *l = &o->l;
 
     for (int r = 0; r < l->rows; r++) {
-        o->steps[r] = l->runs.len > 0 ? 0 : o->live;
+        o->steps[r] = l->runs.len > 0 ? 0 : live_columns(l, r);
         for (int j = 0; l->runs.len > 0 && j < l->cols; j++)
-            o->steps[r] += !l->dead[j] && is_masked(l, r, j);
+            o->steps[r] += !layerwise_dead(l, r)[j] && is_masked(l, r, j);
         for (int first = 0, end; l->runs.len > 0 && first < l->cols; first = end) {
             layerwise_run(l, first, &first, &end);
             o->steps[r] += layerwise_spare(l, r, first, end);
@@ -366,7 +378,7 @@ static void deal_out(struct obs *o, uint64_t n)
     for (int r = 0; r < l->rows; r++) {
         o->heap[r] = r;
         for (int j = 0; j < l->cols; j++)
-            o->count[r] += !l->dead[j] && !l->kernel->mask[(size_t)r * (size_t)l->cols + (size_t)j];
+            o->count[r] += !layerwise_dead(l, r)[j] && is_masked(l, r, j);
     }
     for (int at = l->rows / 2; at >= 0; at--)
         sift_down(o, at);
@@ -410,7 +422,7 @@ static enum err_code score_kernel(const struct crit_net *in, int w, float *score
     }
     memset(score, 0, in->net->weight[w].len * sizeof *score); /* dead inputs are in no trace */
     for (int r = 0; rc == ERR_OK && r < o.l.rows; r++)
-        for (int i = 0; i < o.live; i++)
+        for (int i = 0; i < o.steps[r]; i++)
             score[(size_t)r * (size_t)o.l.cols + (size_t)trace_of(&o, r)[i].column] = (float)trace_of(&o, r)[i].cost;
     obs_clear(&o);
     return rc;
@@ -429,16 +441,12 @@ static enum err_code obs_score(const struct crit_net *in, float *const *score, s
 static enum err_code obs_check(const void *conf, const struct net *net, int w, struct err *e)
 {
     const struct obs_conf *c = conf;
-    const struct shape *s = &net->weight[w].info.shape;
-    enum err_code rc = layerwise_check(net, w, e);
-    double macs;
+    const struct conv g = patch_shape(net, w);
+    double macs = g.o * pow(patch_columns(&g), 3);
 
-    if (rc != ERR_OK)
-        return rc;
-    macs = s->d[0] * pow(s->d[1], 3);
     if (macs > c->max_macs)
         return err_field(e, ERR_INVALID, "/max_macs", "layer %s has %d rows of %d columns: rows times columns^3 is %.3g; sparsegpt is cheaper",
-                         net->node[net->weight[w].node].layer, s->d[0], s->d[1], macs);
+                         net->node[net->weight[w].node].layer, g.o, patch_columns(&g), macs);
     return ERR_OK;
 }
 
@@ -449,7 +457,7 @@ static uint64_t obs_memory(const struct net *net, const void *conf)
 
     for (int i = 0; i < net->n_weights; i++) {
         const struct op_weight *info = &net->weight[i].info;
-        uint64_t rows = (uint64_t)info->shape.d[0], n = (uint64_t)info->shape.d[1] + 1, at_once = rows < AT_ONCE ? rows : AT_ONCE;
+        uint64_t rows = (uint64_t)info->shape.d[0], n = shape_len(&info->shape) / rows + 1, at_once = rows < AT_ONCE ? rows : AT_ONCE;
         uint64_t bytes = info->prunable ? at_once * n * 8 * (n + BLOCK + 7) + rows * n * sizeof(struct step) : 0;
 
         most = bytes > most ? bytes : most;

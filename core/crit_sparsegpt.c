@@ -1,6 +1,6 @@
 /* core/crit_sparsegpt.c: layerwise optimal brain surgeon in one sweep over the columns (SparseGPT: Frantar & Alistarh 2023).
  *
- * The inputs of a layer are gone through in their order. What a weight that goes did is taken over by the weights of later inputs in its row and
+ * The inputs of a layer, columns of a patch, are gone through in their order. What a weight that goes did is taken over by the weights of later inputs in its row and
  * by the bias, the last column: best by the inverse Hessian of what is not gone through yet. For all rows these are the rows of U, inverse =
  * U'U: U_jj^2 is the corner of the inverse of H[j:, j:], not the diagonal of the inverse of H. Which weights go is chosen block by block of
  * columns, by w^2 / U_jj^2 as they are by then.
@@ -17,7 +17,7 @@
 enum { TILE = 16 };
 
 struct sparsegpt_conf {
-    int64_t samples, batch_size, block;
+    int64_t samples, batch_size, places, block;
     double damping;
 };
 static const struct param sparsegpt_params[] = {
@@ -25,7 +25,7 @@ static const struct param sparsegpt_params[] = {
     FIELD_INT(struct sparsegpt_conf, block, 1, 65536, 128, "Inputs whose weights are chosen together, each block the same share."), FIELD_END
 };
 
-static struct layerwise_conf shared(const struct sparsegpt_conf *c) { return (struct layerwise_conf){ c->samples, c->batch_size, c->damping }; }
+static struct layerwise_conf shared(const struct sparsegpt_conf *c) { return (struct layerwise_conf){ c->samples, c->batch_size, c->damping, c->places }; }
 
 struct candidate { double score; size_t k; }; /* of the kernel's numbers */
 struct sweep {
@@ -53,7 +53,7 @@ static uint64_t find_candidates(struct sweep *s)
 
         for (int j = s->first; j < s->end; j++) {
             size_t k = (size_t)r * (size_t)l->cols + (size_t)j;
-            double e = l->w[(size_t)r * (size_t)l->n + (size_t)j] / s->l.inverse[(size_t)j * (size_t)l->n + (size_t)j];
+            double e = l->w[(size_t)r * (size_t)l->n + (size_t)j] / layerwise_inverse(l, r)[(size_t)j * (size_t)l->n + (size_t)j];
 
             if (l->kernel->mask[k])
                 s->candidate[n++] = (struct candidate){ e * e, k };
@@ -86,25 +86,30 @@ static void mask_smallest(struct sweep *s, uint64_t n, uint64_t go)
         s->l.kernel->mask[s->candidate[i].k] = 0;
 }
 
+/* Of a group. */
+static int n_tiles(const struct layerwise *l) { return (l->group_rows + TILE - 1) / TILE; }
+
 static void repair_tile(void *ctx, int tile)
 {
     const struct sweep *s = ctx;
     const struct layerwise *l = &s->l;
-    int rows = l->rows - tile * TILE < TILE ? l->rows - tile * TILE : TILE, width = s->end - s->first;
-    double *removed = s->removed + (size_t)tile * TILE * (size_t)width, *w = l->w + (size_t)tile * TILE * (size_t)l->n;
-    const uint8_t *mask = l->kernel->mask + (size_t)tile * TILE * (size_t)l->cols;
+    int at = tile % n_tiles(l) * TILE, first = tile / n_tiles(l) * l->group_rows + at;
+    int rows = l->group_rows - at < TILE ? l->group_rows - at : TILE, width = s->end - s->first;
+    double *removed = s->removed + (size_t)first * (size_t)width, *w = l->w + (size_t)first * (size_t)l->n;
+    const double *inverse = layerwise_inverse(l, first);
+    const uint8_t *mask = l->kernel->mask + (size_t)first * (size_t)l->cols;
 
     for (int r = 0; r < rows; r++)
         for (int j = s->first; j < s->end; j++) {
-            const double *u = s->l.inverse + (size_t)j * (size_t)l->n;
+            const double *u = inverse + (size_t)j * (size_t)l->n;
             double *row = w + (size_t)r * (size_t)l->n, e = mask[(size_t)r * (size_t)l->cols + (size_t)j] ? 0 : row[j] / u[j];
 
             removed[r * width + j - s->first] = e;
             for (int i = j; i < s->end && e != 0; i++)
                 row[i] -= e * u[i];
         }
-    gemm_double(false, false, rows, l->n - s->end, width, -1, removed, width, l->inverse + (size_t)s->first * (size_t)l->n + s->end, l->n, 1,
-                w + s->end, l->n);
+    gemm_double(false, false, rows, l->n - s->end, width, -1, removed, width, inverse + (size_t)s->first * (size_t)l->n + s->end, l->n, 1, w + s->end,
+                l->n);
 }
 
 /* left: to be masked yet. */
@@ -123,7 +128,7 @@ static enum err_code sweep_columns(struct sweep *s, const struct crit_net *in, i
         if (n > 0)
             mask_smallest(s, n, left * (before + n) / all - left * before / all);
         before += n;
-        team_for(in->team, (l->rows + TILE - 1) / TILE, repair_tile, s);
+        team_for(in->team, l->g.groups * n_tiles(l), repair_tile, s);
     }
     return ERR_OK;
 }
@@ -171,7 +176,7 @@ static enum err_code sparsegpt_score(const struct crit_net *in, float *const *sc
             size_t r = k / (size_t)l.cols, j = k % (size_t)l.cols;
             double w = l.w[r * (size_t)l.n + j];
 
-            score[i][k] = l.dead[j] ? 0 : (float)(w * w / l.inverse[j * (size_t)l.n + j]);
+            score[i][k] = layerwise_dead(&l, (int)r)[j] ? 0 : (float)(w * w / layerwise_inverse(&l, (int)r)[j * (size_t)l.n + j]);
         }
         layerwise_clear(&l);
     }
@@ -186,7 +191,7 @@ static uint64_t sparsegpt_memory(const struct net *net, const void *conf)
     block = block > UNIT_RUN_MAX ? block : UNIT_RUN_MAX; /* which it is, is not known here */
     for (int i = 0; i < net->n_weights; i++) {
         const struct op_weight *info = &net->weight[i].info;
-        uint64_t rows = (uint64_t)info->shape.d[0], cols = (uint64_t)info->shape.d[1];
+        uint64_t rows = (uint64_t)info->shape.d[0], cols = shape_len(&info->shape) / rows;
         uint64_t bytes = rows * (block < cols ? block : cols) * (sizeof(double) + sizeof(struct candidate));
 
         most = info->prunable && bytes > most ? bytes : most;
@@ -194,10 +199,8 @@ static uint64_t sparsegpt_memory(const struct net *net, const void *conf)
     return most + layerwise_memory(net, &c);
 }
 
-static enum err_code sparsegpt_check(const void *conf, const struct net *net, int w, struct err *e) { return (void)conf, layerwise_check(net, w, e); }
-
 const struct criterion crit_sparsegpt = {
     .plug = { "sparsegpt", "Layerwise optimal brain surgeon, columns in their order, with repair of what stays (SparseGPT: Frantar & Alistarh 2023).",
               sparsegpt_params, sizeof(struct sparsegpt_conf) },
-    .samples = true, .check = sparsegpt_check, .score_net = sparsegpt_score, .solve = sparsegpt_solve, .memory = sparsegpt_memory
+    .samples = true, .score_net = sparsegpt_score, .solve = sparsegpt_solve, .memory = sparsegpt_memory
 };

@@ -1,4 +1,5 @@
-/* core/layerwise.c: see layerwise.h. H is summed batch by batch in double, in row tiles cut by its shape: the same bytes for any team. */
+/* core/layerwise.c: see layerwise.h. H is summed batch by batch in double, some places at a time, in row tiles cut by its shape: the same bytes for
+ * any team. */
 #include "core/layerwise.h"
 
 #include <string.h>
@@ -6,12 +7,19 @@
 #include "core/exec.h"
 #include "core/gemm.h"
 #include "core/mem.h"
+#include "core/rng.h"
+#include "core/simd.h"
 
-enum { TILE = 64, LADDER = 12 };
+enum {
+    TILE = 64, LADDER = 12,
+    PATCHES = 1024,      /* that are gathered at once, unless a batch is larger */
+    STREAM = 1 << 21     /* of the draws of places: above probe.c's */
+};
 
 static int n_tiles(int n) { return (n + TILE - 1) / TILE; }
 static int tile_end(int tile, int n) { return (tile + 1) * TILE < n ? (tile + 1) * TILE : n; }
 static size_t square(int n) { return (size_t)n * (size_t)n; }
+static size_t groups(const struct layerwise *l) { return (size_t)l->g.groups; }
 
 /* ---- H ---- */
 
@@ -19,55 +27,120 @@ struct gram {
     const struct layerwise *l;
     struct team *team;
     int input;       /* node */
-    double *h;       /* l->n,l->n: the upper triangle */
-    const float *x;  /* cols,n: the inputs of a batch */
-    double *columns; /* l->n,n: the same in double, and a row of ones for the bias */
+    double *h;       /* groups,l->n,l->n: the upper triangles */
+    const float *x;  /* c,h,w,n: the inputs of a batch */
+    double *columns; /* groups,l->n,places * n: patches in double, and a row of ones for the bias */
+    int *place;      /* n_places */
+    int n_places, first, end; /* place first .. end - 1 are gathered */
     int n;
 };
 
-static void widen_tile(void *ctx, int tile)
+/* Places that are gathered at once. */
+static int64_t chunk(int64_t places, int64_t n)
 {
-    const struct gram *g = ctx;
+    int64_t fit = n < PATCHES ? PATCHES / n : 1;
+
+    return fit < places ? fit : places;
+}
+
+static size_t n_patches(const struct gram *g) { return (size_t)(g->end - g->first) * (size_t)g->n; }
+
+static void draw_places(struct gram *g, const struct crit_net *in, int w)
+{
+    const struct rng r = { in->seed, RNG_CRITERION, STREAM + (uint32_t)w, in->step };
+    int64_t all = patch_places(&g->l->g);
+
+    for (int64_t i = 0; i < g->n_places; i++) {
+        int64_t first = all * i / g->n_places, end = all * (i + 1) / g->n_places;
+
+        g->place[i] = (int)(first + rng_below(&r, (uint64_t)i, (uint32_t)(end - first)));
+    }
+}
+
+static void fill(double *to, size_t n, double x)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = x;
+}
+
+SIMD static void widen(double *restrict to, const float *restrict from, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = (double)from[i];
+}
+
+/* One column of a group, of the places that are gathered. */
+static void gather_column(const struct gram *g, int group, int j, double *to)
+{
     size_t n = (size_t)g->n;
 
-    for (int j = tile * TILE; j < tile_end(tile, g->l->n); j++)
-        for (size_t i = 0; i < n; i++)
-            g->columns[(size_t)j * n + i] = j < g->l->cols ? (double)g->x[(size_t)j * n + i] : 1;
+    for (int p = g->first; p < g->end; p++, to += n) {
+        int64_t at = j < g->l->cols ? patch_source(&g->l->g, group, j, g->place[p]) : -1;
+
+        if (at < 0)
+            fill(to, n, j < g->l->cols ? 0 : 1);
+        else
+            widen(to, g->x + (size_t)at * n, n);
+    }
+}
+
+static void gather_tile(void *ctx, int tile)
+{
+    const struct gram *g = ctx;
+    int n = g->l->n, per = n_tiles(n), group = tile / per;
+
+    for (int j = tile % per * TILE; j < tile_end(tile % per, n); j++)
+        gather_column(g, group, j, g->columns + ((size_t)group * (size_t)n + (size_t)j) * n_patches(g));
 }
 
 static void gram_tile(void *ctx, int tile)
 {
     const struct gram *g = ctx;
-    int n = g->l->n, first = tile * TILE;
-    const double *a = g->columns + (size_t)first * (size_t)g->n;
+    int n = g->l->n, per = n_tiles(n), group = tile / per, first = tile % per * TILE, k = (int)n_patches(g);
+    const double *a = g->columns + ((size_t)group * (size_t)n + (size_t)first) * n_patches(g);
+    double *h = g->h + (size_t)group * square(n) + (size_t)first * (size_t)n + first;
 
-    gemm_double(false, true, tile_end(tile, n) - first, n - first, g->n, 1, a, g->n, a, g->n, 1, g->h + (size_t)first * (size_t)n + first, n);
+    gemm_double(false, true, tile_end(tile % per, n) - first, n - first, k, 1, a, k, a, k, 1, h, n);
 }
 
 static enum err_code add_batch(void *user, const struct probe_batch *b, struct err *e)
 {
     struct gram *g = user;
+    int tiles = g->l->g.groups * n_tiles(g->l->n), step = (int)chunk(g->n_places, b->n);
+    double scale = (double)patch_places(&g->l->g) / g->n_places / b->samples;
 
     if (!g->columns) /* the first batch is the largest */
-        g->columns = mem_alloc((size_t)g->l->n * (size_t)b->n * sizeof *g->columns);
+        g->columns = mem_alloc(groups(g->l) * (size_t)g->l->n * (size_t)(b->n > PATCHES ? b->n : PATCHES) * sizeof *g->columns);
     if (!g->columns)
         return err_set(e, ERR_NOMEM, "out of memory");
     g->x = exec_value(b->exec, g->input);
     g->n = b->n;
-    team_for(g->team, n_tiles(g->l->n), widen_tile, g);
-    team_for(g->team, n_tiles(g->l->n), gram_tile, g);
+    for (g->first = 0; g->first < g->n_places; g->first = g->end) {
+        g->end = step < g->n_places - g->first ? g->first + step : g->n_places;
+        team_for(g->team, tiles, gather_tile, g);
+        team_for(g->team, tiles, gram_tile, g);
+    }
     if (b->first + b->n == b->samples)
-        for (size_t k = 0; k < square(g->l->n); k++)
-            g->h[k] /= b->samples;
+        for (size_t k = 0; k < groups(g->l) * square(g->l->n); k++)
+            g->h[k] *= scale;
     return ERR_OK;
 }
 
 static enum err_code gather(const struct layerwise *l, const struct crit_net *in, const struct layerwise_conf *conf, double *h, struct err *e)
 {
     const struct probe_conf probe = { .samples = conf->samples, .batch_size = conf->batch_size };
-    struct gram g = { .l = l, .team = in->team, .input = in->net->node[l->kernel->node].in[0], .h = h };
-    enum err_code rc = probe_run(in, &probe, add_batch, &g, e);
+    int w = (int)(l->kernel - in->net->weight), all = patch_places(&l->g);
+    struct gram g = { .l = l, .team = in->team, .input = in->net->node[l->kernel->node].in[0], .h = h,
+                      .n_places = conf->places < all ? (int)conf->places : all };
+    enum err_code rc = ERR_NOMEM;
 
+    g.place = mem_alloc((size_t)g.n_places * sizeof *g.place);
+    if (g.place) {
+        draw_places(&g, in, w);
+        rc = probe_run(in, &probe, add_batch, &g, e);
+    } else
+        rc = err_set(e, ERR_NOMEM, "out of memory");
+    mem_free(g.place);
     mem_free(g.columns);
     return rc;
 }
@@ -81,40 +154,47 @@ static void mirror(double *a, int n)
 }
 
 /* Marks dead inputs and uncouples them. Returns the mean diagonal of the others. */
-static double find_dead(struct layerwise *l, double *h)
+static double find_dead(int len, double *h, bool *dead)
 {
-    size_t n = (size_t)l->n;
+    size_t n = (size_t)len;
     double sum = 0;
     int alive = 0;
 
     for (size_t j = 0; j < n; j++) {
-        l->dead[j] = h[j * n + j] == 0; /* then all of its row is 0 too */
-        alive += !l->dead[j];
+        dead[j] = h[j * n + j] == 0; /* then all of its row is 0 too */
+        alive += !dead[j];
         sum += h[j * n + j];
-        if (l->dead[j])
+        if (dead[j])
             h[j * n + j] = 1;
     }
     return alive > 0 ? sum / alive : 1;
 }
 
-static bool try_inverse(struct layerwise *l, const double *h, double lambda, bool factor)
+static bool try_inverse(int len, const double *h, double lambda, bool factor, double *inverse)
 {
-    size_t n = (size_t)l->n;
+    size_t n = (size_t)len;
 
-    memcpy(l->inverse, h, square(l->n) * sizeof *h);
+    memcpy(inverse, h, square(len) * sizeof *h);
     for (size_t j = 0; j < n; j++)
-        l->inverse[j * n + j] += lambda;
-    return cholesky(l->n, l->inverse) && cholesky_inverse(l->n, l->inverse) && (!factor || cholesky(l->n, l->inverse));
+        inverse[j * n + j] += lambda;
+    return cholesky(len, inverse) && cholesky_inverse(len, inverse) && (!factor || cholesky(len, inverse));
 }
 
-static enum err_code invert(struct layerwise *l, const double *h, double mean, double damping, bool factor, double *used, struct err *e)
+/* Of one group. used: see crit_net. */
+static enum err_code invert(const struct layerwise *l, int group, double *h, double damping, bool factor, double *used, struct err *e)
 {
+    double *inverse = l->inverse + (size_t)group * square(l->n), mean;
+
+    h += (size_t)group * square(l->n);
+    mean = find_dead(l->n, h, l->dead + (size_t)group * (size_t)l->n);
+    if (!isfinite(mean))
+        return err_set(e, ERR_DIVERGED, "the inputs of %s are not finite", l->kernel->name);
     for (int step = 0; step < LADDER; step++) {
-        if (try_inverse(l, h, damping * mean, factor)) {
+        if (try_inverse(l->n, h, damping * mean, factor, inverse)) {
             if (used)
                 *used = fmax(*used, damping); /* NAN: nothing yet */
             if (!factor)
-                mirror(l->inverse, l->n);
+                mirror(inverse, l->n);
             return ERR_OK;
         }
         damping = damping > 0 ? 10 * damping : 1e-8;
@@ -139,14 +219,10 @@ static void load(struct layerwise *l)
 static enum err_code look(struct layerwise *l, const struct crit_net *in, bool factor, const struct layerwise_conf *conf, double *h, struct err *e)
 {
     enum err_code rc = gather(l, in, conf, h, e);
-    double mean;
 
-    if (rc != ERR_OK)
-        return rc;
-    mean = find_dead(l, h);
-    if (!isfinite(mean))
-        return err_set(e, ERR_DIVERGED, "the inputs of %s are not finite", l->kernel->name);
-    return invert(l, h, mean, conf->damping, factor, in->damping, e);
+    for (int group = 0; group < l->g.groups && rc == ERR_OK; group++)
+        rc = invert(l, group, h, conf->damping, factor, in->damping, e);
+    return rc;
 }
 
 enum err_code layerwise_init(struct layerwise *l, const struct crit_net *in, int w, bool factor, const struct layerwise_conf *conf,
@@ -157,12 +233,15 @@ enum err_code layerwise_init(struct layerwise *l, const struct crit_net *in, int
     double *h;
     enum err_code rc;
 
-    *l = (struct layerwise){ .runs = in->runs, .kernel = kernel, .bias = has_bias ? kernel + 1 : NULL, .rows = kernel->info.shape.d[0], .cols = kernel->info.shape.d[1] };
+    *l = (struct layerwise){ .runs = in->runs, .kernel = kernel, .bias = has_bias ? kernel + 1 : NULL, .g = patch_shape(in->net, w) };
+    l->rows = l->g.o;
+    l->group_rows = l->g.o / l->g.groups;
+    l->cols = patch_columns(&l->g);
     l->n = l->cols + has_bias;
     l->w = mem_alloc((size_t)l->rows * (size_t)l->n * sizeof *l->w);
-    l->inverse = mem_alloc(square(l->n) * sizeof *l->inverse);
-    l->dead = mem_zalloc((size_t)l->n, sizeof *l->dead);
-    h = mem_zalloc(square(l->n), sizeof *h);
+    l->inverse = mem_alloc(groups(l) * square(l->n) * sizeof *l->inverse);
+    l->dead = mem_zalloc(groups(l) * (size_t)l->n, sizeof *l->dead);
+    h = mem_zalloc(groups(l) * square(l->n), sizeof *h);
     rc = l->w && l->inverse && l->dead && h ? look(l, in, factor, conf, h, e) : err_set(e, ERR_NOMEM, "out of memory");
     mem_free(h);
     if (rc == ERR_OK)
@@ -185,8 +264,9 @@ enum { MASKED, ZERO, DEAD, COSTS };
 static int cost_class(const struct layerwise *l, size_t k)
 {
     const struct weight *w = l->kernel;
+    size_t cols = (size_t)l->cols;
 
-    return !w->mask[k] ? MASKED : w->x[k] == 0 ? ZERO : l->dead[k % (size_t)l->cols] ? DEAD : COSTS;
+    return !w->mask[k] ? MASKED : w->x[k] == 0 ? ZERO : layerwise_dead(l, (int)(k / cols))[k % cols] ? DEAD : COSTS;
 }
 
 int layerwise_spare(const struct layerwise *l, int r, int first, int end)
@@ -239,25 +319,17 @@ enum err_code layerwise_store(const struct layerwise *l, struct err *e)
     return ERR_OK;
 }
 
-enum err_code layerwise_check(const struct net *net, int w, struct err *e)
-{
-    const struct node *node = &net->node[net->weight[w].node];
-
-    if (node->op == op_find("dense"))
-        return ERR_OK;
-    return err_set(e, ERR_UNSUPPORTED, "layer %s is %s: only dense layers are known to this criterion", node->layer, node->op->plug.name);
-}
-
 uint64_t layerwise_memory(const struct net *net, const struct layerwise_conf *conf)
 {
     uint64_t most = 0;
 
-    for (int i = 0; i < net->n_weights; i++) {
-        const struct op_weight *info = &net->weight[i].info;
-        uint64_t rows = (uint64_t)info->shape.d[0], n = (uint64_t)info->shape.d[1] + 1, batch = (uint64_t)conf->batch_size;
-        uint64_t bytes = info->prunable ? 8 * (2 * n * n + rows * n + batch * n) : 0;
+    for (int i = 0; i < net->n_weights; i++)
+        if (net->weight[i].info.prunable) {
+            const struct conv g = patch_shape(net, i);
+            uint64_t n = (uint64_t)patch_columns(&g) + 1, patches = (uint64_t)conf->batch_size > PATCHES ? (uint64_t)conf->batch_size : PATCHES;
+            uint64_t bytes = 8 * ((uint64_t)g.groups * n * (2 * n + patches + 1) + (uint64_t)g.o * n) + sizeof(int) * (uint64_t)patch_places(&g);
 
-        most = bytes > most ? bytes : most;
-    }
+            most = bytes > most ? bytes : most;
+        }
     return most + probe_memory(net, conf->samples, conf->batch_size);
 }

@@ -318,3 +318,15 @@ const struct op op_depthwise_conv2d = {
     .plug = { "depthwise_conv2d", "Convolution of each channel of images with kernels of its own.", depthwise_params, sizeof(struct depthwise_conf) },
     .min_in = 1, .max_in = 1, .clamp = true, .shape = depthwise_shape, .forward = depthwise_forward, .backward = depthwise_backward
 };
+
+bool conv_geometry(struct conv *g, const struct op *op, const void *conf, const struct shape *in)
+{
+    static const struct { const struct op *op; geometry_fn *fn; } row[] = {
+        { &op_conv2d, conv2d_geometry }, { &op_conv1d, conv1d_geometry }, { &op_depthwise_conv2d, depthwise_geometry }
+    };
+
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
+        if (op == row[i].op)
+            return row[i].fn(g, conf, in, NULL) == ERR_OK;
+    return false;
+}

@@ -12,7 +12,7 @@
 
 enum { CLASSES = 4 };
 
-/* A data set of n samples, all of them looked at, and a net of dense layers: `sizes` of them with relu between. */
+/* A data set of n samples, all of them looked at, and a net. */
 struct bench {
     struct dataset data;
     struct data_view view;
@@ -21,25 +21,24 @@ struct bench {
     float *x, *center, *scale;
 };
 
-static void bench_open(struct bench *b, const int *size, int n_layers, int n, bool use_bias)
+static void bench_data(struct bench *b, struct net *net, int n)
 {
-    char options[80];
+    int len = (int)shape_len(net_input(net));
 
     gemm_init();
-    *b = (struct bench){ .x = mem_vector((size_t)size[0] * (size_t)n), .center = mem_vector((size_t)size[0]), .scale = mem_vector((size_t)size[0]) };
-    b->data = (struct dataset){ .shape = { 1, { size[0] } }, .n_features = size[0], .n_classes = CLASSES, .center = b->center, .scale = b->scale,
+    *b = (struct bench){ .net = net, .x = mem_vector((size_t)len * (size_t)n), .center = mem_vector((size_t)len), .scale = mem_vector((size_t)len) };
+    b->data = (struct dataset){ .shape = *net_input(net), .n_features = len, .n_classes = CLASSES, .center = b->center, .scale = b->scale,
                                 .split = { { .n = n, .x = b->x, .label = mem_zalloc((size_t)n, sizeof(int32_t)) } } };
     b->view = (struct data_view){ &b->data, &b->data.split[0], mem_alloc((size_t)n * sizeof(uint32_t)), n };
     for (int i = 0; i < n; i++)
         b->view.index[i] = (uint32_t)i;
-    for (int j = 0; j < size[0]; j++)
+    for (int j = 0; j < len; j++)
         b->scale[j] = 1;
-    b->net = net_of(size[0]);
-    for (int l = 1; l <= n_layers; l++) {
-        snprintf(options, sizeof options, "{\"units\": %d, \"use_bias\": %s}", size[l], use_bias ? "true" : "false");
-        net_chain(b->net, "dense", options, (char[]){ 'd', (char)('0' + l), 0 });
-        net_chain(b->net, l < n_layers ? "relu" : "softmax", "", (char[]){ 'a', (char)('0' + l), 0 });
-    }
+}
+
+/* The net is whole. */
+static void bench_net(struct bench *b)
+{
     net_init(b->net, 3);
     ck_assert_int_eq(loss_bind(&b->loss, loss_default(b->net, CLASSES), b->net, CLASSES, 0, NULL), ERR_OK);
     for (int w = 0; w < b->net->n_weights; w++)
@@ -47,6 +46,34 @@ static void bench_open(struct bench *b, const int *size, int n_layers, int n, bo
             b->net->weight[w].mask = mem_alloc(b->net->weight[w].len);
             memset(b->net->weight[w].mask, 1, b->net->weight[w].len);
         }
+}
+
+/* A net of dense layers: `sizes` of them with relu between. */
+static void bench_open(struct bench *b, const int *size, int n_layers, int n, bool use_bias)
+{
+    char options[80];
+
+    bench_data(b, net_of(size[0]), n);
+    for (int l = 1; l <= n_layers; l++) {
+        snprintf(options, sizeof options, "{\"units\": %d, \"use_bias\": %s}", size[l], use_bias ? "true" : "false");
+        net_chain(b->net, "dense", options, (char[]){ 'd', (char)('0' + l), 0 });
+        net_chain(b->net, l < n_layers ? "relu" : "softmax", "", (char[]){ 'a', (char)('0' + l), 0 });
+    }
+    bench_net(b);
+}
+
+/* A convolution and what the loss needs behind it. shape: of the image, or of a sequence. */
+static void conv_open(struct bench *b, const struct shape *shape, int n, const char *op, const char *options)
+{
+    struct net *net;
+
+    ck_assert_int_eq(net_new(&net, shape, NULL), ERR_OK);
+    bench_data(b, net, n);
+    net_chain(net, op, options, "conv");
+    net_chain(net, "reshape", "", "flat");
+    net_chain(net, "dense", "{\"units\": 4}", "out");
+    net_chain(net, "softmax", "", "out");
+    bench_net(b);
 }
 
 static void bench_close(struct bench *b)
@@ -82,6 +109,53 @@ static uint64_t n_masked(const struct weight *w)
     for (size_t k = 0; k < w->len; k++)
         n += !w->mask[k];
     return n;
+}
+
+/* ---- what a layer gives ---- */
+
+/* Outputs of the first layer, [units][n]. */
+static float *outputs(struct bench *b)
+{
+    size_t units = shape_len(&b->net->node[1].plan.out), n = (size_t)b->view.n;
+    float *y = mem_alloc(units * n * sizeof *y);
+    int32_t *label = mem_alloc(n * sizeof *label);
+    struct exec *x;
+
+    ck_assert_int_eq(exec_new(&x, b->net, (int)n, EXEC_KEEP, 1, NULL, NULL), ERR_OK);
+    data_gather(&b->view, NULL, 0, (int)n, &(struct data_batch){ .x = exec_input(x), .label = label }, NULL);
+    exec_forward(x, (int)n, false, 0);
+    memcpy(y, exec_value(x, 1), units * n * sizeof *y);
+    exec_free(x);
+    mem_free(label);
+    return y;
+}
+
+/* Squared difference of the first layer's outputs from y. */
+static double error_from(struct bench *b, const float *y)
+{
+    size_t len = shape_len(&b->net->node[1].plan.out) * (size_t)b->view.n;
+    float *now = outputs(b);
+    double sum = 0;
+
+    for (size_t k = 0; k < len; k++)
+        sum += ((double)now[k] - (double)y[k]) * ((double)now[k] - (double)y[k]);
+    mem_free(now);
+    return sum;
+}
+
+/* The n_masked smallest of the kernel go, nothing is repaired. */
+static void mask_by_magnitude(struct weight *w, uint64_t n)
+{
+    memset(w->mask, 1, w->len);
+    for (; n > 0; n--) {
+        size_t best = w->len;
+
+        for (size_t k = 0; k < w->len; k++)
+            if (w->mask[k] && (best == w->len || fabsf(w->x[k]) < fabsf(w->x[best])))
+                best = k;
+        w->mask[best] = 0;
+        w->x[best] = 0;
+    }
 }
 
 /* ---- golden numbers ---- */
@@ -193,6 +267,117 @@ START_TEST(runs_are_golden)
 }
 END_TEST
 
+/* ---- convolutions ---- */
+
+enum { CONVS = 4 };
+
+/* Golden net number i; *of: of json, which the caller releases. */
+static json_t *golden_conv(struct bench *b, int i, const json_t **of)
+{
+    json_t *g = json_load_file(GOLDEN_DIR "/layerwise.json", 0, NULL), *c = json_array_get(json_object_get(g, "convs"), (size_t)i);
+    const char *op = json_string_value(json_object_get(c, "op"));
+    struct shape shape = { 3, { 0 } };
+    int n = (int)json_integer_value(json_object_get(c, "n"));
+    char *options = json_dumps(json_object_get(c, "options"), 0);
+
+    for (int k = 0; k < 3; k++)
+        shape.d[k] = (int)json_integer_value(json_array_get(json_object_get(c, "image"), (size_t)k));
+    if (strcmp(op, "conv1d") == 0)
+        shape = (struct shape){ 2, { shape.d[0], shape.d[2] } };
+    conv_open(b, &shape, n, op, options);
+    golden_floats(b->x, json_object_get(c, "x"), (size_t)n * shape_len(&shape));
+    golden_floats(b->net->weight[0].x, json_object_get(c, "kernel"), b->net->weight[0].len);
+    if (json_array_size(json_object_get(c, "bias")) > 0)
+        golden_floats(b->net->weight[1].x, json_object_get(c, "bias"), b->net->weight[1].len);
+    free(options);
+    *of = c;
+    return g;
+}
+
+START_TEST(scores_of_convolutions_are_golden)
+{
+    for (size_t i = 0; i < sizeof golden_scores / sizeof golden_scores[0]; i++) {
+        struct plug_value conf = conf_of(golden_scores[i].conf);
+        struct bench b;
+        const json_t *c;
+        json_t *g = golden_conv(&b, _i, &c), *want = json_object_get(json_object_get(c, "scores"), golden_scores[i].name);
+        struct crit_net in = in_of(&b, &conf, NULL);
+        const struct weight *w = &b.net->weight[0];
+        float s[64], *score[4] = { s };
+
+        ck_assert_uint_le(w->len, 64);
+        ck_assert_int_eq(criterion_of(conf.plug)->score_net(&in, score, NULL), ERR_OK);
+        for (size_t k = 0; k < w->len; k++) /* scores of zeros do not matter */
+            s[k] = w->x[k] == 0 ? (float)json_number_value(json_array_get(want, k)) : s[k];
+        golden_near(s, want, w->len, golden_scores[i].name, bound);
+        json_decref(g);
+        bench_close(&b);
+    }
+}
+END_TEST
+
+START_TEST(solutions_of_convolutions_are_golden) /* whole, and with 2:4 */
+{
+    for (size_t i = 0; i < 6; i++) {
+        struct bench b;
+        const json_t *c;
+        json_t *g = golden_conv(&b, _i, &c), *want = json_array_get(json_object_get(c, "solved"), i);
+        bool obs = strcmp(json_string_value(json_object_get(want, "criterion")), "obs") == 0;
+        struct plug_value conf = conf_of(obs ? "\"obs\"" : "{\"type\": \"sparsegpt\", \"block\": 4}");
+        struct crit_net in = in_of(&b, &conf, NULL);
+        uint64_t go = (uint64_t)json_integer_value(json_object_get(want, "go"));
+        const struct weight *kernel = &b.net->weight[0];
+
+        if (json_array_size(json_object_get(want, "runs")) > 0)
+            in.runs = (struct unit_runs){ 4, 2 };
+        ck_assert_int_eq(criterion_of(conf.plug)->solve(&in, 0, go, NULL), ERR_OK);
+        ck_assert(n_masked(kernel) == go && (in.runs.len == 0 || keeps_runs(kernel, in.runs)));
+        golden_near(kernel->x, json_object_get(want, "kernel"), kernel->len, conf.plug->name, bound);
+        if (json_array_size(json_object_get(want, "bias")) > 0)
+            golden_near(kernel[1].x, json_object_get(want, "bias"), kernel[1].len, "bias", bound);
+        json_decref(g);
+        bench_close(&b);
+    }
+}
+END_TEST
+
+/* What the sum of squares of outputs grows by, of a layer of images of which few places are looked at: near to that of all, and less than without repair.
+ * Batches cut where they like, any team: the same places. */
+START_TEST(few_places_stand_for_all)
+{
+    static const char *const confs[] = { "{\"type\": \"sparsegpt\", \"places\": %d, \"batch_size\": %d}", "{\"type\": \"obs\", \"places\": %d, \"batch_size\": %d}" };
+    static const struct { int places, batch_size; } of[] = { { 144, 50 }, { 9, 50 }, { 9, 7 } };
+    const struct shape shape = { 3, { 3, 12, 12 } };
+    double error[3], plain;
+
+    for (int i = 0; i < 4; i++) {
+        struct plug_value conf;
+        struct bench b;
+        struct crit_net in;
+        char json[80];
+        float *y;
+
+        snprintf(json, sizeof json, confs[_i], of[i % 3].places, of[i % 3].batch_size);
+        conf = conf_of(json);
+        conv_open(&b, &shape, 50, "conv2d", "{\"filters\": 6, \"kernel_height\": 3, \"kernel_width\": 3, \"padding\": \"same\"}");
+        fill_normal(b.x, 50 * 3 * 144, 4);
+        for (int k = 1; k < 50 * 3 * 144; k++)
+            b.x[k] += 0.8f * b.x[k - 1];
+        in = in_of(&b, &conf, NULL);
+        y = outputs(&b);
+        if (i < 3)
+            ck_assert_int_eq(criterion_of(conf.plug)->solve(&in, 0, 80, NULL), ERR_OK);
+        else
+            mask_by_magnitude(&b.net->weight[0], 80);
+        *(i < 3 ? &error[i] : &plain) = error_from(&b, y);
+        mem_free(y);
+        bench_close(&b);
+    }
+    ck_assert_msg(error[0] < 0.8 * plain && error[1] < 1.1 * error[0], "%g, %g, magnitude's %g", error[0], error[1], plain);
+    ck_assert_double_eq_tol(error[2] / error[1], 1, 1e-3);
+}
+END_TEST
+
 /* H = [[1, 0, 0], [0, 1, .9], [0, .9, 1]], w = (.95, 1, 1): the second weight goes, the third takes over. (Its partner is made the least bit larger.) */
 static void three_weights(struct bench *b)
 {
@@ -258,51 +443,6 @@ static struct plug_value solver(int i)
             ck_assert_int_eq(params_parse(conf.conf, conf.plug->conf_size, conf.plug->params, NULL, NULL), ERR_OK);
         }
     return conf;
-}
-
-/* Outputs of the first dense layer, [units][n]. */
-static float *outputs(struct bench *b)
-{
-    size_t units = (size_t)b->net->node[1].plan.out.d[0], n = (size_t)b->view.n;
-    float *y = mem_alloc(units * n * sizeof *y);
-    int32_t *label = mem_alloc(n * sizeof *label);
-    struct exec *x;
-
-    ck_assert_int_eq(exec_new(&x, b->net, (int)n, EXEC_KEEP, 1, NULL, NULL), ERR_OK);
-    data_gather(&b->view, NULL, 0, (int)n, &(struct data_batch){ .x = exec_input(x), .label = label }, NULL);
-    exec_forward(x, (int)n, false, 0);
-    memcpy(y, exec_value(x, 1), units * n * sizeof *y);
-    exec_free(x);
-    mem_free(label);
-    return y;
-}
-
-/* Squared difference of the first layer's outputs from y. */
-static double error_from(struct bench *b, const float *y)
-{
-    size_t len = (size_t)b->net->node[1].plan.out.d[0] * (size_t)b->view.n;
-    float *now = outputs(b);
-    double sum = 0;
-
-    for (size_t k = 0; k < len; k++)
-        sum += ((double)now[k] - (double)y[k]) * ((double)now[k] - (double)y[k]);
-    mem_free(now);
-    return sum;
-}
-
-/* The n_masked smallest of the kernel go, nothing is repaired. */
-static void mask_by_magnitude(struct weight *w, uint64_t n)
-{
-    memset(w->mask, 1, w->len);
-    for (; n > 0; n--) {
-        size_t best = w->len;
-
-        for (size_t k = 0; k < w->len; k++)
-            if (w->mask[k] && (best == w->len || fabsf(w->x[k]) < fabsf(w->x[best])))
-                best = k;
-        w->mask[best] = 0;
-        w->x[best] = 0;
-    }
 }
 
 /* Inputs that hang together, some dead; some weights zero, some of those masked. */
@@ -725,6 +865,9 @@ static void cases(Suite *s)
     tcase_add_loop_test(tc, scores_are_golden, 0, sizeof golden_scores / sizeof golden_scores[0]);
     tcase_add_loop_test(tc, solutions_are_golden, 0, 2);
     tcase_add_loop_test(tc, runs_are_golden, 0, 4);
+    tcase_add_loop_test(tc, scores_of_convolutions_are_golden, 0, CONVS);
+    tcase_add_loop_test(tc, solutions_of_convolutions_are_golden, 0, CONVS);
+    tcase_add_loop_test(tc, few_places_stand_for_all, 0, 2);
     tcase_add_loop_test(tc, runs_keep_their_number, 0, n);
     tcase_add_loop_test(tc, the_vector_of_the_books, 0, 3);
     tcase_add_loop_test(tc, counts_masks_and_errors, 0, n);

@@ -1,0 +1,20 @@
+/* core/patch.h: what a row of a kernel reads: for each sample, and for each place of a convolution's output, one number per column: a patch of
+ * the row's group of channels, zeros beyond the image. A dense layer is a convolution of images of one place: its patch is all of its input. */
+#ifndef CORE_PATCH_H
+#define CORE_PATCH_H
+
+#include "core/conv.h"
+#include "core/net.h"
+
+/* Of kernel w. */
+struct conv patch_shape(const struct net *net, int w);
+static inline int patch_taps(const struct conv *g) { return g->kh * g->kw; }
+/* Columns are in the order of the kernel: channel of the group, row, column. */
+static inline int patch_columns(const struct conv *g) { return g->c / g->groups * patch_taps(g); }
+static inline int patch_places(const struct conv *g) { return g->oh * g->ow; }
+/* The input (c,h,w) that column j of a group has at a place; -1: zero, beyond the image. */
+int64_t patch_source(const struct conv *g, int group, int j, int place);
+/* Sum over all places of what each column of a group has, of any numbers at (c,h,w). */
+void patch_sums(const struct conv *g, int group, const double *input, double *sum);
+
+#endif
