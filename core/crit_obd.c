@@ -34,7 +34,7 @@ static void product_tile(void *ctx, int tile)
     const struct product *p = ctx;
     int first = tile * ROWS, m = p->rows - first < ROWS ? p->rows - first : ROWS;
 
-    gemm(false, true, m, p->cols, p->n, p->dd + (size_t)first * (size_t)p->n, p->n, p->aa, p->n, 1, p->to + (size_t)first * (size_t)p->cols, p->cols);
+    gemm(false, true, m, p->cols, p->n, p->dd + (size_t)first * (size_t)p->n, p->n, p->aa, p->n, true, p->to + (size_t)first * (size_t)p->cols, p->cols);
 }
 
 static void add_dense(const struct obd *o, const struct probe_batch *b, int w)

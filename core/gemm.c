@@ -1,19 +1,24 @@
-/* core/gemm.c: see gemm.h. The only file that includes OpenBLAS. */
+/* core/gemm.c: see gemm.h. The only file that includes OpenBLAS.
+ *
+ * Products in float are our own (gemm_kernels.h): a layer's shapes are small, and OpenBLAS copies both factors before it multiplies. */
 #include "core/gemm.h"
 
 #include <cblas.h>
 #include <f77blas.h>
 #include <stdio.h>
 
+#include "core/gemm_kernels.h"
+
 static char description[256];
 
-void gemm(bool ta, bool tb, int m, int n, int k, const float *a, int lda, const float *b, int ldb, float beta, float *c, int ldc)
+void gemm(bool ta, bool tb, int m, int n, int k, const float *a, int lda, const float *b, int ldb, bool add, float *c, int ldc)
 {
-    if (n == 1 && ldc == 1 && (tb || ldb == 1)) { /* much faster than a product that first repacks a */
-        cblas_sgemv(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, ta ? k : m, ta ? m : k, 1, a, lda, b, 1, beta, c, 1);
+    if (n == 1 && ldc == 1 && (tb || ldb == 1)) { /* limited by memory: vectors of the batch would be mostly empty */
+        cblas_sgemv(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, ta ? k : m, ta ? m : k, 1, a, lda, b, 1, add, c, 1);
         return;
     }
-    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
+    gemm_level(0, &(struct gemm_product){ .m = m, .n = n, .k = k, .a = a, .a_row = ta ? 1 : (size_t)lda, .a_step = ta ? (size_t)lda : 1, .b = b,
+                                          .ldb = (size_t)ldb, .turned = tb, .add = add, .c = c, .ldc = (size_t)ldc });
 }
 
 void gemm_double(bool ta, bool tb, int m, int n, int k, double alpha, const double *a, int lda, const double *b, int ldb, double beta, double *c,
@@ -50,7 +55,7 @@ int tile_rows(int m, int most)
 void gemm_init(void)
 {
     openblas_set_num_threads(1);
-    snprintf(description, sizeof description, "%s", openblas_get_config());
+    snprintf(description, sizeof description, "%s, %s", gemm_level_name(0), openblas_get_config());
 }
 
 const char *gemm_describe(void)

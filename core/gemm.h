@@ -1,15 +1,15 @@
 /* core/gemm.h: dense products. The only file pair that knows OpenBLAS.
  *
- * OpenBLAS runs single-threaded: the engine splits the work itself. One product computed whole or in parts gives different last
- * bits, so callers cut by shape alone (tile_rows), never by the number of threads. */
+ * All run on the calling thread: the engine splits the work itself. In double (and one column in float) the work is OpenBLAS', and one product
+ * computed whole or in parts gives different last bits: so callers cut by shape alone (tile_rows), never by the number of threads. */
 #ifndef CORE_GEMM_H
 #define CORE_GEMM_H
 
 #include <stdbool.h>
 
-/* c (m,n) = op(a) (m,k) * op(b) (k,n) + beta * c; row-major, ld = floats from one row to the next in memory; ta, tb: the
- * stored matrix is the transpose of op(). */
-void gemm(bool ta, bool tb, int m, int n, int k, const float *a, int lda, const float *b, int ldb, float beta, float *c, int ldc);
+/* c (m,n) = op(a) (m,k) * op(b) (k,n), or c += it; row-major, ld = floats from one row to the next in memory; ta, tb: the stored matrix is the
+ * transpose of op(). */
+void gemm(bool ta, bool tb, int m, int n, int k, const float *a, int lda, const float *b, int ldb, bool add, float *c, int ldc);
 
 /* The same in double, with a factor: c = alpha * op(a) * op(b) + beta * c. */
 void gemm_double(bool ta, bool tb, int m, int n, int k, double alpha, const double *a, int lda, const double *b, int ldb, double beta, double *c,
@@ -25,7 +25,7 @@ int tile_rows(int m, int most);
 
 /* Once, before the first product and before threads are made. */
 void gemm_init(void);
-/* "OpenBLAS 0.3.21 ... SkylakeX": for the log and the reports. */
+/* "avx512, OpenBLAS 0.3.21 ... SkylakeX": for the log and the reports. */
 const char *gemm_describe(void);
 
 #endif

@@ -1,8 +1,7 @@
 /* core/op_dense.c: y (units,n) = w (units,in) * x (in,n) + b.
  *
- * Every product is cut in row tiles by its shape alone. OpenBLAS repacks the other factor for each tile, so tiles are few and
- * large; those of the weight gradient are as large as fits the cache together with the optimizer's slots, since the optimizer follows each
- * tile at once.
+ * Every product is cut in row tiles by its shape alone. The other factor is packed anew for each tile, so tiles are few and large; those of the weight
+ * gradient are as large as fits the cache together with the optimizer's slots, since the optimizer follows each tile at once.
  *
  * A sparse kernel has tiles of its own, by its structure; so has one in integers. */
 #include "core/gemm.h"
@@ -88,7 +87,7 @@ static void forward_tile(void *ctx, int tile)
             for (int j = 0; j < t->n; j++)
                 y[(size_t)o * (size_t)t->n + (size_t)j] = c->w[BIAS][first + o];
     gemm(false, false, m, t->n, t->inputs, c->w[KERNEL] + (size_t)first * (size_t)t->inputs, t->inputs, c->x[0], t->n,
-         c->w[BIAS] ? 1 : 0, y, t->n);
+         c->w[BIAS], y, t->n);
 }
 
 static void dense_forward(const struct op_call *c)
@@ -112,7 +111,7 @@ static void dx_tile(void *ctx, int tile)
     const struct tiles *t = ctx;
     int first = tile * t->rows, m = tile_len(t->inputs, t->rows, first);
 
-    gemm(true, false, m, t->n, t->units, t->c->w[KERNEL] + first, t->inputs, t->c->dy, t->n, 0,
+    gemm(true, false, m, t->n, t->units, t->c->w[KERNEL] + first, t->inputs, t->c->dy, t->n, false,
          t->c->dx[0] + (size_t)first * (size_t)t->n, t->n);
 }
 
@@ -130,7 +129,7 @@ static void dw_tile(void *ctx, int tile)
     size_t at = (size_t)first * (size_t)t->inputs;
     const float *dy = c->dy + (size_t)first * (size_t)t->n;
 
-    gemm(false, true, m, t->inputs, t->n, dy, t->n, c->x[0], t->n, c->accumulate ? 1 : 0, c->dw[KERNEL] + at, t->inputs);
+    gemm(false, true, m, t->inputs, t->n, dy, t->n, c->x[0], t->n, c->accumulate, c->dw[KERNEL] + at, t->inputs);
     if (c->w[BIAS])
         bias_gradient(c->dw[BIAS] + first, dy, m, t->n, c->accumulate);
     if (!c->ready)

@@ -171,9 +171,9 @@ uint64_t sparse_memory(int rows, int cols, size_t n)
     return sizeof(struct sparse) + starts * sizeof(uint32_t) + (uint64_t)n * (3 * sizeof(uint32_t) + sizeof(float));
 }
 
-/* Up to which density tests/bench/bench_sparse finds sparse ahead of OpenBLAS with a margin, for batches of at least n samples; few: of less than
+/* Up to which density tests/bench/bench_sparse finds sparse ahead of dense with a margin, for batches of at least n samples; few: of less than
  * FEW multiply-adds a product, where a dense one has a cost of its own. One sample is a matrix-vector product, which is quick dense. */
-static const struct { int n; double density, few; } limits[] = { { 32, 0.25, 0.35 }, { 16, 0.2, 0.3 }, { 2, 0.15, 0.25 }, { 1, 0.07, 0.07 } };
+static const struct { int n; double density, few; } limits[] = { { 32, 0.22, 0.28 }, { 16, 0.16, 0.22 }, { 2, 0.15, 0.25 }, { 1, 0.07, 0.07 } };
 enum { FEW = 1 << 20 };
 
 bool sparse_pays(int rows, int cols, size_t kept, int n)

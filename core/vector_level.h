@@ -1,6 +1,6 @@
 /* core/vector_level.h: one level of vector_levels.h. LEVEL_CODE has: LANES, the floats of a vector; LEVEL(name), a name of this level; TARGET, the
  * attribute that says what the compiler may use; VECTOR, LOAD and STORE (anywhere in memory); BITS, a vector's bits, for masks; LOW_HALVES and HIGH_HALVES,
- * of two vectors, interleaved; LEVEL(sums). */
+ * of two vectors, interleaved; LEVEL(sums), LEVEL(transpose). */
 typedef float LEVEL(vector) __attribute__((vector_size(LANES * sizeof(float))));
 typedef float LEVEL(packed) __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias)); /* in memory */
 typedef int32_t LEVEL(bits) __attribute__((vector_size(LANES * sizeof(float))));
@@ -18,6 +18,24 @@ TARGET SIMD_INLINE VECTOR LEVEL(sums)(VECTOR *a)
         for (int i = 0; i < half; i++)
             a[i] = LOW_HALVES(a[i], a[i + half]) + HIGH_HALVES(a[i], a[i + half]);
     return a[0];
+}
+
+/* a[i][j] becomes a[j][i]: each step turns the bits of row and lane, taken together, by one place. */
+TARGET SIMD_INLINE void LEVEL(transpose)(VECTOR *a)
+{
+    SIMD_UNROLL
+    for (int step = 1; step < LANES; step *= 2) {
+        VECTOR b[LANES];
+
+        SIMD_UNROLL
+        for (int i = 0; i < LANES / 2; i++) {
+            b[2 * i] = LOW_HALVES(a[i], a[i + LANES / 2]);
+            b[2 * i + 1] = HIGH_HALVES(a[i], a[i + LANES / 2]);
+        }
+        SIMD_UNROLL
+        for (int i = 0; i < LANES; i++)
+            a[i] = b[i];
+    }
 }
 
 #include LEVEL_CODE

@@ -259,24 +259,6 @@ TARGET static void LEVEL(convolve)(const struct pass *p, const struct cell *cell
 
 /* ---- weight gradient ---- */
 
-/* a[i][j] becomes a[j][i]: each step turns the bits of row and lane, taken together, by one place. */
-TARGET SIMD_INLINE void LEVEL(transpose)(VECTOR *a)
-{
-    SIMD_UNROLL
-    for (int step = 1; step < LANES; step *= 2) {
-        VECTOR b[LANES];
-
-        SIMD_UNROLL
-        for (int i = 0; i < LANES / 2; i++) {
-            b[2 * i] = LOW_HALVES(a[i], a[i + LANES / 2]);
-            b[2 * i + 1] = HIGH_HALVES(a[i], a[i + LANES / 2]);
-        }
-        SIMD_UNROLL
-        for (int i = 0; i < LANES; i++)
-            a[i] = b[i];
-    }
-}
-
 /* Those of LANES outputs of dy at one place of a cell that its columns are. */
 TARGET SIMD_INLINE VECTOR LEVEL(columns)(const struct gradient *g, const struct cell *t, ptrdiff_t at, const bool masked)
 {

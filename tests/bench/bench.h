@@ -1,7 +1,8 @@
-/* tests/bench/bench.h: what benchmarks share: the clock, errors that end it, numbers to work on. */
+/* tests/bench/bench.h: what benchmarks share: the clock, errors that end it, numbers to work on, OpenBLAS' product as a peer. */
 #ifndef TESTS_BENCH_BENCH_H
 #define TESTS_BENCH_BENCH_H
 
+#include <cblas.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,12 @@ static inline void must(enum err_code rc, const struct err *e)
         fprintf(stderr, "%s: %s %s\n", program_invocation_short_name, e->at, e->msg);
         exit(1);
     }
+}
+
+/* As gemm (core/gemm.h). */
+static inline void blas(bool ta, bool tb, int m, int n, int k, const float *a, int lda, const float *b, int ldb, bool add, float *c, int ldc)
+{
+    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, 1, a, lda, b, ldb, add, c, ldc);
 }
 
 /* For qsort: doubles, ascending. */

@@ -134,9 +134,9 @@ static void gathered(struct layer *l, int product)
         if (product != INPUT)
             gather(l, y, false);
         switch (product) {
-        case FORWARD: gemm(false, false, g->o, run, k, l->w, k, l->tile, run, 0, l->y + (size_t)y * (size_t)run, stride); break;
-        case INPUT: gemm(true, false, k, run, g->o, l->w, k, dy, stride, 0, l->tile, run); gather(l, y, true); break;
-        case WEIGHT: gemm(false, true, g->o, k, run, dy, stride, l->tile, run, y > 0, l->dw, k); break;
+        case FORWARD: blas(false, false, g->o, run, k, l->w, k, l->tile, run, 0, l->y + (size_t)y * (size_t)run, stride); break;
+        case INPUT: blas(true, false, k, run, g->o, l->w, k, dy, stride, 0, l->tile, run); gather(l, y, true); break;
+        case WEIGHT: blas(false, true, g->o, k, run, dy, stride, l->tile, run, y > 0, l->dw, k); break;
         }
     }
 }

@@ -77,11 +77,11 @@ static void products(void)
 
         for (int k = 0; k < STEPS; k++) {
             for (int l = 0; l < 3; l++)
-                gemm(false, false, width[l + 1], BATCH, width[l], w[l], width[l], x[l], BATCH, 0, dx[l + 1], BATCH);
+                blas(false, false, width[l + 1], BATCH, width[l], w[l], width[l], x[l], BATCH, 0, dx[l + 1], BATCH);
             for (int l = 2; l > 0; l--)
-                gemm(true, false, width[l], BATCH, width[l + 1], w[l], width[l], x[l + 1], BATCH, 0, dx[l], BATCH);
+                blas(true, false, width[l], BATCH, width[l + 1], w[l], width[l], x[l + 1], BATCH, 0, dx[l], BATCH);
             for (int l = 2; l >= 0; l--)
-                gemm(false, true, width[l + 1], width[l], BATCH, x[l + 1], BATCH, x[l], BATCH, 0, dw[l], width[l]);
+                blas(false, true, width[l + 1], width[l], BATCH, x[l + 1], BATCH, x[l], BATCH, 0, dw[l], width[l]);
         }
         start = now() - start;
         best = start < best ? start : best;
