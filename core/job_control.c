@@ -29,7 +29,7 @@ static const struct control *control_at(const struct job *j) { return (const str
 
 static bool is_on(const struct job *j, const struct control *c) { return *(const bool *)((const char *)&j->conf->controls + c->offset); }
 
-static uint32_t phase_number(const struct job *j) { return (uint32_t)(PHASE_NUMBER * (j->state.control + 1) + j->state.training); }
+static uint32_t phase_number(const struct job *j, int64_t training) { return (uint32_t)(PHASE_NUMBER * (j->state.control + 1) + training); }
 
 /* Iterations that led to the chosen model. */
 static int64_t iterations(const struct job *j)
@@ -59,12 +59,36 @@ static enum err_code random_pruner(struct pruner **out, const struct job *j, str
     conf->criterion = (struct plug_value){ .plug = plug_find(&criterion_table, "random") };
     rc = pruner_new(out, conf, j->net, (uint64_t)j->conf->seed, e);
     mem_free(conf);
-    if (rc == ERR_OK)
-        rc = pruner_load(*out, j->state.start, e);
-    if (rc == ERR_OK && job_searches(j))
-        job_search_aim_at(*out, json_number_value(json_object_get(json_array_get(j->state.kept_path, (size_t)j->state.training - 1), "level")));
-    return rc;
+    return rc == ERR_OK ? pruner_load(*out, j->state.start, e) : rc;
 }
+
+/* Of an iteration that led to the chosen model of a search: "level", "rate". */
+static double on_path(const struct job *j, int64_t iteration, const char *what)
+{
+    return json_number_value(json_object_get(json_array_get(j->state.kept_path, (size_t)iteration - 1), what));
+}
+
+static bool rewinds_whole(const struct job *j)
+{
+    return rewind_of(&j->conf->prune.rewind)->weights != REWIND_NONE && !regrow_changes(&j->conf->prune.regrow);
+}
+
+/* Where weights go back after each pruning, and masks stay, what retraining makes of them is seen by nobody but after the last: what is drawn does not look
+ * at weights, unless they are zero: those of a model that came sparse and rewinds to that. So only the last is done. */
+static bool only_last_counts(const struct job *j)
+{
+    const struct net *net = j->given->net;
+
+    for (int i = 0; j->array[ARRAYS_ORIGIN] && i < net->n_weights; i++)
+        for (size_t k = 0; net->weight[i].info.prunable && k < net->weight[i].len; k++)
+            if (j->array[ARRAYS_ORIGIN][i][k] == 0)
+                return false;
+    return rewinds_whole(j);
+}
+static int64_t random_trainings(const struct job *j) { return only_last_counts(j) ? 1 : iterations(j); }
+static double random_work(const struct job *j) { return retrain_work(j) / (rewinds_whole(j) ? (double)j->conf->prune.iterations : 1); }
+/* Of the cycle, that the running training is. */
+static int64_t random_iteration(const struct job *j) { return only_last_counts(j) ? iterations(j) : j->state.training; }
 
 static void start_from_baseline(struct job *j)
 {
@@ -76,6 +100,7 @@ static void start_from_baseline(struct job *j)
 
 static enum err_code random_prepare(struct job *j, struct err *e)
 {
+    const int64_t last = random_iteration(j);
     struct pruner *p = NULL;
     enum err_code rc;
 
@@ -83,22 +108,24 @@ static enum err_code random_prepare(struct job *j, struct err *e)
         start_from_baseline(j);
     rc = random_pruner(&p, j, e);
     job_hold(j, false);
-    if (rc == ERR_OK)
-        rc = pruner_step(p, j->net, j->state.training, NULL, e);
+    for (int64_t i = only_last_counts(j) ? 1 : last; i <= last && rc == ERR_OK; i++) {
+        if (job_searches(j))
+            job_search_aim_at(p, on_path(j, i, "level"));
+        rc = pruner_step(p, j->net, i, NULL, e);
+    }
     if (rc == ERR_OK)
         rc = job_pack(j, e);
     if (rc == ERR_OK)
-        rc = job_rewind(j, j->state.training, e);
+        rc = job_rewind(j, last, e);
     pruner_free(p);
     return rc;
 }
 
 static enum err_code random_train(struct job *j, struct err *e)
 {
-    const json_t *at = json_array_get(j->state.kept_path, (size_t)j->state.training - 1);
+    const int64_t i = random_iteration(j);
 
-    return job_train(j, &j->conf->retrain, phase_number(j), rewind_epoch(&j->conf->prune.rewind),
-                     job_searches(j) ? json_number_value(json_object_get(at, "rate")) : 1, e);
+    return job_train(j, &j->conf->retrain, phase_number(j, i), rewind_epoch(&j->conf->prune.rewind), job_searches(j) ? on_path(j, i, "rate") : 1, e);
 }
 
 static const struct param no_params[] = { FIELD_END };
@@ -106,7 +133,7 @@ static const struct param no_params[] = { FIELD_END };
 static const struct control random_row = {
     .plug = { "random", "The chosen iteration's cycle again with criterion random, from the baseline: the same targets, the same retraining.", no_params,
               sizeof(struct control_random) },
-    .offset = offsetof(struct controls_conf, random), .trainings = iterations, .work = retrain_work, .prepare = random_prepare,
+    .offset = offsetof(struct controls_conf, random), .trainings = random_trainings, .work = random_work, .prepare = random_prepare,
     .train = random_train, .epochs = all_epochs
 };
 
@@ -134,7 +161,7 @@ static enum err_code small_make(struct job *j, struct err *e)
 
 static enum err_code small_train(struct job *j, struct err *e)
 {
-    return job_train(j, &j->control_train, phase_number(j), 0, 1, e);
+    return job_train(j, &j->control_train, phase_number(j, 1), 0, 1, e);
 }
 
 static enum err_code small_resume(struct job *j, struct err *e)

@@ -121,6 +121,45 @@ START_TEST(random_does_not_look_at_the_criterion)
 }
 END_TEST
 
+/* Where weights go back after each pruning and masks stay, only the last retraining of the drawn masks counts, and no other is done. */
+static int begun;
+
+static void count_trainings(void *user, const struct job_progress *p)
+{
+    on_progress(user, p);
+    begun += strcmp(p->phase, "control") == 0 && p->epoch == 1;
+}
+
+static const struct { const char *prune; bool sparse; int trainings; } rewound[] = {
+    { "\"rewind\": \"initial\"", false, 1 }, { "\"rewind\": \"random\", \"unit\": \"neuron\"", false, 1 }, { "\"rewind\": \"none\"", false, 3 },
+    { "\"rewind\": \"learning_rate\"", false, 3 }, { "\"rewind\": \"initial\", \"regrow\": {\"type\": \"set\", \"interval\": 1}", false, 3 },
+    { "\"rewind\": \"initial\"", true, 3 }, /* zeros go first: those that training left */
+};
+
+START_TEST(random_trains_what_counts)
+{
+    static struct table t;
+    struct caller c;
+    struct job_hooks hooks = { on_stop, count_trainings, on_new_file, on_commit, 1000, &c };
+    struct model model = make_model(false);
+    char text[500];
+    struct err e = { 0 };
+
+    snprintf(text, sizeof text, "{" TRAIN ", \"controls\": {\"random\": true}, \"prune\": {\"iterations\": 3, \"target_sparsity\": 0.7, %s}}", rewound[_i].prune);
+    begun = 0;
+    table_init(&t, 32, 8, 8, false); /* one mini-batch an epoch */
+    caller_init(&c, &t, text);
+    net_init(model.net, 42);
+    for (size_t k = 0; rewound[_i].sparse && k < model.net->weight[0].len; k += 2)
+        model.net->weight[0].x[k] = 0;
+    ck_assert_msg(job_run(&c.conf, &model, &t.d, NULL, 1, &hooks, &e) == ERR_OK, "%s", e.msg);
+    ck_assert_int_eq(begun, rewound[_i].trainings);
+    ck_assert(rewound[_i].sparse || number(control(&c, "random"), "sparsity") > 0.6);
+    model_clear(&model);
+    caller_clear(&c);
+}
+END_TEST
+
 START_TEST(nothing_to_compare)
 {
     static const struct { const char *job, *why; } cases[] = {
@@ -269,6 +308,7 @@ static void cases(Suite *s)
 
     tcase_add_loop_test(tc, beside_the_result, 0, sizeof jobs / sizeof jobs[0]);
     tcase_add_test(tc, random_does_not_look_at_the_criterion);
+    tcase_add_loop_test(tc, random_trains_what_counts, 0, sizeof rewound / sizeof rewound[0]);
     tcase_add_loop_test(tc, nothing_to_compare, 0, 4);
     tcase_add_test(tc, given_up);
     tcase_add_test(tc, memory_counts_them);
