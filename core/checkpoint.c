@@ -4,7 +4,8 @@
  *      one the numbers that the mask keeps, in one dimension;
  *   2. "kept/<weight>" F32, for every weight, once there is a kept model, and "kept_mask/<weight>" U8 of prunable ones;
  *   3. "origin/<weight>", "base/<weight>" F32, likewise, once there are weights to rewind to, and a baseline that a control starts from; "moved/<weight>",
- *      "behind/<weight>" F32, of prunable weights, where criterion or regrowth ask for them;
+ *      "behind/<weight>" F32, of prunable weights, where criterion or regrowth ask for them, and where a search may roll back to the kept model, its own,
+ *      "kept_moved/<weight>", "kept_behind/<weight>";
  *   4. "control/<weight>" F32, for every weight of the net that a control trains instead;
  *   5. "train/..." whatever the running training phase remembers (train.h);
  *   6. metadata "job": the state as JSON text, with the training's position under "train". */
@@ -138,6 +139,17 @@ static enum err_code state_from_json(struct job_state *s, const json_t *j, struc
     return ERR_OK;
 }
 
+/* Whether a checkpoint with this state has them, where they are wanted at all. */
+static bool is_due(const struct job_state *s, int array)
+{
+    switch ((enum job_arrays)array) {
+    case ARRAYS_KEPT: case ARRAYS_KEPT_MOVED: case ARRAYS_KEPT_BEHIND: return s->kept != NULL;
+    case ARRAYS_ORIGIN: return s->has_origin;
+    case ARRAYS_BASE: return s->start != NULL;
+    default: return true;
+    }
+}
+
 /* ---- writing ---- */
 
 static enum err_code add(struct st_writer *w, const char *group, const struct weight *weight, enum st_dtype dtype, const struct shape *shape,
@@ -163,9 +175,9 @@ static enum err_code add_arrays(const struct checkpoint *c, struct st_writer *w,
         if (rc == ERR_OK)
             rc = add(w, "net", weight, ST_F32, &values, weight_values(weight), e);
         for (int a = 0; a < JOB_ARRAYS && rc == ERR_OK; a++)
-            if (c->array[a] && c->array[a][i])
+            if (c->array[a] && c->array[a][i] && is_due(c->state, a))
                 rc = add(w, array_names[a], weight, ST_F32, whole, c->array[a][i], e);
-        if (rc == ERR_OK && c->array[ARRAYS_KEPT] && weight->info.prunable)
+        if (rc == ERR_OK && is_due(c->state, ARRAYS_KEPT) && weight->info.prunable)
             rc = add(w, "kept_mask", weight, ST_U8, whole, c->kept_mask[i], e);
     }
     for (int i = 0; c->control && i < c->control->n_weights && rc == ERR_OK; i++)
@@ -297,12 +309,6 @@ static enum err_code fetch_values(const struct checkpoint_file *c, struct weight
     return ERR_OK;
 }
 
-/* Whether a checkpoint with this state has to have them. */
-static bool is_due(const struct job_state *s, int array)
-{
-    return array == ARRAYS_KEPT ? s->kept != NULL : array == ARRAYS_ORIGIN ? s->has_origin : array == ARRAYS_BASE ? s->start != NULL : true;
-}
-
 enum err_code checkpoint_restore_control(const struct checkpoint_file *c, struct net *control, struct err *e)
 {
     enum err_code rc = ERR_OK;
@@ -326,7 +332,7 @@ enum err_code checkpoint_restore(const struct checkpoint_file *c, struct net *ne
         for (int a = 0; a < JOB_ARRAYS && rc == ERR_OK; a++)
             if (array[a] && array[a][i] && is_due(s, a))
                 rc = fetch(c, array_names[a], w, ST_F32, array[a][i], w->len * sizeof(float), e);
-        if (rc == ERR_OK && s->kept && w->info.prunable)
+        if (rc == ERR_OK && is_due(s, ARRAYS_KEPT) && w->info.prunable)
             rc = fetch(c, "kept_mask", w, ST_U8, kept_mask[i], w->len, e);
     }
     return rc;

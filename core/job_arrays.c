@@ -11,6 +11,8 @@ static bool is_wanted(const struct job *j, int array)
     case ARRAYS_BASE: return j->conf->controls.random.on;
     case ARRAYS_MOVED: return criterion_of(j->conf->prune.criterion.plug)->moved;
     case ARRAYS_BEHIND: return regrow_of(&j->conf->prune.regrow)->splices;
+    case ARRAYS_KEPT_MOVED: return job_searches(j) && is_wanted(j, ARRAYS_MOVED);
+    case ARRAYS_KEPT_BEHIND: return job_searches(j) && is_wanted(j, ARRAYS_BEHIND);
     default: return true;
     }
 }
@@ -66,6 +68,13 @@ void job_recall(struct job *j, enum job_arrays array)
 {
     for (int i = 0; i < j->net->n_weights; i++)
         memcpy(j->net->weight[i].x, j->array[array][i], j->net->weight[i].len * sizeof(float));
+}
+
+void job_copy(struct job *j, enum job_arrays to, enum job_arrays from)
+{
+    for (int i = 0; j->array[to] && j->array[from] && i < j->given->net->n_weights; i++)
+        if (j->array[to][i])
+            memcpy(j->array[to][i], j->array[from][i], j->given->net->weight[i].len * sizeof(float));
 }
 
 void job_hold(struct job *j, bool masked_too)

@@ -45,7 +45,8 @@ struct job_search {
     X(ORIGIN, "origin") /* those that retraining rewinds to */ \
     X(BASE, "base")     /* those of the baseline, that a control starts from */ \
     X(MOVED, "moved")   /* which way training moved them; of prunable ones */ \
-    X(BEHIND, "behind") /* what masks hide; of prunable ones */
+    X(BEHIND, "behind") /* what masks hide; of prunable ones */ \
+    X(KEPT_MOVED, "kept_moved") X(KEPT_BEHIND, "kept_behind") /* the same of the kept model, that a search rolls back to */
 #define X(id, name) ARRAYS_##id,
 enum job_arrays { JOB_ARRAYS_LIST(X) JOB_ARRAYS };
 #undef X
@@ -77,7 +78,7 @@ void job_state_clear(struct job_state *s);
 /* core/checkpoint.c */
 struct checkpoint {
     const struct net *net;
-    float *const *array[JOB_ARRAYS]; /* NULL: not there (yet) */
+    float *const *const *array;   /* [JOB_ARRAYS]; NULL: not wanted. Written once the state says that they are there */
     uint8_t *const *kept_mask;    /* of prunable weights, beside ARRAYS_KEPT */
     const struct net *control;    /* that a control trains instead of the job's; NULL: none */
     const struct trainer *trainer;/* NULL: no training phase is running */

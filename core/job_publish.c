@@ -42,6 +42,8 @@ void job_keep(struct job *j, json_t *metrics)
 
     net_count(j->net, &size);
     job_store(j, ARRAYS_KEPT);
+    job_copy(j, ARRAYS_KEPT_MOVED, ARRAYS_MOVED);
+    job_copy(j, ARRAYS_KEPT_BEHIND, ARRAYS_BEHIND);
     for (int i = 0; i < j->net->n_weights; i++) {
         const struct weight *w = &j->net->weight[i];
 
@@ -61,6 +63,8 @@ void job_keep(struct job *j, json_t *metrics)
 enum err_code job_take_kept(struct job *j, struct err *e)
 {
     job_recall(j, ARRAYS_KEPT);
+    job_copy(j, ARRAYS_MOVED, ARRAYS_KEPT_MOVED);
+    job_copy(j, ARRAYS_BEHIND, ARRAYS_KEPT_BEHIND);
     for (int i = 0; i < j->net->n_weights; i++) /* the mask was the last iteration's, which need not be this one */
         if (j->net->weight[i].mask)
             memcpy(j->net->weight[i].mask, j->kept_mask[i], j->net->weight[i].len);
@@ -107,14 +111,9 @@ static enum err_code write_weights(struct job *j, struct file_out *f, struct err
 
 static enum err_code write_checkpoint(struct job *j, struct file_out *f, struct err *e)
 {
-    const struct job_state *s = &j->state;
-    struct checkpoint c = { .net = j->given->net, .kept_mask = j->kept_mask, .control = j->control.net, .trainer = j->trainer, .state = s };
+    struct checkpoint c = { .net = j->given->net, .array = (float *const *const *)j->array, .kept_mask = j->kept_mask, .control = j->control.net,
+                            .trainer = j->trainer, .state = &j->state };
 
-    for (int a = 0; a < JOB_ARRAYS; a++)
-        c.array[a] = j->array[a];
-    c.array[ARRAYS_KEPT] = s->kept ? j->array[ARRAYS_KEPT] : NULL;
-    c.array[ARRAYS_ORIGIN] = s->has_origin ? j->array[ARRAYS_ORIGIN] : NULL;
-    c.array[ARRAYS_BASE] = s->start ? j->array[ARRAYS_BASE] : NULL;
     return checkpoint_write(&c, f, e);
 }
 

@@ -56,6 +56,8 @@ void job_arrays_free(struct job *j);
 /* From and to the weights of the net, which is the job's. Nothing is stored where the array is not wanted. */
 void job_store(struct job *j, enum job_arrays array);
 void job_recall(struct job *j, enum job_arrays array);
+/* Nothing where one of them is not wanted. */
+void job_copy(struct job *j, enum job_arrays to, enum job_arrays from);
 /* What masks are to hide from now on, before there are more of them: the weights that are not masked yet, or all. Nothing where that is not wanted. */
 void job_hold(struct job *j, bool masked_too);
 
@@ -68,7 +70,7 @@ MUST enum err_code job_evaluate(struct job *j, const struct data_view *view, boo
 double job_metric_of(const struct job *j, const json_t *metrics); /* NAN: not there */
 /* The net as it is becomes the model that would be the result. Takes metrics. */
 void job_keep(struct job *j, json_t *metrics);
-/* The net becomes the kept model, with its masks. */
+/* The net becomes the kept model, with its masks; of a search, with what moved it and what its masks hid. */
 MUST enum err_code job_take_kept(struct job *j, struct err *e);
 /* The job goes on with m, which is packed. */
 MUST enum err_code job_adopt(struct job *j, const struct model *m, struct err *e);

@@ -39,6 +39,8 @@ static const char *const resumed[] = {
     "{" TRAIN ", \"prune\": {\"iterations\": 2, \"rewind\": \"initial\"}, \"controls\": {\"random\": true, \"small_dense\": {\"match\": \"macs\"}}}",
     "{" TRAIN ", \"prune\": {\"iterations\": 6, \"schedule\": {\"type\": \"adaptive\", \"initial_step\": 0.4}}, \"stop\": {\"max_drop\": 0.02},"
     "\"controls\": {\"random\": true}}",
+    "{" TRAIN ", \"prune\": {\"iterations\": 6, \"criterion\": \"movement\", \"regrow\": {\"type\": \"surgery\", \"until\": 1},"
+    "\"schedule\": {\"type\": \"adaptive\", \"initial_step\": 0.4}}, \"stop\": {\"max_drop\": 0.01}}",
 };
 
 START_TEST(crash_at_every_commit)

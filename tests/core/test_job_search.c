@@ -107,6 +107,77 @@ START_TEST(records_tell_the_search)
 }
 END_TEST
 
+/* What is rolled back with the kept model, seen in checkpoints: its sums of movement, and what its masks hide. */
+static int n_back, n_other;
+
+static const struct st_array *array_of(const struct checkpoint_file *f, const char *name)
+{
+    const struct st_array *a = st_find(&f->st, name);
+
+    ck_assert_msg(a != NULL, "%s", name);
+    return a;
+}
+
+static bool moved_is_kept(const struct checkpoint_file *f)
+{
+    const struct st_array *now = array_of(f, "moved/dense/kernel"), *kept = array_of(f, "kept_moved/dense/kernel");
+
+    ck_assert_uint_eq(now->bytes, kept->bytes);
+    return memcmp(now->data, kept->data, now->bytes) == 0;
+}
+
+static bool hidden_is_kept(const struct checkpoint_file *f)
+{
+    const struct st_array *now = array_of(f, "behind/dense/kernel"), *kept = array_of(f, "kept_behind/dense/kernel"),
+                          *mask = array_of(f, "kept_mask/dense/kernel");
+    bool same = true;
+
+    ck_assert(now->bytes == kept->bytes && now->bytes == 4 * mask->bytes);
+    for (size_t k = 0; k < mask->bytes; k++)
+        same = same && (((const uint8_t *)mask->data)[k] || memcmp((const char *)now->data + 4 * k, (const char *)kept->data + 4 * k, 4) == 0);
+    return same;
+}
+
+static enum err_code look_back(void *user, const struct job_commit *m, struct err *e)
+{
+    struct checkpoint_file f = { 0 };
+
+    if (m->checkpoint)
+        ck_assert_int_eq(checkpoint_open(&f, m->checkpoint->path, NULL), ERR_OK);
+    if (m->kind == JOB_COMMIT_ITERATION) {
+        bool is_kept = number(f.meta, "kept_iteration") == (double)m->iteration;
+
+        ck_assert(!is_kept || (moved_is_kept(&f) && hidden_is_kept(&f)));
+        n_other += !moved_is_kept(&f) && !hidden_is_kept(&f);
+    }
+    if (m->kind == JOB_COMMIT_CHECKPOINT && strcmp(text_of(f.meta, "phase"), "damage") == 0 &&
+        json_is_true(json_object_get(json_object_get(f.meta, "search"), "roll_back"))) {
+        ck_assert(moved_is_kept(&f) && hidden_is_kept(&f));
+        n_back++;
+    }
+    checkpoint_close(&f);
+    return on_commit(user, m, e);
+}
+
+START_TEST(all_of_the_kept_model_comes_back)
+{
+    static struct table t;
+    struct caller c;
+    const struct job_hooks hooks = { on_stop, on_progress, on_new_file, look_back, 1e-9, &c };
+    struct model model = make_model(false);
+    struct err e = { 0 };
+
+    table_init(&t, 150, 0, 0, false);
+    caller_init(&c, &t, "{" TRAIN ", \"prune\": {\"iterations\": 8, \"criterion\": \"movement\", \"regrow\": {\"type\": \"surgery\", \"until\": 1},"
+                "\"schedule\": {\"type\": \"adaptive\", \"initial_step\": 0.4}}, \"stop\": {\"max_drop\": 0.01}}");
+    net_init(model.net, 42);
+    ck_assert_msg(job_run(&c.conf, &model, &t.d, NULL, 1, &hooks, &e) == ERR_OK, "%s", e.msg);
+    ck_assert_msg(n_back > 0 && n_other > 0, "%d, %d", n_back, n_other);
+    model_clear(&model);
+    caller_clear(&c);
+}
+END_TEST
+
 START_TEST(a_search_needs_a_contract)
 {
     static struct table t;
@@ -127,6 +198,7 @@ static void cases(Suite *s)
 
     tcase_add_loop_test(tc, finds_the_limit, 0, sizeof soughts / sizeof soughts[0]);
     tcase_add_test(tc, records_tell_the_search);
+    tcase_add_test(tc, all_of_the_kept_model_comes_back);
     tcase_add_test(tc, a_search_needs_a_contract);
 }
 SUITE_MAIN("job_search", cases)
