@@ -23,7 +23,7 @@ static enum err_code save(void *user, struct err *e)
     return job_commit_state(user, JOB_COMMIT_CHECKPOINT, NULL, NULL, e);
 }
 
-static bool stop_training(void *user)
+static bool stop_or_late(void *user)
 {
     struct job *j = user;
 
@@ -40,7 +40,7 @@ enum err_code job_train(struct job *j, const struct train_conf *conf, uint32_t n
                              .seed = (uint64_t)j->conf->seed, .phase = number, .first_epoch = first, .rate = rate,
                              .regrow = retrains ? &j->conf->prune.regrow : NULL, .behind = retrains ? j->array[ARRAYS_BEHIND] : NULL,
                              .moved = j->state.phase < PHASE_CONTROL ? j->array[ARRAYS_MOVED] : NULL, .team = j->team };
-    struct train_hooks hooks = { .stop = stop_training, .progress = job_show_training, .checkpoint_due = job_due, .save = save, .epoch = number == 0 ? job_epoch_done : NULL, .user = j };
+    struct train_hooks hooks = { .stop = stop_or_late, .progress = job_show_training, .checkpoint_due = job_due, .save = save, .epoch = number == 0 ? job_epoch_done : NULL, .user = j };
     enum err_code rc;
 
     if (conf->epochs == 0)
@@ -143,7 +143,7 @@ static enum err_code settle(struct job *j, enum err_code rc, enum job_phase next
 
 static enum err_code run_prune(struct job *j, struct err *e)
 {
-    struct prune_data data = { &j->views.train, &j->loss, j->team, job_stop, j, j->array[ARRAYS_MOVED] };
+    struct prune_data data = { &j->views.train, &j->loss, j->team, stop_or_late, j, j->array[ARRAYS_MOVED] };
     struct err why = { 0 };
     enum err_code rc;
 

@@ -224,7 +224,7 @@ enum err_code job_check(const struct job_conf *c, const struct net *net, const s
     }
     if (rc == ERR_OK)
         rc = job_bind_loss(&loss, c, net, d, e);
-    if (rc == ERR_OK && ((const struct schedule *)(const void *)c->prune.schedule.plug)->searches && !job_has_contract(&c->stop))
+    if (rc == ERR_OK && schedule_of(c->prune.schedule.plug)->searches && !job_has_contract(&c->stop))
         rc = err_field(e, ERR_INVALID, "/stop/max_drop", "the adaptive schedule searches within a contract: give max_drop or max_relative_drop");
     if (rc == ERR_OK)
         rc = check_retraining(c, e);
@@ -243,20 +243,29 @@ enum err_code job_check(const struct job_conf *c, const struct net *net, const s
 
 static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
-/* The parts that stand at the same time: the net with its masks, the kept model, an evaluation, and the largest of the two training phases
- * and a pruning step; what finishing adds. */
+/* Numbers that travel beside the net: kept, and the origin, base, and of prunable weights those of movement and surgery that the job wants. */
+static uint64_t arrays_memory(const struct job_conf *c, const struct net_size *size)
+{
+    const bool searches = schedule_of(c->prune.schedule.plug)->searches;
+    uint64_t whole = 1 + (rewind_of(&c->prune.rewind)->weights == REWIND_SAVED) + c->controls.random.on;
+    uint64_t kernels = (uint64_t)(criterion_of(c->prune.criterion.plug)->moved + regrow_of(&c->prune.regrow)->splices) * (1 + searches);
+
+    return sizeof(float) * (whole * size->params + kernels * size->weights) + size->weights; /* and the kept mask */
+}
+
+/* What stands all the time: the net with its masks, a copy of it that is measured, the arrays, an evaluation; and the largest of what stands in one phase
+ * alone: a training (of a control: with its net), a pruning step, finished models. */
 uint64_t job_memory(const struct job_conf *c, const struct net *net, const struct dataset *d)
 {
     struct net_size size;
-    uint64_t training = larger(train_memory(net, &c->train, NULL), train_memory(net, &c->retrain, &c->prune.regrow));
-    uint64_t k = shape_len(net_output(net)), samples = 0;
+    uint64_t k = shape_len(net_output(net)), samples = 0, retraining, phase;
 
     net_count(net, &size);
     for (int s = 0; s < DATA_SPLITS; s++)
         samples = larger((uint64_t)d->split[s].n, samples);
-    /* moved and its places; behind */
-    training += size.weights * ((criterion_of(c->prune.criterion.plug)->moved ? 8 : 0) + (regrow_of(&c->prune.regrow)->splices ? 4 : 0));
-    return (rewind_of(&c->prune.rewind)->weights == REWIND_SAVED ? 4 : 3) * 4 * size.params + 2 * size.weights + job_controls_memory(c, &size) + finish_memory(&c->export, net) +
-           larger(training, pruner_memory(&c->prune, net)) + exec_memory(net, JOB_EVALUATION_BATCH, EXEC_INFER) + net_pack_memory(net) +
-           samples * (k * 4 + 32);
+    retraining = train_memory(net, &c->retrain, &c->prune.regrow) + (criterion_of(c->prune.criterion.plug)->moved ? 4 * size.weights : 0); /* its places */
+    phase = larger(train_memory(net, &c->train, NULL) + (c->controls.small_dense.on ? 4 * size.params : 0), retraining);
+    phase = larger(phase, larger(pruner_memory(&c->prune, net), finish_memory(&c->export, net)));
+    return 2 * sizeof(float) * size.params + size.weights + arrays_memory(c, &size) + exec_memory(net, JOB_EVALUATION_BATCH, EXEC_INFER) +
+           net_pack_memory(net) + phase + samples * (k * 4 + 32);
 }

@@ -362,8 +362,3 @@ double job_controls_work_done(const struct job *j)
 
     return work_of(j, s->control) + (done > 0 ? (double)done * job_control_training_work(j) : 0);
 }
-
-uint64_t job_controls_memory(const struct job_conf *c, const struct net_size *size)
-{
-    return 4 * size->params * ((c->controls.random.on ? 1 : 0) + (c->controls.small_dense.on ? 1 : 0));
-}

@@ -114,8 +114,6 @@ MUST enum err_code job_resume_control(struct job *j, struct err *e);
 double job_controls_work(const struct job *j);      /* of all of them */
 double job_controls_work_done(const struct job *j); /* by the state */
 double job_control_training_work(const struct job *j); /* of the one that runs */
-/* Bytes beside those of the cycle. */
-uint64_t job_controls_memory(const struct job_conf *c, const struct net_size *size);
 
 /* job.c: one phase of training. number: of the phase, for random numbers; first: epochs of conf that are left out; rate: share of the learning rate. */
 MUST enum err_code job_train(struct job *j, const struct train_conf *conf, uint32_t number, int64_t first, double rate, struct err *e);

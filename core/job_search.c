@@ -12,7 +12,7 @@ static const struct adaptive_conf *options(const struct job *j) { return (const 
 
 bool job_searches(const struct job *j)
 {
-    return ((const struct schedule *)(const void *)j->conf->prune.schedule.plug)->searches;
+    return schedule_of(j->conf->prune.schedule.plug)->searches;
 }
 
 /* The pruner's target at a share of the way from the start to the end. */

@@ -19,6 +19,7 @@ struct schedule {
     double (*at)(const void *conf, double start, double target, double t); /* start <= target */
     bool searches; /* the targets follow from how the iterations before came out (core/job_search.c); `at` is the most they may be */
 };
+static inline const struct schedule *schedule_of(const struct plug *p) { return (const struct schedule *)(const void *)p; }
 /* Options of "adaptive", the row that searches. */
 struct adaptive_conf { double initial_step, minimal_step, step_factor, learning_rate_factor; int64_t patience; };
 extern const struct plug_table schedule_table;

@@ -7,7 +7,7 @@
 
 double prune_share_at(const struct pruner *p, double start, double target, int64_t i)
 {
-    const struct schedule *s = (const struct schedule *)(const void *)p->conf.schedule.plug;
+    const struct schedule *s = schedule_of(p->conf.schedule.plug);
 
     if (isnan(p->aim) ? i >= p->conf.iterations : p->aim >= 1)
         return target;

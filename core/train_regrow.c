@@ -103,20 +103,12 @@ static enum err_code splice(struct trainer *t, int w, uint32_t *key, bool *chang
 static enum err_code splice_all(struct trainer *t, struct err *e)
 {
     const struct net *net = t->in.net;
-    size_t longest = 1;
     bool changed = false;
-    uint32_t *key;
     enum err_code rc = ERR_OK;
 
-    for (int w = 0; w < net->n_weights; w++)
-        longest = net->weight[w].len > longest ? net->weight[w].len : longest;
-    key = mem_alloc(longest * sizeof *key);
-    if (!key)
-        return err_set(e, ERR_NOMEM, "out of memory");
     for (int w = 0; w < net->n_weights && rc == ERR_OK; w++)
         if (trainer_behind(t, w) && net->weight[w].info.trainable)
-            rc = splice(t, w, key, &changed, e);
-    mem_free(key);
+            rc = splice(t, w, t->key, &changed, e);
     t->has_best = t->has_best && !changed;
     t->wait = changed ? 0 : t->wait;
     return rc;
@@ -182,14 +174,11 @@ static void scratch_clear(struct scratch *s, int n_weights)
 static bool scratch_new(struct scratch *s, const struct trainer *t)
 {
     const struct net *net = t->in.net;
-    size_t longest = 1;
+    const size_t longest = trainer_longest(net);
 
     *s = (struct scratch){ .gradient = mem_zalloc((size_t)net->n_weights, sizeof *s->gradient) };
     for (int w = 0; s->gradient && w < net->n_weights; w++) {
-        if (!takes_part(&net->weight[w]))
-            continue;
-        longest = net->weight[w].len > longest ? net->weight[w].len : longest;
-        if (regrow_of(t->in.regrow)->by_gradient && !(s->gradient[w] = mem_vector(net->weight[w].len)))
+        if (takes_part(&net->weight[w]) && regrow_of(t->in.regrow)->by_gradient && !(s->gradient[w] = mem_vector(net->weight[w].len)))
             return false;
     }
     s->key = mem_alloc(longest * sizeof *s->key);
@@ -208,17 +197,24 @@ static enum err_code find_gradients(const struct trainer *t, struct scratch *s, 
     return rc == ERR_OK ? probe_gradient(&in, &conf, s->gradient, e) : rc;
 }
 
+size_t trainer_longest(const struct net *net)
+{
+    size_t n = 1;
+
+    for (int w = 0; w < net->n_weights; w++)
+        n = net->weight[w].len > n ? net->weight[w].len : n;
+    return n;
+}
+
 uint64_t trainer_regrow_memory(const struct net *net, const struct plug_value *regrow, int chunk)
 {
-    uint64_t longest = 0, dense = probe_memory(net, chunk, chunk);
+    uint64_t dense = probe_memory(net, chunk, chunk);
 
-    for (const struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
-        longest = w->len > longest ? w->len : longest;
+    for (const struct weight *w = net->weight; w < net->weight + net->n_weights; w++)
         dense += w->len * (w->info.prunable ? 2 * sizeof(float) + 1 : sizeof(float)); /* the copy with its mask, and the gradient */
-    }
     if (!regrow_changes(regrow))
         return 0;
-    return longest * (sizeof(uint32_t) + sizeof(float) + 1) + (regrow_of(regrow)->by_gradient ? dense : 0);
+    return trainer_longest(net) * (sizeof(uint32_t) + sizeof(float) + 1) + (regrow_of(regrow)->by_gradient ? dense : 0);
 }
 
 enum err_code trainer_regrow(struct trainer *t, const struct train_hooks *h, struct err *e)

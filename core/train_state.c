@@ -73,6 +73,8 @@ static bool new_scratch(struct trainer *t)
     t->label = mem_alloc((size_t)t->chunk * sizeof *t->label);
     t->target = mem_alloc((size_t)t->chunk * (size_t)v->data->n_target * sizeof *t->target);
     t->sample = mem_alloc((size_t)t->chunk * sizeof *t->sample);
+    if (t->in.behind && !(t->key = mem_alloc(trainer_longest(t->in.net) * sizeof *t->key)))
+        return false;
     if (!t->optimizer->full_batch)
         t->order = mem_alloc((size_t)v->n * sizeof *t->order);
     return t->label && t->target && t->sample && (t->order || t->optimizer->full_batch) && (t->fused || new_ranges(t));
@@ -207,6 +209,7 @@ void trainer_free(struct trainer *t)
     mem_free(t->label);
     mem_free(t->target);
     mem_free(t->sample);
+    mem_free(t->key);
     mem_free(t->range);
     mem_free(t->partial);
     mem_free(t);

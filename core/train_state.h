@@ -35,6 +35,7 @@ struct trainer {
     int32_t *label;           /* [chunk] */
     float *target;            /* [n_target][chunk] */
     double *sample;           /* [chunk] losses */
+    uint32_t *key;            /* splicing: of the numbers of one weight; else NULL */
     int n_ranges;             /* not fused: the learned numbers in ranges of fixed length */
     struct train_range *range;
     double *partial;          /* [n_ranges] sums of squares */
@@ -52,6 +53,8 @@ MUST enum err_code trainer_bind(struct trainer *t, struct err *e);
 /* core/train_regrow.c: whether masks change after the step just done; and the change. */
 bool trainer_regrow_due(const struct trainer *t);
 MUST enum err_code trainer_regrow(struct trainer *t, const struct train_hooks *h, struct err *e);
+/* Of the net's weights, at least 1. */
+size_t trainer_longest(const struct net *net);
 /* Bytes that an exchange needs besides the trainer. regrow NULL: none. */
 uint64_t trainer_regrow_memory(const struct net *net, const struct plug_value *regrow, int chunk);
 

@@ -195,6 +195,59 @@ START_TEST(time_is_up_while_retraining)
 }
 END_TEST
 
+static void late_in_pruning(void *user, const struct job_progress *p)
+{
+    struct caller *c = user;
+
+    on_progress(user, p);
+    if (strcmp(p->phase, "prune") == 0 && p->iteration == 1)
+        c->conf.stop.max_seconds = 0;
+}
+
+START_TEST(time_is_up_while_pruning)
+{
+    static struct table t;
+    struct caller c;
+    const struct job_hooks hooks = { on_stop, late_in_pruning, on_new_file, on_commit, 1000, &c };
+    struct model model = make_model(false);
+
+    table_init(&t, 200, 0, 40, false);
+    caller_init(&c, &t, "{" TRAIN ", \"prune\": {\"criterion\": \"obd\", \"iterations\": 3}}");
+    net_init(model.net, 42);
+    ck_assert_int_eq(job_run(&c.conf, &model, &t.d, NULL, 1, &hooks, NULL), ERR_OK);
+    ck_assert_int_eq(c.n_events, 3);
+    ck_assert_str_eq(text_of(result(&c), "reason"), "time_spent");
+    ck_assert(number(result(&c), "iterations") == 1 && number(result(&c), "chosen_iteration") == 1);
+    ck_assert_str_eq(c.event[2].hash, c.event[1].hash);
+    model_clear(&model);
+    caller_clear(&c);
+}
+END_TEST
+
+static void blow_up(struct caller *c)
+{
+    if (c->n_events == 3) /* the baseline and two iterations */
+        ((struct optim_conf_head *)(void *)c->conf.retrain.optimizer.conf)->learning_rate = 1e30;
+}
+
+START_TEST(what_was_good_before_a_divergence_is_the_result)
+{
+    static struct table t;
+    struct caller c;
+
+    table_init(&t, 200, 0, 40, false);
+    caller_init(&c, &t, plain);
+    c.retraining = blow_up;
+    run_through(&c, 1);
+    ck_assert_int_eq(c.n_events, 4);
+    ck_assert_str_eq(text_of(result(&c), "reason"), "diverged");
+    ck_assert(strstr(text_of(result(&c), "message"), "not finite in epoch") && strstr(text_of(result(&c), "message"), "the result is iteration 2"));
+    ck_assert(number(result(&c), "chosen_iteration") == 2 && number(result(&c), "sparsity") == number(c.event[2].record, "sparsity"));
+    ck_assert_str_eq(c.event[3].hash, c.event[2].hash);
+    caller_clear(&c);
+}
+END_TEST
+
 START_TEST(retraining_that_diverges_ends_the_job_with_what_stands)
 {
     static struct table t;
@@ -340,6 +393,18 @@ START_TEST(memory_estimate)
         before = job_memory(&c.conf, m.net, &t.d);
         caller_clear(&c);
     }
+    for (int i = 0; i < 2; i++) { /* of what comes one after another, the largest: here training */
+        static const char *const steps[] = { "{\"train\": {\"batch_size\": 60000}, \"export\": {}}",
+                                             "{\"train\": {\"batch_size\": 60000}, \"export\": {\"shrink\": true, \"quantize\": true, \"pack\": true}}" };
+
+        caller_init(&c, &t, steps[i]);
+        if (i)
+            ck_assert_uint_eq(job_memory(&c.conf, m.net, &t.d), before);
+        before = job_memory(&c.conf, m.net, &t.d);
+        c.conf.train.batch_size = c.conf.retrain.batch_size = 1;
+        ck_assert_uint_lt(job_memory(&c.conf, m.net, &t.d), before);
+        caller_clear(&c);
+    }
     caller_init(&c, &t, plain);
     ck_assert_uint_gt(job_memory(&c.conf, m.net, &t.d), exec_memory(m.net, JOB_EVALUATION_BATCH, EXEC_INFER));
     ck_assert_uint_lt(job_memory(&c.conf, m.net, &t.d), 4 << 20);
@@ -356,6 +421,8 @@ static void cases(Suite *s)
     tcase_add_test(tc, masked_weights_are_zero_in_the_files);
     tcase_add_loop_test(tc, stop_rules, 0, sizeof rules / sizeof rules[0]);
     tcase_add_test(tc, time_is_up_while_retraining);
+    tcase_add_test(tc, time_is_up_while_pruning);
+    tcase_add_test(tc, what_was_good_before_a_divergence_is_the_result);
     tcase_add_test(tc, retraining_that_diverges_ends_the_job_with_what_stands);
     tcase_add_test(tc, training_that_diverges_fails_the_job);
     tcase_add_test(tc, regression_and_a_metric_where_less_is_better);

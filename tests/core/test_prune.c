@@ -227,7 +227,7 @@ START_TEST(schedule_laws)
     static const double target[] = { 0, 0.3, 0.9, 0.95, 0.999, 1 };
 
     for (const struct plug *const *row = schedule_table.rows; *row; row++) {
-        const struct schedule *s = (const struct schedule *)(const void *)*row;
+        const struct schedule *s = schedule_of(*row);
         bool golden = false;
 
         for (size_t k = 0; k < sizeof target / sizeof target[0]; k++)
@@ -255,7 +255,7 @@ END_TEST
 START_TEST(iterative_magnitude_pruning) /* 20 % of what is left, 15 times: the percentages of Frankle and Carbin */
 {
     static const double left[15] = { 80, 64, 51.2, 40.96, 32.77, 26.21, 20.97, 16.78, 13.42, 10.74, 8.59, 6.87, 5.5, 4.4, 3.52 };
-    const struct schedule *s = (const struct schedule *)(const void *)plug_find(&schedule_table, "exponential");
+    const struct schedule *s = schedule_of(plug_find(&schedule_table, "exponential"));
 
     for (int i = 1; i <= 15; i++)
         ck_assert(fabs(100 * (1 - s->at(NULL, 0, 1 - pow(0.8, 15), i / 15.0)) - left[i - 1]) < 0.006);
