@@ -1,12 +1,13 @@
 /* core/crit_obd.c: optimal brain damage (LeCun, Denker & Solla 1990): removing w raises the loss by h w^2 / 2, h the diagonal of the Hessian; for
  * h stands the diagonal of the Fisher matrix: the mean over samples of each sample's squared gradient, exact, not the square of a mean.
  *
- * A dense kernel's gradient of one sample is d a', so the sum of their squares is one product of squared arrays: (D.D)(A.A)'. Any other kernel
- * needs batches of one sample; there the gradient itself is squared. */
+ * A dense kernel's gradient of one sample is d a', so the sum of their squares is one product of squared arrays: (D.D)(A.A)'. That of a
+ * convolution is a sum over places, which patch_squares takes sample by sample. */
 #include <string.h>
 
 #include "core/gemm.h"
 #include "core/mem.h"
+#include "core/patch.h"
 #include "core/probe.h"
 
 struct obd_conf { int64_t samples, batch_size; };
@@ -16,7 +17,8 @@ enum { ROWS = 64 }; /* of a tile */
 struct obd {
     const struct crit_net *in;
     float *const *score; /* sums of squares so far */
-    float *dd, *aa;      /* squared arrays of one layer */
+    float *dd, *aa;      /* squared arrays of one dense layer */
+    float *room;         /* of patch_squares */
 };
 
 static bool is_dense(const struct net *net, int w) { return net->node[net->weight[w].node].op == op_find("dense"); }
@@ -48,43 +50,59 @@ static void add_dense(const struct obd *o, const struct probe_batch *b, int w)
     team_for(o->in->team, (p.rows + ROWS - 1) / ROWS, product_tile, &p);
 }
 
+static void add_conv(const struct obd *o, const struct probe_batch *b, int w)
+{
+    const struct conv g = patch_shape(o->in->net, w);
+    int node = o->in->net->weight[w].node;
+
+    patch_squares(&g, exec_value(b->exec, o->in->net->node[node].in[0]), exec_grad(b->exec, node), b->n, o->score[w], o->room, o->in->team);
+}
+
 static enum err_code add_batch(void *user, const struct probe_batch *b, struct err *e)
 {
     const struct obd *o = user;
 
     (void)e;
-    for (int i = 0; i < o->in->net->n_weights; i++) {
-        const float *g = exec_dw(b->exec, i);
-
-        if (o->score[i] && is_dense(o->in->net, i) && b->n > 1)
-            add_dense(o, b, i);
-        else
-            for (size_t k = 0; o->score[i] && k < o->in->net->weight[i].len; k++)
-                o->score[i][k] += g[k] * g[k];
-    }
+    for (int i = 0; i < o->in->net->n_weights; i++)
+        if (o->score[i])
+            (is_dense(o->in->net, i) ? add_dense : add_conv)(o, b, i);
     return ERR_OK;
+}
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+/* Floats of room for every kernel of the net. */
+static size_t room_len(const struct net *net)
+{
+    size_t most = 0;
+
+    for (int i = 0; i < net->n_weights; i++)
+        if (net->weight[i].info.prunable && !is_dense(net, i)) {
+            const struct conv g = patch_shape(net, i);
+
+            most = larger(most, patch_squares_len(&g));
+        }
+    return most;
 }
 
 static enum err_code obd_score(const struct crit_net *in, float *const *score, struct err *e)
 {
     const struct obd_conf *c = in->conf;
-    struct probe_conf probe = { .samples = c->samples, .batch_size = c->batch_size, .backward = true };
+    const struct probe_conf probe = { .samples = c->samples, .batch_size = c->batch_size, .backward = true };
     struct obd o = { .in = in, .score = score };
-    size_t rows = 0, cols = 0, n;
+    size_t rows = 0, cols = 0, n = (size_t)(c->batch_size < in->train->n ? c->batch_size : in->train->n);
     enum err_code rc;
 
     for (int i = 0; i < in->net->n_weights; i++) {
         const struct shape *s = &in->net->weight[i].info.shape;
 
-        if (score[i] && !is_dense(in->net, i))
-            probe.batch_size = 1;
-        rows = score[i] && (size_t)s->d[0] > rows ? (size_t)s->d[0] : rows;
-        cols = score[i] && (size_t)s->d[1] > cols ? (size_t)s->d[1] : cols;
+        rows = score[i] && is_dense(in->net, i) ? larger(rows, (size_t)s->d[0]) : rows;
+        cols = score[i] && is_dense(in->net, i) ? larger(cols, (size_t)s->d[1]) : cols;
     }
-    n = (size_t)(probe.batch_size < in->train->n ? probe.batch_size : in->train->n);
     o.dd = mem_vector(rows * n);
     o.aa = mem_vector(cols * n);
-    rc = o.dd && o.aa ? probe_run(in, &probe, add_batch, &o, e) : err_set(e, ERR_NOMEM, "out of memory");
+    o.room = mem_vector(room_len(in->net));
+    rc = o.dd && o.aa && o.room ? probe_run(in, &probe, add_batch, &o, e) : err_set(e, ERR_NOMEM, "out of memory");
     for (int i = 0; i < in->net->n_weights && rc == ERR_OK; i++)
         for (size_t k = 0; score[i] && k < in->net->weight[i].len; k++)
             score[i][k] *= 0.5f * in->net->weight[i].x[k] * in->net->weight[i].x[k];
@@ -92,15 +110,16 @@ static enum err_code obd_score(const struct crit_net *in, float *const *score, s
         probe_share(in->net, score);
     mem_free(o.dd);
     mem_free(o.aa);
+    mem_free(o.room);
     return rc;
 }
 
-/* The squared arrays of one layer are no more than its input and gradient, which the net holds too. */
+/* The squared arrays of one dense layer are no more than its input and gradient, which the net holds too. */
 static uint64_t obd_memory(const struct net *net, const void *conf)
 {
     const struct obd_conf *c = conf;
 
-    return 2 * probe_memory(net, c->batch_size, c->batch_size);
+    return 2 * probe_memory(net, c->batch_size, c->batch_size) + sizeof(float) * room_len(net);
 }
 
 const struct criterion crit_obd = {

@@ -17,4 +17,9 @@ int64_t patch_source(const struct conv *g, int group, int j, int place);
 /* Sum over all places of what each column of a group has, of any numbers at (c,h,w). */
 void patch_sums(const struct conv *g, int group, const double *input, double *sum);
 
+/* patch_squares.c: adds to sum, for every number of the kernel, the squares of its gradient by each of n samples: x (c,h,w,n), dy (o,oh,ow,n). room: as many
+ * floats as patch_squares_len says, 64-byte aligned. */
+void patch_squares(const struct conv *g, const float *x, const float *dy, int n, float *sum, float *room, struct team *team);
+size_t patch_squares_len(const struct conv *g);
+
 #endif

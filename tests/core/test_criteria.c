@@ -9,7 +9,7 @@
 #include "tests/core/train_fixture.h"
 #include "tests/engine_net.h"
 
-enum { GOLDEN_CASES = 4, GOLDEN_SCORES = 9 };
+enum { GOLDEN_CASES = 5, GOLDEN_SCORES = 9 };
 
 /* ---- one scoring ---- */
 
@@ -64,6 +64,15 @@ static float *floats(const json_t *list)
     return x;
 }
 
+static void shape_of(void *conf, const json_t *list)
+{
+    struct reshape_conf c = { .shape.n_d = (int)json_array_size(list) };
+
+    for (int i = 0; i < c.shape.n_d; i++)
+        c.shape.d[i] = (int)json_integer_value(json_array_get(list, (size_t)i));
+    memcpy(conf, &c, sizeof c);
+}
+
 static void build(struct golden *g)
 {
     const char *name;
@@ -80,7 +89,10 @@ static void build(struct golden *g)
 
         for (int k = 0; k < n_in; k++)
             in[k] = (int)json_integer_value(json_array_get(from, (size_t)k));
-        ck_assert_int_eq(params_parse(conf.conf, op->plug.conf_size, op->plug.params, json_object_get(node, "options"), NULL), ERR_OK);
+        if (op == op_find("reshape"))
+            shape_of(conf.conf, json_object_get(json_object_get(node, "options"), "shape"));
+        else
+            ck_assert_int_eq(params_parse(conf.conf, op->plug.conf_size, op->plug.params, json_object_get(node, "options"), NULL), ERR_OK);
         ck_assert_int_eq(net_add(g->net, op, &conf, json_string_value(json_object_get(node, "layer")), in, n_in, NULL, NULL), ERR_OK);
     }
     json_object_foreach(json_object_get(g->c, "weights"), name, value)

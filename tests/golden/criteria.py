@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes tests/golden/criteria.json: scores of the criteria that look at samples or at the whole net, by PyTorch's automatic differentiation in
    double precision. Debian's python3-torch:  /usr/bin/python3 tests/golden/criteria.py > tests/golden/criteria.json
-Kernels are [out][in], samples [n][features]. Mini-batches are of one sample or of all, so that their order does not matter."""
+Kernels are [out][in] or [out][in][height][width], images [channels][height][width], samples [n][features]. Mini-batches are of one sample or of all, so that their order does not matter."""
 import json
 
 import torch
@@ -22,7 +22,7 @@ class Net:
         torch.manual_seed(seed)
         self.name, self.features, self.nodes, self.weights, self.widths = name, features, [], {}, [features]
         self.x = torch.randn(N, features).float().double()
-        self.masks = {}
+        self.masks, self.runs = {}, {}
 
     def add(self, op, at, width=None, layer=None, **options):
         self.nodes.append({"op": op, "layer": layer or f"{op}_{len(self.widths)}", "in": at, "options": options})
@@ -37,6 +37,17 @@ class Net:
         i = self.add("dense", [at], units, units=units)
         self.weight(f"dense_{i}/kernel", units, self.widths[at])
         self.weight(f"dense_{i}/bias", units)
+        return i
+
+    def reshape(self, at, *shape):
+        return self.add("reshape", [at], shape=shape)
+
+    def conv(self, op, at, width, shape, run, **options):
+        """shape: of the kernel; run: torch's options."""
+        i = self.add(op, [at], width, **options)
+        self.runs[f"{op}_{i}"] = run
+        self.weight(f"{op}_{i}/kernel", *shape)
+        self.weight(f"{op}_{i}/bias", shape[0])
         return i
 
     def batch_norm(self, at):
@@ -61,6 +72,11 @@ class Net:
             w = {k.split("/")[1]: t for k, t in self.weights.items() if k.split("/")[0] == layer}
             if node["op"] == "dense":
                 y = v[0] @ w["kernel"].abs().T if linear else v[0] @ w["kernel"].T + w["bias"]
+            elif node["op"] == "reshape":
+                y = v[0].reshape(len(v[0]), *o["shape"])
+            elif layer in self.runs:
+                f = F.conv1d if node["op"] == "conv1d" else F.conv2d
+                y = f(v[0], w["kernel"].abs() if linear else w["kernel"], None if linear else w["bias"], **self.runs[layer])
             elif node["op"] == "batch_norm":
                 s = 1 / torch.sqrt(w["moving_variance"] + 1e-3)
                 y = v[0] * s * w["gamma"].abs() if linear else (v[0] - w["moving_mean"]) * s * w["gamma"] + w["beta"]
@@ -171,4 +187,20 @@ def regression():
     return finish(net, "mean_squared_error", lambda v, i, t: F.mse_loss(v[a], target[i]), target=target)
 
 
-print("[" + ",\n".join(json.dumps(c) for c in [classifier(), residual(), binary(), regression()]) + "]")
+def convolutions():
+    """Every kind of them."""
+    net = Net("conv2d, depthwise, groups, conv1d", 5, 5)
+    a = net.reshape(net.dense(0, 50), 2, 5, 5)
+    a = net.conv("conv2d", a, 75, (3, 2, 3, 3), {"padding": 1}, filters=3, kernel_height=3, kernel_width=3, padding="same")
+    a = net.add("tanh", [a])
+    a = net.conv("depthwise_conv2d", a, 48, (6, 1, 2, 3), {"stride": (1, 2), "groups": 3}, depth_multiplier=2, kernel_height=2, kernel_width=3, stride_width=2)
+    a = net.conv("conv2d", a, 20, (5 * 2, 3, 2, 2), {"groups": 2, "dilation": (2, 1)}, filters=10, kernel_height=2, kernel_width=2, groups=2, dilation_height=2)
+    a = net.reshape(net.add("relu", [a]), 4, 5)
+    a = net.conv("conv1d", a, 15, (5, 4, 3), {}, filters=5, kernel_size=3)
+    a = net.dense(net.reshape(a, 15), 4)
+    net.add("softmax", [a])
+    label = torch.randint(0, 4, (N,))
+    return finish(net, "sparse_categorical_crossentropy", lambda v, i, t: F.cross_entropy(v[a] / t, label[i]), label=label)
+
+
+print("[" + ",\n".join(json.dumps(c) for c in [classifier(), residual(), binary(), regression(), convolutions()]) + "]")
