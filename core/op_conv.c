@@ -143,7 +143,10 @@ static bool can_winograd(struct winograd_shape *s, const struct conv *g, int n)
 }
 
 /* And whether they are done sooner. */
-static bool by_winograd(struct winograd_shape *s, const struct conv *g, int n) { return can_winograd(s, g, n) && winograd_pays(s); }
+static bool by_winograd(struct winograd_shape *s, const struct conv *g, int n, enum winograd_product product)
+{
+    return can_winograd(s, g, n) && winograd_pays(s, product);
+}
 
 /* Up to which density tests/bench/bench_conv finds the sparse kernels ahead, with a margin: of the direct ones, and of Winograd's transforms, which
  * gain with the channels. */
@@ -151,7 +154,7 @@ static double sparse_density(const struct conv *g)
 {
     struct winograd_shape s;
 
-    if (!by_winograd(&s, g, MANY))
+    if (!by_winograd(&s, g, MANY, WINOGRAD_FORWARD))
         return 0.28;
     return s.c < 32 || s.o < 32 ? 0.25 : 0.15;
 }
@@ -277,7 +280,7 @@ static void forward(geometry_fn *fn, const struct op_call *c)
     const struct winograd_room room = { c->state, c->scratch, c->scratch_stride };
     struct winograd_shape s;
 
-    if (!c->sparse && by_winograd(&s, &g, c->n))
+    if (!c->sparse && by_winograd(&s, &g, c->n, WINOGRAD_FORWARD))
         winograd_forward(&s, c->x[0], c->w[KERNEL], c->w[BIAS], c->clamp, c->y, &room, c->team);
     else
         conv_forward(&g, c);
@@ -289,15 +292,14 @@ static void backward(geometry_fn *fn, const struct op_call *c)
     const struct winograd_room room = { c->state, c->scratch, c->scratch_stride };
     struct winograd_shape s;
 
-    if (!c->sparse && by_winograd(&s, &g, c->n)) {
-        if (c->dx[0])
-            winograd_input_gradient(&s, c->dy, c->clamp ? c->y : NULL, c->w[KERNEL], c->dx[0], &room, c->team);
-        winograd_dw(&s, c, &room);
-        return;
-    }
-    if (c->dx[0])
+    if (c->dx[0] && !c->sparse && by_winograd(&s, &g, c->n, WINOGRAD_INPUT))
+        winograd_input_gradient(&s, c->dy, c->clamp ? c->y : NULL, c->w[KERNEL], c->dx[0], &room, c->team);
+    else if (c->dx[0])
         conv_input_gradient(&g, c);
-    conv_weight_gradient(&g, c);
+    if (!c->sparse && by_winograd(&s, &g, c->n, WINOGRAD_WEIGHT))
+        winograd_dw(&s, c, &room);
+    else
+        conv_weight_gradient(&g, c);
 }
 static void conv2d_forward(const struct op_call *c) { forward(conv2d_geometry, c); }
 static void conv2d_backward(const struct op_call *c) { backward(conv2d_geometry, c); }

@@ -41,6 +41,7 @@ struct pass {
     bool clamp;
     /* the plan */
     const struct level *level;
+    int rows;             /* outputs of a register block: as equal as can be */
     int chunk, band;      /* channels of a chunk, outputs of an item */
     int blocks, n_cells, n_parts; /* blocks of an item at most, cells and items of a band */
     int tiles_y, tiles_x, vectors;
@@ -136,7 +137,8 @@ static void plan(struct pass *p)
 
     p->level = l;
     p->chunk = parts(p->c, parts(p->c, MOST_CHANNELS));
-    p->band = p->chunk == p->c ? p->o : MOST_CHANNELS;
+    p->rows = parts(p->o, parts(p->o, l->rows));
+    p->band = p->chunk == p->c ? p->o : MOST_CHANNELS / p->rows * p->rows;
     p->blocks = smaller(MOST_BLOCKS, parts(MOST_CHANNELS * 16 / l->lanes, p->chunk));
     p->tiles_y = parts(p->oh, 2);
     p->tiles_x = parts(p->ow, 2);
@@ -166,12 +168,12 @@ static struct pass backward_pass(const struct winograd_shape *s)
 
 static size_t kernels_len(const struct pass *p)
 {
-    return 16 * (size_t)p->c * (size_t)(parts(p->o, p->level->rows) * p->level->rows);
+    return 16 * (size_t)p->c * (size_t)(parts(p->o, p->rows) * p->rows);
 }
 
 static size_t pass_scratch(const struct pass *p)
 {
-    const size_t width = (size_t)(BLOCK * p->level->lanes), kept = p->chunk == p->c ? 1 : (size_t)(p->blocks * p->band / p->level->rows);
+    const size_t width = (size_t)(BLOCK * p->level->lanes), kept = p->chunk == p->c ? 1 : (size_t)(p->blocks * p->band / p->rows);
 
     return 16 * ((size_t)p->blocks * ((size_t)p->chunk * width + (size_t)p->level->lanes) + kept * (size_t)p->level->rows * width);
 }
@@ -257,7 +259,7 @@ static void spread_kernel(const float *g, bool turned, float *u, size_t step)
 static void kernels_tile(void *ctx, int tile)
 {
     const struct pass *p = ctx;
-    const int rows = p->level->rows, first = tile * rows, last = smaller(first + rows, p->o);
+    const int rows = p->rows, first = tile * rows, last = smaller(first + rows, p->o);
 
     for (int from = 0; from < p->c; from += p->chunk) {
         const int n_c = smaller(p->chunk, p->c - from);
@@ -300,7 +302,7 @@ static void run_pass(struct pass *p, const struct winograd_room *room, struct te
 {
     p->room = room;
     p->u = room->shared;
-    team_for(16.0 * p->c * p->o < SMALL ? NULL : team, parts(p->o, p->level->rows), kernels_tile, p);
+    team_for(16.0 * p->c * p->o < SMALL ? NULL : team, parts(p->o, p->rows), kernels_tile, p);
     team_for(pass_macs(p) < SMALL ? NULL : team, p->n_parts * parts(p->o, p->band), pass_item, p);
 }
 
@@ -401,14 +403,22 @@ void winograd_weight_gradient(const struct winograd_shape *s, const float *x, co
         bias_sum(&g);
 }
 
-/* Measured (tests/bench/bench_winograd): how many times faster than the direct kernels it is where images and batches fill the cells,
- * and what part of the cells is of use. Few cells do not pay for the transforms of the kernels. */
-bool winograd_pays(const struct winograd_shape *s)
+/* How many times faster than the direct kernels a product is where images and batches fill the cells, as tests/bench/bench_winograd measures it. The
+ * transforms pay with the channels on both sides; outputs fill the weight gradient's vectors. */
+static double times_faster(const struct pass *p, enum winograd_product product)
+{
+    const double pairs = (double)p->c * p->o, vectors = parts(p->o, p->level->lanes) * p->level->lanes;
+
+    if (product == WINOGRAD_WEIGHT)
+        return (pairs > 16 * 16 ? 1.8 : pairs >= 80 ? 1.4 : 0) * p->o / vectors;
+    return pairs >= 32 * 32 ? 1.7 : pairs >= 16 * 16 ? 1.35 : pairs >= 12 * 12 ? 1.2 : pairs >= 90 ? 1.1 : 0;
+}
+
+/* What part of the cells is of use counts too; few cells do not pay for the transforms of the kernels. */
+bool winograd_pays(const struct winograd_shape *s, enum winograd_product product)
 {
     const struct pass p = forward_pass(s);
-    const int channels = smaller(s->c, s->o);
     const double used = (double)p.oh * p.ow * p.n / (4.0 * p.n_cells * p.level->lanes);
-    const double times = channels >= 32 ? 1.7 : channels >= 16 ? 1.4 : channels >= 12 ? 1.15 : 0;
 
-    return s->n >= p.level->lanes && p.n_cells >= 8 && times * used > 1;
+    return s->n >= p.level->lanes && p.n_cells >= 8 && times_faster(&p, product) * used > 1;
 }

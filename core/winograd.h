@@ -22,8 +22,9 @@ struct winograd_room {
 };
 size_t winograd_shared_len(const struct winograd_shape *s);  /* floats; whatever n */
 size_t winograd_scratch_len(const struct winograd_shape *s); /* floats of each thread, a multiple of 16; whatever n */
-/* Whether it is faster than the direct kernels, all three products together. Where it is for some n, it is for multiples of 128. */
-bool winograd_pays(const struct winograd_shape *s);
+enum winograd_product { WINOGRAD_FORWARD, WINOGRAD_INPUT, WINOGRAD_WEIGHT };
+/* Whether a product is done sooner than by the direct kernels. Where it is for some n, it is for multiples of 128. */
+bool winograd_pays(const struct winograd_shape *s, enum winograd_product product);
 
 /* y [o][oh][ow][n] = conv(x, w) + bias; bias [o] may be NULL. clamp: max(y, 0). */
 void winograd_forward(const struct winograd_shape *s, const float *x, const float *w, const float *bias, bool clamp, float *y,

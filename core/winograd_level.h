@@ -1,5 +1,5 @@
 /* core/winograd_level.h: Winograd's transforms and products; compiled by winograd.c for each level (core/vector_level.h says what it may use). ROWS:
- * outputs of a register block; CHANNELS: of the weight gradient's.
+ * outputs of a register block, at most; CHANNELS: of the weight gradient's.
  *
  * A cell is one tile times one vector of the batch. Transformed cells lie in blocks of BLOCK: [block][16][channel][BLOCK][LANES], and a vector
  * between two of the 16 so that they do not meet in the same lines of the cache. */
@@ -118,8 +118,8 @@ TARGET SIMD_INLINE void LEVEL(spread_cells)(const struct pass *p, const struct c
         }
 }
 
-/* m [16][ROWS][BLOCK] (+)= u [16][n_c][ROWS] times v, for q outputs and b cells of a block. */
-TARGET SIMD_INLINE void LEVEL(multiply)(const float *u, const float *v, float *m, int n_c, const int q, const int b, bool add)
+/* m [16][ROWS][BLOCK] (+)= u [16][n_c][rows] times v, for q outputs and b cells of a block. */
+TARGET SIMD_INLINE void LEVEL(multiply)(const float *u, int rows, const float *v, float *m, int n_c, const int q, const int b, bool add)
 {
     for (int k = 0; k < 16; k++, m += ROWS * WIDTH, v += LANES) {
         VECTOR sum[ROWS][BLOCK];
@@ -129,7 +129,7 @@ TARGET SIMD_INLINE void LEVEL(multiply)(const float *u, const float *v, float *m
             SIMD_UNROLL
             for (int i = 0; i < b; i++)
                 sum[r][i] = add ? LOAD(m + r * WIDTH + i * LANES) : (VECTOR){ 0 };
-        for (int c = 0; c < n_c; c++, u += ROWS, v += WIDTH) {
+        for (int c = 0; c < n_c; c++, u += rows, v += WIDTH) {
             VECTOR x[BLOCK];
 
             SIMD_UNROLL
@@ -149,16 +149,16 @@ TARGET SIMD_INLINE void LEVEL(multiply)(const float *u, const float *v, float *m
     }
 }
 
-TARGET static void LEVEL(multiply_any)(const float *u, const float *v, float *m, int n_c, int q, int b, bool add)
+TARGET static void LEVEL(multiply_any)(const float *u, int rows, const float *v, float *m, int n_c, int q, int b, bool add)
 {
-#define CASE(rows) \
-    case rows: \
+#define CASE(outputs) \
+    case outputs: \
         if (b == BLOCK) \
-            LEVEL(multiply)(u, v, m, n_c, rows <= ROWS ? rows : ROWS, BLOCK, add); \
+            LEVEL(multiply)(u, rows, v, m, n_c, outputs, BLOCK, add); \
         else if (b == 2) \
-            LEVEL(multiply)(u, v, m, n_c, rows <= ROWS ? rows : ROWS, 2, add); \
+            LEVEL(multiply)(u, rows, v, m, n_c, outputs, 2, add); \
         else \
-            LEVEL(multiply)(u, v, m, n_c, rows <= ROWS ? rows : ROWS, 1, add); \
+            LEVEL(multiply)(u, rows, v, m, n_c, outputs, 1, add); \
         break;
     switch (q) {
         CASE(1) CASE(2) CASE(3) CASE(4)
@@ -238,16 +238,16 @@ TARGET static void LEVEL(convolve)(const struct pass *p, const struct cell *cell
             LEVEL(spread_cells)(p, cell, n, from, n_c, v, BLOCK, true);
         else
             LEVEL(spread_cells)(p, cell, n, from, n_c, v, BLOCK, false);
-        for (int o = first; o < last; o += ROWS) {
-            const float *u = p->u + ((size_t)o * (size_t)p->c + (size_t)from * ROWS) * 16;
-            const int q = last - o < ROWS ? last - o : ROWS;
+        for (int o = first; o < last; o += p->rows) {
+            const float *u = p->u + ((size_t)o * (size_t)p->c + (size_t)(from * p->rows)) * 16;
+            const int q = last - o < p->rows ? last - o : p->rows;
 
             for (int b = 0; b < blocks; b++) {
                 const int in_block = n - b * BLOCK < BLOCK ? n - b * BLOCK : BLOCK;
 
                 for (int i = 0; end && i < in_block; i++)
                     LEVEL(fetch_outputs)(p, &cell[b * BLOCK + i], p->out, o, q);
-                LEVEL(multiply_any)(u, v + (size_t)b * 16 * (size_t)(n_c * BLOCK + 1) * LANES, m, n_c, q, in_block, from > 0);
+                LEVEL(multiply_any)(u, p->rows, v + (size_t)b * 16 * (size_t)(n_c * BLOCK + 1) * LANES, m, n_c, q, in_block, from > 0);
                 for (int i = 0; end && i < in_block; i++)
                     LEVEL(gather_cell)(p, &cell[b * BLOCK + i], o, q, m + i * LANES);
                 if (p->chunk < p->c)
@@ -270,18 +270,18 @@ TARGET SIMD_INLINE VECTOR LEVEL(columns)(const struct gradient *g, const struct 
     return (VECTOR)((BITS)LEVEL(input)(g->dy, g->gate, at, t->to, true, masked) & shown);
 }
 
-/* LANES outputs of dy at one place of a cell, [column][output]. whole: all are there, and all columns. */
+/* LANES outputs of dy at one place of a cell, [column][output]; those past the last of n_o are any. whole: all columns are there. */
 TARGET SIMD_INLINE void LEVEL(turn)(const struct gradient *g, const struct cell *t, ptrdiff_t at, ptrdiff_t plane, int n_o, VECTOR *y,
                                     const bool whole, const bool masked)
 {
     VECTOR a[LANES];
 
     SIMD_UNROLL
-    for (int r = 0; r < LANES; r++, at += plane)
+    for (int r = 0; r < LANES; r++, at += r < n_o ? plane : 0)
         if (whole)
             a[r] = LEVEL(input)(g->dy, g->gate, at, LANES, true, masked);
         else
-            a[r] = r < n_o ? LEVEL(columns)(g, t, at, masked) : (VECTOR){ 0 };
+            a[r] = LEVEL(columns)(g, t, at, masked);
     LEVEL(transpose)(a);
     SIMD_UNROLL
     for (int r = 0; r < LANES; r++)
@@ -330,7 +330,7 @@ TARGET SIMD_INLINE void LEVEL(spread_dy)(const struct gradient *g, const struct 
 
 TARGET static void LEVEL(spread_dy_cell)(const struct gradient *g, const struct cell *t, int first, int n_o, float *d, float *db)
 {
-    const bool whole = t->out_y + 2 <= g->pass.oh && t->out_x + 2 <= g->pass.ow && t->from == 0 && t->to == LANES && n_o % LANES == 0;
+    const bool whole = t->out_y + 2 <= g->pass.oh && t->out_x + 2 <= g->pass.ow && t->from == 0 && t->to == LANES;
 
     if (whole && g->gate)
         LEVEL(spread_dy)(g, t, first, n_o, d, db, true, true);
@@ -376,27 +376,26 @@ TARGET SIMD_INLINE void LEVEL(outer)(const float *v, size_t v_step, const float 
             STORE(u + (size_t)r * ld + i * LANES) = sum[r][i];
 }
 
-/* b vectors of outputs, all channels: register blocks of `most` channels, then what is left. */
+/* b vectors of outputs, all channels: in register blocks of at most `most` channels, as equal as can be. */
 TARGET SIMD_INLINE void LEVEL(outer_column)(const float *v, size_t v_step, const float *d, size_t d_step, size_t ld, int cells, float *u, bool add,
                                             int n_c, const int most, const int b)
 {
-    while (n_c > 0) {
-        int q = most;
+#define CASE(channels) \
+    case channels: \
+        if (channels <= most) \
+            LEVEL(outer)(v, v_step, d, d_step, ld, cells, u, add, channels <= most ? channels : most, b); \
+        break;
+    for (int left = (n_c + most - 1) / most; left > 0; left--) {
+        const int q = n_c / left;
 
-        if (n_c >= most)
-            LEVEL(outer)(v, v_step, d, d_step, ld, cells, u, add, most, b);
-        else if (most > 8 && n_c >= 8)
-            LEVEL(outer)(v, v_step, d, d_step, ld, cells, u, add, q = 8, b);
-        else if (n_c >= 4)
-            LEVEL(outer)(v, v_step, d, d_step, ld, cells, u, add, q = 4, b);
-        else if (n_c >= 2)
-            LEVEL(outer)(v, v_step, d, d_step, ld, cells, u, add, q = 2, b);
-        else
-            LEVEL(outer)(v, v_step, d, d_step, ld, cells, u, add, q = 1, b);
+        switch (q) {
+            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14) CASE(15) CASE(16)
+        }
         v += q * LANES;
         u += (size_t)q * ld;
         n_c -= q;
     }
+#undef CASE
 }
 
 TARGET static void LEVEL(outer_all)(const struct gradient *g, const float *v, const float *d, float *u, int cells, int n_c, int n_o, bool add)
@@ -460,8 +459,13 @@ TARGET static void LEVEL(correlate)(const struct gradient *g, int first, int las
         for (int i = 0; i < n; i++)
             cell[i] = cell_at(&g->pass, at + i);
         LEVEL(spread_cells)(&g->pass, cell, n, c, n_c, v, 1, false);
-        for (int i = 0; i < n; i++)
+        for (int i = 0; i < n; i++) {
+            if (i + 1 < n)
+                LEVEL(fetch_outputs)(&g->pass, &cell[i + 1], g->dy, o, n_o);
+            if (i + 1 < n && g->gate)
+                LEVEL(fetch_outputs)(&g->pass, &cell[i + 1], g->gate, o, n_o);
             LEVEL(spread_dy_cell)(g, &cell[i], o, n_o, d + (size_t)i * d_len, db);
+        }
         LEVEL(outer_all)(g, v, d, u, n, n_c, n_o, at > first);
     }
     LEVEL(gather_kernels)(u, dw, (size_t)n_c * ld / LANES);

@@ -1,5 +1,5 @@
 /* The three products of a 3x3 convolution by Winograd's transforms: billions of operations of the plain sum (2 * 9 * c * o * oh * ow * n) per
- * second, with one thread and with two; and how many times faster than the direct kernels it runs forward and backward. The least time of
+ * second, with one thread and with two; and how many times faster than the direct kernels each is. The least time of
  * many short rounds of each, alternated. winograd_pays is calibrated by it.
  *
  *     cmake --build build --target bench_winograd && build/tests/bench_winograd [--batch N] [--rounds N] [--skip N] [CHANNELS HEIGHT] ...
@@ -11,7 +11,7 @@
 #include "core/winograd.h"
 #include "tests/bench/bench.h"
 
-enum { FORWARD, INPUT, WEIGHT, DIRECT_FORWARD, DIRECT_BACKWARD, PRODUCTS };
+enum { FORWARD, INPUT, WEIGHT, DIRECT_FORWARD, DIRECT_INPUT, DIRECT_WEIGHT, PRODUCTS };
 
 struct layer {
     struct winograd_shape s;
@@ -54,10 +54,8 @@ static void run(struct layer *l, int product, struct team *team)
     case INPUT: winograd_input_gradient(&l->s, l->dy, l->y, l->w, l->dx, &l->room, team); break;
     case WEIGHT: winograd_weight_gradient(&l->s, l->x, l->dy, l->y, l->dw, l->db, false, &l->room, team); break;
     case DIRECT_FORWARD: conv_forward(&l->conv, &l->call); break;
-    case DIRECT_BACKWARD:
-        conv_input_gradient(&l->conv, &l->call);
-        conv_weight_gradient(&l->conv, &l->call);
-        break;
+    case DIRECT_INPUT: conv_input_gradient(&l->conv, &l->call); break;
+    case DIRECT_WEIGHT: conv_weight_gradient(&l->conv, &l->call); break;
     }
 }
 
@@ -88,9 +86,10 @@ static void row(int c, int h, int n, int rounds, struct team *two)
     printf("%4d %4dx%-4d", c, h, h);
     for (int p = FORWARD; p <= WEIGHT; p++)
         printf(" %8.1f %6.1f", flops / one[p] * 1e-9, flops / both[p] * 1e-9);
-    printf("   %5.2fx %5.2fx   %5.2fx %5.2fx   %s\n", one[DIRECT_FORWARD] / one[FORWARD], both[DIRECT_FORWARD] / both[FORWARD],
-           one[DIRECT_BACKWARD] / (one[INPUT] + one[WEIGHT]), both[DIRECT_BACKWARD] / (both[INPUT] + both[WEIGHT]),
-           winograd_pays(&l.s) ? "winograd" : "direct");
+    for (int p = FORWARD; p <= WEIGHT; p++)
+        printf("   %5.2fx %5.2fx %s", one[DIRECT_FORWARD + p] / one[p], both[DIRECT_FORWARD + p] / both[p],
+               winograd_pays(&l.s, (enum winograd_product)p) ? "winograd" : "direct  ");
+    printf("\n");
     fflush(stdout);
     layer_clear(&l);
 }
@@ -104,8 +103,8 @@ int main(int argc, char **argv)
 
     if (team_new(&two, 2, NULL) != ERR_OK)
         return 1;
-    printf("              GFLOP/s, 1 and 2 threads:                     times faster than direct:\n"
-           "   channels  forward           input gradient  weight gradient  forward         backward\n");
+    printf("              GFLOP/s, 1 and 2 threads:                          times faster than direct, and what winograd_pays says:\n"
+           "   channels  forward         input gradient  weight gradient     forward                 input gradient          weight gradient\n");
     for (int i = 1; i + 1 < argc; i += 2) {
         const int value = (int)strtol(argv[i + 1], NULL, 10);
 

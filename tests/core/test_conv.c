@@ -539,7 +539,7 @@ START_TEST(plans_have_memory_for_every_batch)
 
     ck_assert_int_eq(layer_shape(&l, "conv2d", "{\"filters\": 16, \"kernel_height\": 3, \"kernel_width\": 3, \"padding\": \"same\"}",
                                  (struct shape){ 3, { 16, 4096, 4096 } }, NULL), ERR_OK);
-    ck_assert(winograd_pays(&huge));
+    ck_assert(winograd_pays(&huge, WINOGRAD_FORWARD));
     ck_assert_uint_ge(l.plan.state_len, winograd_shared_len(&huge));
     ck_assert_uint_ge(l.plan.scratch_len, winograd_scratch_len(&huge));
 }

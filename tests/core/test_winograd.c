@@ -375,24 +375,26 @@ START_TEST(any_team)
 }
 END_TEST
 
+/* Once for each product. */
 START_TEST(where_it_pays)
 {
+    const enum winograd_product product = (enum winograd_product)_i;
     struct winograd_shape s = { 32, 32, 16, 16, 128, 1, 1, 1, 1 };
 
-    ck_assert(winograd_pays(&s));
+    ck_assert(winograd_pays(&s, product));
     s.n = 1;
-    ck_assert(!winograd_pays(&s));
+    ck_assert(!winograd_pays(&s, product));
     for (s.c = 1; s.c < 80; s.c += 13)
         for (s.h = s.w = 1; s.h < 10; s.h = ++s.w) {
             bool some = false;
 
             for (s.n = 1; s.n < 70; s.n++)
-                some |= winograd_pays(&s);
+                some |= winograd_pays(&s, product);
             s.n = 128;
-            ck_assert(winograd_pays(&s) || !some);
+            ck_assert(winograd_pays(&s, product) || !some);
         }
     s = (struct winograd_shape){ 32, 32, 1 << 29, 1 << 29, 1 << 29, 1, 1, 1, 1 };
-    ck_assert(!winograd_pays(&s));
+    ck_assert(!winograd_pays(&s, product));
 }
 END_TEST
 
@@ -405,7 +407,7 @@ static void cases(Suite *s)
     tcase_add_loop_test(tc, weight_gradient, 0, N(some_shape) + RANDOM_SHAPES);
     tc = suite_case(s, "laws");
     tcase_add_test(tc, not_a_number);
-    tcase_add_test(tc, where_it_pays);
+    tcase_add_loop_test(tc, where_it_pays, 0, WINOGRAD_WEIGHT + 1);
     tcase_add_loop_test(tc, any_team, 0, 2);
 }
 
