@@ -66,6 +66,14 @@ json_t *api_seconds(int64_t ms);       /* Unix seconds; null for 0 */
 MUST enum err_code api_append(json_t *list, json_t *item, struct err *e); /* takes item, which may be NULL: ERR_NOMEM */
 MUST enum err_code api_dump(char **text, const json_t *j, struct err *e); /* for a row; mem_free; j may be NULL: ERR_NOMEM */
 
+/* ---- job_json.c: jobs as clients see them ---- */
+json_t *api_job_json(const struct job_row *j, bool in_list); /* in_list: without what is long. NULL: out of memory */
+json_t *api_job_flat(const struct job_row *j);               /* a row of CSV: what fits into columns */
+struct api_text;
+void api_job_text(struct api_text *t, const struct job_row *j, int64_t position); /* the whole, with its place in the queue (0: null) */
+/* "<state>-<iterations>-<hash of what else changes>": a client that waits does so for the first two. */
+void api_job_etag(const struct job_row *j, int64_t position, char *etag, size_t n);
+
 /* ---- tags.c: tags of models, data sets and jobs; versions ---- */
 
 /* All as a row keeps them. ERR_INVALID at "/tags/0" or "?tags". list NULL: none. */
@@ -86,6 +94,9 @@ MUST enum err_code api_patch_tags(struct app *app, const struct req *rq, enum ta
 
 struct api_text { char *s; size_t n, room; bool failed; }; /* start with = {0}; s is the owner's to mem_free */
 void api_text_add(struct api_text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void api_text_put(struct api_text *t, const char *s, size_t n);
+void api_text_cat(struct api_text *t, ...) __attribute__((sentinel)); /* strings, NULL behind the last */
+void api_text_string(struct api_text *t, const char *s);              /* as JSON has it; s is UTF-8 */
 MUST enum err_code api_reply_text(struct reply *rp, struct api_text *t, const char *content_type, struct err *e); /* takes t->s */
 
 /* ---- idempotency.c: requests that may be repeated ---- */

@@ -7,61 +7,9 @@
 
 #include "api/api.h"
 #include "core/job.h"
+#include "core/jsonguard.h"
 #include "core/mem.h"
 #include "server/log.h"
-
-/* ---- JSON ---- */
-
-static json_t *links_json(const struct job_row *j)
-{
-    char base[60], iterations[80], events[80], model[80];
-
-    snprintf(base, sizeof base, "/v1/jobs/%s", j->id);
-    snprintf(iterations, sizeof iterations, "%s/iterations", base);
-    snprintf(events, sizeof events, "%s/events", base);
-    snprintf(model, sizeof model, "%s/model", base);
-    return json_pack("{s:s,s:s,s:s,s:s*}", "self", base, "iterations", iterations, "events", events, "model",
-                     *j->result_weights ? model : NULL);
-}
-
-static json_t *metric_json(const struct job_row *j)
-{
-    return isnan(j->best_metric) ? json_null() : json_real(j->best_metric);
-}
-
-/* What a job that does not run has done so far; when it will end, nobody knows. */
-static json_t *progress_json(const struct job_row *j)
-{
-    json_t *p = api_stored(j->progress);
-
-    if (json_object_get(p, "eta_seconds") && j->state != JOB_RUNNING && json_object_set_new(p, "eta_seconds", json_null()) != 0) {
-        json_decref(p);
-        return NULL;
-    }
-    return p;
-}
-
-static json_t *job_json(const struct job_row *j)
-{
-    return json_pack("{s:s,s:s,s:s,s:o,s:s,s:b,s:s?,s:o,s:I,s:s,s:s,s:o,s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:o}", "id", j->id, "object", "job", "name", j->name,
-                     "tags", api_tags_json(j->tags), "state", job_state_name(j->state), "pause_requested", (int)j->pause_requested, "retry_of", *j->retry_of ? j->retry_of : NULL, "best_metric", metric_json(j),
-                     "priority", (json_int_t)j->priority, "model", j->model, "dataset", j->dataset,
-                     "created_at", api_seconds(j->created_ms), "started_at", api_seconds(j->started_ms), "finished_at",
-                     api_seconds(j->finished_ms), "attempt", (json_int_t)j->attempt, "iterations", (json_int_t)j->n_iterations, "progress",
-                     progress_json(j), "baseline", api_stored(j->baseline), "result", api_stored(j->result), "error",
-                     api_stored(j->error), "config", api_stored(j->conf), "links", links_json(j));
-}
-
-/* Lists leave out what is long. */
-static json_t *job_summary(const struct job_row *j)
-{
-    json_t *o = job_json(j);
-
-    json_object_del(o, "config");
-    json_object_del(o, "baseline");
-    json_object_del(o, "result");
-    return o;
-}
 
 /* ---- create ---- */
 
@@ -136,12 +84,27 @@ static enum err_code check_memory(const struct posting *p, const struct app *app
                    (unsigned long long)(need >> 20), (unsigned long long)(app->memory_per_job >> 20));
 }
 
+/* Clients get the configuration as it is stored: with numbers of 15 digits (0.1, not 0.10000000000000001), unless they would say something else. */
+static enum err_code conf_text(char **text, const struct job_conf *c, struct err *e)
+{
+    json_t *resolved = job_conf_dump(c), *back = NULL;
+    enum err_code rc = ERR_OK;
+
+    *text = json_text(resolved, JSON_COMPACT | JSON_REAL_PRECISION(15), NULL);
+    back = *text ? json_loads(*text, 0, NULL) : NULL;
+    if (!back || !json_equal(back, resolved)) {
+        mem_free(*text);
+        rc = api_dump(text, resolved, e);
+    }
+    json_decref(back);
+    json_decref(resolved);
+    return rc;
+}
+
 static enum err_code fill_row(struct job_row *row, const struct posting *p, struct err *e)
 {
-    json_t *resolved = job_conf_dump(&p->conf);
-    enum err_code rc = api_dump(&row->conf, resolved, e);
+    enum err_code rc = conf_text(&row->conf, &p->conf, e);
 
-    json_decref(resolved);
     id_new(row->id, "job");
     snprintf(row->name, sizeof row->name, "%s", p->conf.name);
     memcpy(row->tenant, p->model_row.tenant, sizeof row->tenant);
@@ -217,7 +180,7 @@ static enum err_code wants_dry_run(const struct req *rq, bool *dry, struct err *
 static enum err_code add_job(struct app *app, const struct req *rq, struct job_row *row, struct reply *rp, struct err *e)
 {
     struct api_answer answer = { .body = NULL };
-    json_t *j = job_json(row);
+    json_t *j = api_job_json(row, false);
     char location[80];
     enum err_code rc;
 
@@ -299,26 +262,14 @@ static void set_cursor(struct listing *l, const struct job_row *j)
         memmove(plus, plus + 1, strlen(plus));
 }
 
-/* A row of CSV: what fits into columns. */
-static json_t *job_flat(const struct job_row *j)
-{
-    size_t n = strlen(j->tags);
-
-    return json_pack("{s:s,s:s,s:s,s:I,s:s,s:s,s:o,s:o,s:o,s:I,s:I,s:o,s:s?,s:s%}", "id", j->id, "name", j->name, "state", job_state_name(j->state),
-                     "priority", (json_int_t)j->priority, "model", j->model, "dataset", j->dataset, "created_at", api_seconds(j->created_ms),
-                     "started_at", api_seconds(j->started_ms), "finished_at", api_seconds(j->finished_ms), "attempt", (json_int_t)j->attempt,
-                     "iterations", (json_int_t)j->n_iterations, "best_metric", metric_json(j), "retry_of",
-                     *j->retry_of ? j->retry_of : NULL, "tags", j->tags + (n > 0), n > 0 ? n - 2 : (size_t)0);
-}
-
 static enum err_code list_row(void *user, const void *row, struct err *e)
 {
     struct listing *l = user;
 
     set_cursor(l, row);
     if (l->format == API_JSON)
-        return api_append(l->data, job_summary(row), e);
-    return api_table_add(&l->table, l->format == API_CSV ? job_flat(row) : job_summary(row), e);
+        return api_append(l->data, api_job_json(row, true), e);
+    return api_table_add(&l->table, l->format == API_CSV ? api_job_flat(row) : api_job_json(row, true), e);
 }
 
 static enum err_code parse_sort(struct job_query *q, const char *sort, struct err *e)
@@ -414,18 +365,6 @@ enum err_code api_job_list(struct app *app, const struct req *rq, struct reply *
 
 /* ---- one job ---- */
 
-/* "<state>-<iterations>-<hash of what else changes>": a client that waits does so for the first two. */
-static void job_etag(const struct job_row *j, int64_t position, char *etag, size_t n)
-{
-    const char *text[] = { j->progress, j->error, j->tags };
-    uint64_t h = 14695981039346656037u ^ (uint64_t)j->attempt ^ (uint64_t)position << 32 ^ (uint64_t)j->pause_requested << 31;
-
-    for (int i = 0; i < 3; i++)
-        for (const char *p = text[i] ? text[i] : ""; *p; p++)
-            h = (h ^ (unsigned char)*p) * 1099511628211u;
-    snprintf(etag, n, "%s-%lld-%016llx", job_state_name(j->state), (long long)j->n_iterations, (unsigned long long)h);
-}
-
 /* A request that waits for a job to change: what the client has seen, until when. */
 struct waiting {
     struct source source; /* first; only waited for */
@@ -488,18 +427,15 @@ static bool wait_on(const struct req *rq, const struct job_row *j, struct reply 
 
 static enum err_code show(struct app *app, const struct job_row *j, struct reply *rp, struct err *e)
 {
+    struct api_text text = { 0 };
     int64_t position = 0;
     enum err_code rc = store_job_position(app->store, j, &position, e);
-    json_t *o = rc == ERR_OK ? job_json(j) : NULL;
 
     if (rc != ERR_OK)
         return rc;
-    job_etag(j, position, rp->etag, sizeof rp->etag);
-    if (o && json_object_set_new(o, "queue_position", position ? json_integer(position) : json_null()) != 0) {
-        json_decref(o);
-        o = NULL;
-    }
-    return api_reply(rp, 0, o, e);
+    api_job_etag(j, position, rp->etag, sizeof rp->etag);
+    api_job_text(&text, j, position);
+    return api_reply_text(rp, &text, "application/json", e);
 }
 
 enum err_code api_job_get(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
@@ -524,7 +460,7 @@ static enum err_code reply_job(struct app *app, const struct req *rq, const char
     enum err_code rc = store_job_get(app->store, rq->tenant, id, &row, e);
 
     if (rc == ERR_OK)
-        rc = api_reply(rp, status, job_json(&row), e);
+        rc = api_reply(rp, status, api_job_json(&row, false), e);
     job_row_clear(&row);
     return rc;
 }
@@ -577,7 +513,7 @@ static enum err_code get_version(struct job_row *row, char *etag, size_t n, stru
     if (rc == ERR_OK)
         rc = store_job_position(app->store, row, &position, e);
     if (rc == ERR_OK)
-        job_etag(row, position, etag, n);
+        api_job_etag(row, position, etag, n);
     return rc;
 }
 

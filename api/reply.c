@@ -102,6 +102,59 @@ enum err_code api_dump(char **text, const json_t *j, struct err *e)
     return *text ? ERR_OK : no_memory(e);
 }
 
+/* Room for n more bytes and a NUL? */
+static bool has_room(struct api_text *t, size_t n)
+{
+    size_t room = 2 * t->room + n + 1024;
+    char *more;
+
+    if (t->failed || t->n + n < t->room)
+        return !t->failed;
+    more = mem_realloc(t->s, room);
+    t->failed = !more;
+    if (!more)
+        return false;
+    t->s = more;
+    t->room = room;
+    return true;
+}
+
+void api_text_put(struct api_text *t, const char *s, size_t n)
+{
+    if (!has_room(t, n))
+        return;
+    memcpy(t->s + t->n, s, n);
+    t->n += n;
+    t->s[t->n] = '\0';
+}
+
+void api_text_cat(struct api_text *t, ...)
+{
+    va_list args;
+    const char *s;
+
+    va_start(args, t);
+    while ((s = va_arg(args, const char *)))
+        api_text_put(t, s, strlen(s));
+    va_end(args);
+}
+
+void api_text_string(struct api_text *t, const char *s)
+{
+    api_text_put(t, "\"", 1);
+    while (*s) {
+        size_t n = 0;
+
+        while ((unsigned char)s[n] >= 0x20 && s[n] != '"' && s[n] != '\\')
+            n++;
+        api_text_put(t, s, n);
+        s += n;
+        if (*s)
+            api_text_add(t, "\\u%04x", (unsigned char)*s++);
+    }
+    api_text_put(t, "\"", 1);
+}
+
 void api_text_add(struct api_text *t, const char *fmt, ...)
 {
     va_list args;
@@ -110,18 +163,8 @@ void api_text_add(struct api_text *t, const char *fmt, ...)
     va_start(args, fmt);
     n = vsnprintf(NULL, 0, fmt, args);
     va_end(args);
-    if (n < 0 || t->failed)
+    if (n < 0 || !has_room(t, (size_t)n))
         return;
-    if (t->n + (size_t)n + 1 > t->room) {
-        size_t room = 2 * t->room + (size_t)n + 1024;
-        char *more = mem_realloc(t->s, room);
-
-        t->failed = !more;
-        if (!more)
-            return;
-        t->s = more;
-        t->room = room;
-    }
     va_start(args, fmt);
     vsnprintf(t->s + t->n, t->room - t->n, fmt, args);
     va_end(args);

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/digits.h"
 #include "core/utf8.h"
 
 enum { LINE_LEN = 4096, TAIL_LEN = 4 }; /* the tail: room for `"}` and a line feed */
@@ -45,30 +46,31 @@ static bool put(struct line *l, const char *s, size_t n)
 
 static void put_string(struct line *l, const char *value)
 {
-    const unsigned char *s = (const unsigned char *)(value ? value : "");
+    const char *s = value ? value : "";
     char code[8];
-    size_t n;
 
-    for (; *s; s += n) {
-        n = *s < 0x20 || *s == 0x7f ? 0 : utf8_len((const char *)s);
-        if (*s == '"' || *s == '\\')
-            snprintf(code, sizeof code, "\\%c", *s);
-        else if (n == 0)
-            snprintf(code, sizeof code, "\\u%04x", *s < 0x80 ? *s : 0xfffdu);
-        else
-            snprintf(code, sizeof code, "%.*s", (int)n, (const char *)s);
-        n = n ? n : 1;
-        if (!put(l, code, strlen(code)))
+    for (size_t n; *s; s += n) {
+        bool fits;
+
+        n = (unsigned char)*s < 0x20 || *s == 0x7f ? 0 : utf8_len(s);
+        if (n > 0 && *s != '"' && *s != '\\') {
+            fits = put(l, s, n);
+        } else {
+            if (n > 0)
+                snprintf(code, sizeof code, "\\%c", *s);
+            else
+                snprintf(code, sizeof code, "\\u%04x", (unsigned char)*s < 0x80 ? (unsigned)*s : 0xfffdu);
+            fits = put(l, code, strlen(code));
+            n = 1;
+        }
+        if (!fits)
             return;
     }
 }
 
 static bool put_key(struct line *l, const char *key)
 {
-    char text[64];
-
-    snprintf(text, sizeof text, ",\"%s\":", key);
-    return put(l, text, strlen(text));
+    return put(l, ",\"", 2) && put(l, key, strlen(key)) && put(l, "\":", 2);
 }
 
 static void put_field(struct line *l, const struct log_field *f)
@@ -76,8 +78,10 @@ static void put_field(struct line *l, const struct log_field *f)
     char number[32] = "null";
     size_t before = l->n;
 
-    if (!put_key(l, f->key))
+    if (!put_key(l, f->key)) {
+        l->n = before;
         return;
+    }
     if (f->type == LOG_TYPE_STR) {
         if (put(l, "\"", 1)) {
             put_string(l, f->u.s);
@@ -86,7 +90,7 @@ static void put_field(struct line *l, const struct log_field *f)
         }
     } else {
         if (f->type == LOG_TYPE_INT)
-            snprintf(number, sizeof number, "%lld", (long long)f->u.i);
+            digits(number, f->u.i);
         else if (isfinite(f->u.r))
             snprintf(number, sizeof number, "%.9g", f->u.r);
         if (put(l, number, strlen(number)))

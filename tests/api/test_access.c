@@ -3,6 +3,7 @@
 #include "server/http_exchange.h"
 #include "server/log.h"
 #include "server/token.h"
+#include "tests/api/value.h"
 #include "tests/server/store_fixture.h"
 
 #define OTHER "other"
@@ -79,6 +80,7 @@ static int call(const char *method, const char *target, const char *token, const
     snprintf(value, sizeof value, "Bearer %s", token ? token : "");
     reply_clear(&reply);
     http_call_with(&conf, method, target, token ? headers : headers + 2, body, body ? strlen(body) : 0, &reply);
+    reply_value(&reply);
     return reply.status;
 }
 

@@ -27,6 +27,36 @@ START_TEST(jobs)
 }
 END_TEST
 
+/* An answer takes what is stored as it stands: whatever a name has, and whatever numbers. */
+START_TEST(answers_are_exact)
+{
+    const char *more = ", \"name\": \"a \\\"b\\\" \\\\ \\u00fc \\u20ac\", \"stop\": {\"max_drop\": 0.1, \"min_metric\": 0.123456789012345678}";
+    struct job_row row = { .conf = NULL };
+    char id[ID_LEN];
+    const json_t *j, *stop;
+    bool found = true;
+
+    take_id(id, expect(201, "POST", "/v1/jobs", job_body(w.trained, w.dataset, more)));
+    j = expect(200, "GET", at("/v1/jobs/%s", id), NULL);
+    stop = json_object_get(json_object_get(j, "config"), "stop");
+    ck_assert_str_eq(string(j, "name"), "a \"b\" \\ \xc3\xbc \xe2\x82\xac");
+    ck_assert(json_number_value(json_object_get(stop, "max_drop")) == 0.1);
+    ck_assert(json_number_value(json_object_get(stop, "min_metric")) == 0.123456789012345678);
+    while (found && strcmp(row.id, id) != 0) {
+        job_row_clear(&row);
+        ck_assert_int_eq(store_job_claim(w.app.store, "test", clock_ms(), 30000, &row, &found, NULL), ERR_OK);
+    }
+    ck_assert_int_eq(store_job_heartbeat(w.app.store, id, row.lease_token, clock_ms(), 30000, "{\"phase\":\"train\",\"eta_seconds\":12.5,\"loss\":1}",
+                                         &(struct job_asked){ 0 }, NULL), ERR_OK);
+    j = json_object_get(expect(200, "GET", at("/v1/jobs/%s", id), NULL), "progress");
+    ck_assert(json_number_value(json_object_get(j, "eta_seconds")) == 12.5);
+    ck_assert_int_eq(store_job_release(w.app.store, id, row.lease_token, clock_ms(), NULL), ERR_OK);
+    j = json_object_get(expect(200, "GET", at("/v1/jobs/%s", id), NULL), "progress");
+    ck_assert(json_is_null(json_object_get(j, "eta_seconds")) && json_is_integer(json_object_get(j, "loss")));
+    job_row_clear(&row);
+}
+END_TEST
+
 START_TEST(a_running_job_is_cancelled_later)
 {
     struct job_row row = { .conf = NULL };
@@ -201,6 +231,7 @@ static void cases(Suite *s)
 
     tcase_add_checked_fixture(tc, set_up, tear_down);
     tcase_add_test(tc, jobs);
+    tcase_add_test(tc, answers_are_exact);
     tcase_add_test(tc, a_running_job_is_cancelled_later);
     tcase_add_test(tc, a_job_must_fit_into_memory);
     tcase_add_test(tc, iterations_and_events);

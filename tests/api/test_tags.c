@@ -7,6 +7,7 @@ static struct reply with(const char *method, const char *target, const char *hea
     struct reply r;
 
     http_call_with(&w.conf, method, target, headers, body, body ? strlen(body) : 0, &r);
+    reply_value(&r);
     return r;
 }
 

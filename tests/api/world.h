@@ -13,6 +13,7 @@
 #include "server/embed.h"
 #include "server/log.h"
 #include "tests/api/schema.h"
+#include "tests/api/value.h"
 #include "tests/suite.h"
 
 #define KERAS "{\"class_name\": \"Sequential\", \"config\": {\"name\": \"net\", \"layers\": [" \
@@ -44,6 +45,7 @@ static inline struct reply call_bytes(const char *method, const char *target, co
     struct reply r;
 
     http_call(&w.conf, method, target, NULL, body, n, &r);
+    reply_value(&r);
     return r;
 }
 

@@ -249,12 +249,13 @@ START_TEST(log_lines_cannot_be_forged)
     char text[8192];
     json_t *j;
 
-    CAPTURE(text, log_event(LOG_WARN, nasty[_i], LOG_S("value", nasty[_i]), LOG_I("n", -3), LOG_R("x", 0.25), LOG_R("nan", NAN)));
+    CAPTURE(text, log_event(LOG_WARN, nasty[_i], LOG_S("value", nasty[_i]), LOG_I("n", -3), LOG_I("least", INT64_MIN), LOG_R("x", 0.25), LOG_R("nan", NAN)));
     ck_assert_ptr_eq(strchr(text, '\n'), text + strlen(text) - 1);
     j = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
     ck_assert_msg(j, "%s", text);
     ck_assert_str_eq(json_string_value(json_object_get(j, "level")), "warn");
     ck_assert_int_eq(json_integer_value(json_object_get(j, "n")), -3);
+    ck_assert(json_integer_value(json_object_get(j, "least")) == INT64_MIN);
     ck_assert(json_number_value(json_object_get(j, "x")) == 0.25);
     ck_assert(json_is_null(json_object_get(j, "nan")));
     ck_assert_str_eq(json_string_value(json_object_get(j, "msg")), json_string_value(json_object_get(j, "value")));
