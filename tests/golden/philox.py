@@ -1,4 +1,4 @@
-"""Golden scores of the random criterion in tests/core/test_prune.c: Philox 4x32-10 written down from the paper, in Python.
+"""Golden scores of the random criterion in tests/core/test_crit_weights.c: Philox 4x32-10 written down from the paper, in Python.
 usage: python3 philox.py"""
 
 
