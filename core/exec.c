@@ -29,6 +29,8 @@ struct exec {
     float *memory;
     void (*ready)(void *user, int w, size_t first, size_t n);
     void *ready_user;
+    void (*watch)(void *user, int node);
+    void *watch_user;
 };
 
 /* ---- memory: one allocation, cut into 64-byte aligned pieces ---- */
@@ -247,6 +249,12 @@ float *exec_dw(struct exec *x, int w)
     return x->dw[w];
 }
 
+void exec_watch(struct exec *x, void (*fn)(void *user, int node), void *user)
+{
+    x->watch = fn;
+    x->watch_user = user;
+}
+
 void exec_forward(struct exec *x, int n, bool training, uint64_t step)
 {
     assert(!x->training || x->packing == x->net->packing); /* the gradients are as long as the values were */
@@ -259,8 +267,11 @@ void exec_forward(struct exec *x, int n, bool training, uint64_t step)
         c->n = n;
         c->training = training;
         c->step = step;
-        if (!x->plan.node[i].skip && x->net->node[i].op->forward)
-            x->net->node[i].op->forward(c);
+        if (x->plan.node[i].skip || !x->net->node[i].op->forward)
+            continue;
+        x->net->node[i].op->forward(c);
+        if (x->watch)
+            x->watch(x->watch_user, i);
     }
 }
 

@@ -25,6 +25,8 @@ int exec_max_n(const struct exec *x);
 float *exec_input(struct exec *x);
 /* training: dropout drops and batch norm uses the batch; step numbers the random draws. */
 void exec_forward(struct exec *x, int n, bool training, uint64_t step);
+/* fn is called after each node that a forward has run; NULL: no more. */
+void exec_watch(struct exec *x, void (*fn)(void *user, int node), void *user);
 /* Value of a node after forward, [features][n]. But for EXEC_KEEP only the output, and the node that a loss starts from (loss_bind), are sure to be
  * there. */
 const float *exec_value(const struct exec *x, int node);

@@ -108,9 +108,13 @@ json_t *report_size(const struct model *m, double clip_weights);
  * it, and with its kernels sparse wherever that pays for this batch. */
 enum latency_form { LATENCY_NOW, LATENCY_DENSE, LATENCY_MASKED, LATENCY_SPARSE, LATENCY_FORMS };
 enum { LATENCY_BATCHES = 2 };
-struct latency { struct { double median, p95; } time[LATENCY_FORMS][LATENCY_BATCHES]; };
+struct latency {
+    struct { double median, p95; } time[LATENCY_FORMS][LATENCY_BATCHES];
+    double *node; /* per node, medians: as the net runs now, batch 128; 0: it has nothing to run */
+};
+void latency_clear(struct latency *l); /* a zeroed one is legal */
 MUST enum err_code report_measure(struct latency *out, struct net *net, bool (*stop)(void *user), void *user, struct err *e);
-json_t *report_latency(const struct latency *l);
+json_t *report_latency(const struct latency *l, const struct net *net);
 double report_clock(void); /* seconds, monotonic */
 
 #endif

@@ -140,17 +140,18 @@ static double clip_weights(const struct job *j)
 
 enum err_code job_measure(struct job *j, json_t *record, struct err *e)
 {
-    struct latency latency;
-    json_t *size;
-    bool ok;
+    struct latency latency = { 0 };
+    json_t *size = NULL;
     enum err_code rc = report_measure(&latency, j->net, job_stop, j, e);
 
-    if (rc != ERR_OK)
-        return rc;
-    size = report_size(j->model, clip_weights(j));
-    ok = size && json_object_update(record, size) == 0 && report_put(record, "latency_us", report_latency(&latency));
+    if (rc == ERR_OK) {
+        size = report_size(j->model, clip_weights(j));
+        if (!size || json_object_update(record, size) != 0 || !report_put(record, "latency_us", report_latency(&latency, j->net)))
+            rc = job_no_memory(e);
+    }
     json_decref(size);
-    return ok ? ERR_OK : job_no_memory(e);
+    latency_clear(&latency);
+    return rc;
 }
 
 enum err_code job_weigh(struct job *j, json_t *record, struct job_file *weights, struct err *e)

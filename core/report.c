@@ -8,8 +8,10 @@
  *   bytes.packed        the packed file (packed.h): what ?format=packed downloads
  *   saturated           of a layer trained with clip_weights: its numbers at the bound / those that are not zero
  *   latency_us          warmed-up forward passes on one thread, the only field that differs from run to run: median of the net as it runs, p95
- *                       beside it, and both of three forms of it: dense, masked, sparse */
+ *                       beside it, and both of three forms of it: dense, masked, sparse; layers: medians of each that runs, a relu that its
+ *                       op does (exec.h) included, in the same passes of batch 128 */
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "core/job_impl.h"
@@ -125,21 +127,55 @@ static int compare(const void *a, const void *b)
 
 static const int latency_batch[LATENCY_BATCHES] = { 1, 128 };
 
-static enum err_code measure(struct exec *x, struct latency *out, enum latency_form form, int b, bool (*stop)(void *user), void *user, struct err *e)
+/* How long each node took, in each run. */
+struct lap {
+    int n_nodes, run;
+    double at, *time; /* MAX_RUNS,n_nodes */
+};
+
+static void end_lap(void *user, int node)
+{
+    struct lap *l = user;
+    double now = report_clock();
+
+    l->time[l->run * l->n_nodes + node] = now - l->at;
+    l->at = now;
+}
+
+static void node_medians(const struct lap *l, int runs, double *median)
+{
+    double time[MAX_RUNS];
+
+    for (int i = 0; i < l->n_nodes; i++) {
+        for (int run = 0; run < runs; run++)
+            time[run] = l->time[run * l->n_nodes + i];
+        qsort(time, (size_t)runs, sizeof time[0], compare);
+        median[i] = 1e6 * time[runs / 2];
+    }
+}
+
+/* lap: to be filled; NULL: not wanted. */
+static enum err_code measure(struct exec *x, struct latency *out, enum latency_form form, int b, struct lap *lap, bool (*stop)(void *user), void *user,
+                             struct err *e)
 {
     double time[MAX_RUNS], begin = report_clock(), at = begin;
     int n = 0;
 
+    exec_watch(x, lap ? end_lap : NULL, lap);
     for (int run = 0; n < MAX_RUNS && (n == 0 || at - begin < MAX_SECONDS); run++) {
         double before = report_clock();
 
         if (stop(user))
             return err_set(e, ERR_STOPPED, "stopped on request");
+        if (lap)
+            lap->run = n, lap->at = before;
         exec_forward(x, latency_batch[b], false, 0);
         at = report_clock();
         if (run >= WARM_UP)
             time[n++] = at - before;
     }
+    if (lap)
+        node_medians(lap, n, out->node);
     qsort(time, (size_t)n, sizeof time[0], compare);
     out->time[form][b].median = 1e6 * time[n / 2];
     out->time[form][b].p95 = 1e6 * time[n * 95 / 100];
@@ -171,7 +207,7 @@ static enum err_code take_form(struct net *copy, enum latency_form form, int bat
     return ERR_OK;
 }
 
-static enum err_code measure_forms(struct exec *now, struct net *copy, struct exec *x, struct latency *out, bool (*stop)(void *user), void *user,
+static enum err_code measure_forms(struct exec *now, struct net *copy, struct exec *x, struct latency *out, struct lap *lap, bool (*stop)(void *user), void *user,
                                    struct err *e)
 {
     static const enum latency_form order[] = { LATENCY_NOW, LATENCY_MASKED, LATENCY_SPARSE, LATENCY_DENSE };
@@ -181,7 +217,7 @@ static enum err_code measure_forms(struct exec *now, struct net *copy, struct ex
         for (int b = 0; b < LATENCY_BATCHES && rc == ERR_OK; b++) {
             rc = take_form(copy, order[f], latency_batch[b], e);
             if (rc == ERR_OK)
-                rc = measure(order[f] == LATENCY_NOW ? now : x, out, order[f], b, stop, user, e);
+                rc = measure(order[f] == LATENCY_NOW ? now : x, out, order[f], b, order[f] == LATENCY_NOW && latency_batch[b] == 128 ? lap : NULL, stop, user, e);
         }
     return rc;
 }
@@ -190,23 +226,64 @@ enum err_code report_measure(struct latency *out, struct net *net, bool (*stop)(
 {
     struct net *copy = NULL;
     struct exec *now = NULL, *x = NULL;
-    enum err_code rc = exec_new(&now, net, 128, EXEC_INFER, 0, NULL, e);
+    struct lap lap = { .n_nodes = net->n_nodes, .time = mem_zalloc((size_t)net->n_nodes * MAX_RUNS, sizeof *lap.time) };
+    enum err_code rc;
+
+    *out = (struct latency){ .node = mem_zalloc((size_t)net->n_nodes, sizeof *out->node) };
+    rc = lap.time && out->node ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+    if (rc == ERR_OK)
+        rc = exec_new(&now, net, 128, EXEC_INFER, 0, NULL, e);
 
     if (rc == ERR_OK)
         rc = net_clone(&copy, net, e);
     if (rc == ERR_OK)
         rc = exec_new(&x, copy, 128, EXEC_INFER, 0, NULL, e);
     if (rc == ERR_OK)
-        rc = measure_forms(now, copy, x, out, stop, user, e);
+        rc = measure_forms(now, copy, x, out, &lap, stop, user, e);
     exec_free(now);
     exec_free(x);
     net_free(copy);
+    mem_free(lap.time);
     return rc;
+}
+
+void latency_clear(struct latency *l)
+{
+    mem_free(l->node);
+    l->node = NULL;
 }
 
 static double tenths(double us) { return round(10 * us) / 10; }
 
-json_t *report_latency(const struct latency *l)
+/* Whether node i is the first one of its layer. */
+static bool begins_layer(const struct net *net, int i)
+{
+    for (int k = i - 1; k > 0; k--)
+        if (strcmp(net->node[k].layer, net->node[i].layer) == 0)
+            return false;
+    return true;
+}
+
+static json_t *layer_times(const struct latency *l, const struct net *net)
+{
+    json_t *list = json_array();
+
+    for (int i = 1; i < net->n_nodes; i++) {
+        double us = 0;
+
+        if (!begins_layer(net, i))
+            continue;
+        for (int k = i; k < net->n_nodes; k++)
+            us += strcmp(net->node[k].layer, net->node[i].layer) == 0 ? l->node[k] : 0;
+        if (us > 0 && json_array_append_new(list, json_pack("{s:s,s:f}", "name", net->node[i].layer, "batch_128", tenths(us))) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+json_t *report_latency(const struct latency *l, const struct net *net)
 {
     static const struct { enum latency_form form; const char *name; } forms[] = {
         { LATENCY_DENSE, "dense" }, { LATENCY_MASKED, "masked" }, { LATENCY_SPARSE, "sparse" }
@@ -214,16 +291,17 @@ json_t *report_latency(const struct latency *l)
     json_t *j = json_pack("{s:f, s:f, s:{s:f, s:f}, s:i}", "batch_1", tenths(l->time[LATENCY_NOW][0].median), "batch_128",
                           tenths(l->time[LATENCY_NOW][1].median), "p95", "batch_1", tenths(l->time[LATENCY_NOW][0].p95), "batch_128",
                           tenths(l->time[LATENCY_NOW][1].p95), "threads", 1);
+    bool ok = report_put(j, "layers", layer_times(l, net));
 
-    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+    for (size_t i = 0; ok && i < sizeof forms / sizeof forms[0]; i++) {
         const enum latency_form f = forms[i].form;
-        json_t *form = json_pack("{s:{s:f, s:f}, s:{s:f, s:f}}", "batch_1", "median", tenths(l->time[f][0].median), "p95",
-                                 tenths(l->time[f][0].p95), "batch_128", "median", tenths(l->time[f][1].median), "p95", tenths(l->time[f][1].p95));
 
-        if (!report_put(j, forms[i].name, form)) {
-            json_decref(j);
-            return NULL;
-        }
+        ok = report_put(j, forms[i].name, json_pack("{s:{s:f, s:f}, s:{s:f, s:f}}", "batch_1", "median", tenths(l->time[f][0].median), "p95",
+                                                    tenths(l->time[f][0].p95), "batch_128", "median", tenths(l->time[f][1].median), "p95",
+                                                    tenths(l->time[f][1].p95)));
     }
-    return j;
+    if (ok)
+        return j;
+    json_decref(j);
+    return NULL;
 }

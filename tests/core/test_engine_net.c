@@ -190,6 +190,43 @@ static struct net *residual(void)
 }
 
 /* What EXEC_TRAIN folds and uses again changes no gradient, wherever the backward starts. */
+struct watched { int n, node[8]; };
+static void note(void *user, int node)
+{
+    struct watched *w = user;
+
+    ck_assert_int_lt(w->n, 8);
+    w->node[w->n++] = node;
+}
+
+START_TEST(watchers_see_what_runs) /* not the relu that the layer before it does, nor a view */
+{
+    static const enum exec_kind kinds[] = { EXEC_INFER, EXEC_KEEP };
+    struct net *net = net_of(6);
+    struct watched w = { 0 };
+    struct exec *x;
+
+    net_chain(net, "dense", "{\"units\": 4}", "one");
+    net_chain(net, "batch_norm", "", "norm");
+    net_chain(net, "relu", "", "relu");
+    net_chain(net, "reshape", "", "flat");
+    net_chain(net, "dense", "{\"units\": 3}", "two");
+    net_chain(net, "softmax", "", "two");
+    net_init(net, 1);
+    ck_assert_int_eq(exec_new(&x, net, 2, kinds[_i], 1, NULL, NULL), ERR_OK);
+    exec_watch(x, note, &w);
+    exec_forward(x, 2, false, 0);
+    exec_watch(x, NULL, NULL);
+    exec_forward(x, 2, false, 0);
+    if (_i == 0)
+        ck_assert(w.n == 4 && w.node[0] == 1 && w.node[1] == 2 && w.node[2] == 5 && w.node[3] == 6);
+    else
+        ck_assert(w.n == 5 && w.node[2] == 3);
+    exec_free(x);
+    net_free(net);
+}
+END_TEST
+
 START_TEST(training_memory_gives_the_same_gradients)
 {
     enum { SAMPLES = 33 };
@@ -648,6 +685,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, graph_gradients);
     tcase_add_test(tc, ready_names_every_number_and_accumulate_adds);
     tcase_add_test(tc, inference_gives_what_training_memory_gives);
+    tcase_add_loop_test(tc, watchers_see_what_runs, 0, 2);
     tcase_add_loop_test(tc, training_memory_gives_the_same_gradients, 0, 2);
     tcase_add_test(tc, threads_give_the_same_bytes);
     tcase_add_test(tc, dropout_keeps_the_expectation_and_repeats);

@@ -18,6 +18,29 @@ static void check_latency(const json_t *l)
     }
 }
 
+/* Every layer with weights is there once, and all of them take about as long as the net. */
+static void check_layer_times(const json_t *r)
+{
+    const json_t *l = json_object_get(r, "latency_us"), *layer, *time;
+    double sum = 0;
+    size_t i, k;
+
+    json_array_foreach(json_object_get(r, "layers"), i, layer)
+    {
+        int n = 0;
+
+        json_array_foreach(json_object_get(l, "layers"), k, time)
+            n += strcmp(json_string_value(json_object_get(time, "name")), json_string_value(json_object_get(layer, "name"))) == 0;
+        ck_assert_int_eq(n, 1);
+    }
+    json_array_foreach(json_object_get(l, "layers"), k, time)
+    {
+        ck_assert(number(time, "batch_128") >= 0);
+        sum += number(time, "batch_128");
+    }
+    ck_assert_msg(sum > 0 && sum < 2 * number(l, "batch_128") + 10, "%g us in all, the net %g", sum, number(l, "batch_128"));
+}
+
 static void check_iteration(const json_t *r, int i)
 {
     static const char *const metrics[] = { "loss", "accuracy", "f1", "auc", "precision", "recall", "f1_macro", "f1_weighted", "top5_accuracy" };
@@ -41,6 +64,7 @@ static void check_iteration(const json_t *r, int i)
     ck_assert(number(json_object_get(r, "bytes"), "dense") > number(json_object_get(r, "bytes"), "packed"));
     ck_assert(number(json_object_get(r, "seconds"), "retrain") > 0);
     check_latency(json_object_get(r, "latency_us"));
+    check_layer_times(r);
 }
 
 START_TEST(records_are_sane)
