@@ -6,13 +6,13 @@
 #include "core/mem.h"
 #include "core/simd.h"
 
-enum { BATCH = 256 };
+enum { BATCH = 64 };
 
 struct samples {
     int n;
     uint32_t *order;
     struct data_batch batch;
-    struct exec *exec; /* a training one: it keeps every node's value */
+    struct exec *exec;
 };
 
 static void samples_clear(struct samples *s)
@@ -24,7 +24,7 @@ static void samples_clear(struct samples *s)
     *s = (struct samples){ .n = 0 };
 }
 
-static enum err_code samples_init(struct samples *s, struct net *net, const struct calibration *c, struct err *e)
+static enum err_code samples_init(struct samples *s, struct net *net, enum exec_kind kind, const struct calibration *c, struct err *e)
 {
     const struct dataset *d = c->train->data;
     enum err_code rc;
@@ -33,7 +33,7 @@ static enum err_code samples_init(struct samples *s, struct net *net, const stru
     s->order = mem_alloc((size_t)s->n * sizeof *s->order);
     s->batch.label = mem_zalloc(BATCH, sizeof(int32_t));
     s->batch.target = mem_vector(BATCH * (size_t)d->n_target);
-    rc = s->order && s->batch.label && s->batch.target ? exec_new(&s->exec, net, BATCH, EXEC_KEEP, 0, c->team, e)
+    rc = s->order && s->batch.label && s->batch.target ? exec_new(&s->exec, net, BATCH, kind, 0, c->team, e)
                                                        : err_set(e, ERR_NOMEM, "out of memory");
     if (rc != ERR_OK) {
         samples_clear(s);
@@ -45,7 +45,9 @@ static enum err_code samples_init(struct samples *s, struct net *net, const stru
     return ERR_OK;
 }
 
-static enum err_code run(struct samples *s, const struct calibration *c, void (*see)(void *ctx, const struct exec *x, int n), void *ctx, struct err *e)
+/* Nodes up to `last`. */
+static enum err_code run(struct samples *s, int last, const struct calibration *c, void (*see)(void *ctx, const struct exec *x, int n), void *ctx,
+                         struct err *e)
 {
     for (int first = 0; first < s->n; first += BATCH) {
         const int n = s->n - first < BATCH ? s->n - first : BATCH;
@@ -53,7 +55,7 @@ static enum err_code run(struct samples *s, const struct calibration *c, void (*
         if (c->stop && c->stop(c->user))
             return err_set(e, ERR_STOPPED, "stopped on request");
         data_gather(c->train, s->order, first, n, &s->batch, c->team);
-        exec_forward(s->exec, n, false, 0);
+        exec_forward_to(s->exec, n, last);
         see(ctx, s->exec, n);
     }
     return ERR_OK;
@@ -62,11 +64,11 @@ static enum err_code run(struct samples *s, const struct calibration *c, void (*
 enum err_code calibrate(struct net *net, const struct calibration *c, void (*see)(void *ctx, const struct exec *x, int n), void *ctx, struct err *e)
 {
     struct samples s;
-    enum err_code rc = samples_init(&s, net, c, e);
+    enum err_code rc = samples_init(&s, net, EXEC_LOOK, c, e);
 
     if (rc != ERR_OK)
         return rc;
-    rc = run(&s, c, see, ctx, e);
+    rc = run(&s, net->n_nodes - 1, c, see, ctx, e);
     samples_clear(&s);
     return rc;
 }
@@ -121,7 +123,7 @@ static enum err_code take_statistics(struct samples *s, struct net *net, const s
 
     m.mean = mem_zalloc((size_t)m.n_channels, sizeof(double));
     m.squares = mem_zalloc((size_t)m.n_channels, sizeof(double));
-    rc = m.mean && m.squares ? run(s, c, see_moments, &m, e) : err_set(e, ERR_NOMEM, "out of memory");
+    rc = m.mean && m.squares ? run(s, m.node, c, see_moments, &m, e) : err_set(e, ERR_NOMEM, "out of memory");
     for (int f = 0; rc == ERR_OK && f < m.n_channels; f++) {
         mean[f] = (float)m.mean[f];
         variance[f] = (float)(m.squares[f] / m.n);
@@ -141,10 +143,12 @@ enum err_code recalibrate_batch_norm(struct net *net, const struct calibration *
         if (net->node[i].op != batch_norm())
             continue;
         if ((*n_layers)++ == 0)
-            rc = samples_init(&s, net, c, e);
+            rc = samples_init(&s, net, EXEC_INFER, c, e);
         if (rc == ERR_OK)
             rc = take_statistics(&s, net, &net->node[i], c, e);
     }
     samples_clear(&s);
     return rc;
 }
+
+uint64_t calibration_memory(const struct net *net, bool looks) { return exec_memory(net, BATCH, looks ? EXEC_LOOK : EXEC_INFER); }

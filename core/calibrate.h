@@ -21,6 +21,9 @@ MUST enum err_code calibrate(struct net *net, const struct calibration *c, void 
  * the first to the last, each behind those before it. *n_layers: how many there are; without any, no sample is looked at. */
 MUST enum err_code recalibrate_batch_norm(struct net *net, const struct calibration *c, int *n_layers, struct err *e);
 
+/* Bytes of a calibration; looks: calibrate(), else recalibrate_batch_norm(). */
+uint64_t calibration_memory(const struct net *net, bool looks);
+
 /* Quantises every kernel that can run in integers, symmetric, per output. */
 enum quantize_mode { QUANTIZE_DYNAMIC, QUANTIZE_MAX, QUANTIZE_PERCENTILE }; /* activations: each sample's own range; the samples' range, or most of it */
 #define QUANTIZE_MODES "dynamic|max|percentile"

@@ -18,7 +18,7 @@ struct relay {
 struct exec {
     struct net *net;
     int max_n, n;
-    bool training;           /* it goes backward too */
+    bool training;           /* it goes backward too: exec_goes_back */
     struct exec_plan plan;
     struct op_call *call;    /* per node */
     struct relay *relay;     /* per node */
@@ -78,7 +78,7 @@ uint64_t exec_memory(const struct net *net, int max_n, enum exec_kind kind)
     uint64_t bytes = UINT64_MAX; /* no memory even for the plan */
 
     if (exec_plan_make(&p, net, kind)) {
-        bytes = plan_len(&p, net, max_n, kind != EXEC_INFER, EXEC_ESTIMATED_THREADS) * sizeof(float);
+        bytes = plan_len(&p, net, max_n, exec_goes_back(kind), EXEC_ESTIMATED_THREADS) * sizeof(float);
         for (int w = 0; w < net->n_weights; w++)
             bytes += padded(net->weight[w].len) * sizeof(float);
     }
@@ -188,7 +188,7 @@ enum err_code exec_new(struct exec **out, struct net *net, int max_n, enum exec_
         return err_set(e, ERR_NOMEM, "out of memory");
     x->net = net;
     x->max_n = max_n;
-    x->training = kind != EXEC_INFER;
+    x->training = exec_goes_back(kind);
     x->call = mem_zalloc(n_nodes, sizeof *x->call);
     x->relay = mem_zalloc(n_nodes, sizeof *x->relay);
     x->active = mem_zalloc(n_nodes, sizeof *x->active);
@@ -255,13 +255,13 @@ void exec_watch(struct exec *x, void (*fn)(void *user, int node), void *user)
     x->watch_user = user;
 }
 
-void exec_forward(struct exec *x, int n, bool training, uint64_t step)
+static void run_nodes(struct exec *x, int n, int last, bool training, uint64_t step)
 {
     assert(!x->training || x->packing == x->net->packing); /* the gradients are as long as the values were */
     if (x->packing != x->net->packing)
         bind_weights(x);
     x->n = n;
-    for (int i = 0; i < x->net->n_nodes; i++) {
+    for (int i = 0; i <= last; i++) {
         struct op_call *c = &x->call[i];
 
         c->n = n;
@@ -274,6 +274,9 @@ void exec_forward(struct exec *x, int n, bool training, uint64_t step)
             x->watch(x->watch_user, i);
     }
 }
+
+void exec_forward(struct exec *x, int n, bool training, uint64_t step) { run_nodes(x, n, x->net->n_nodes - 1, training, step); }
+void exec_forward_to(struct exec *x, int n, int last) { run_nodes(x, n, last, false, 0); }
 
 /* Nodes whose value the start depends on. */
 static void mark_active(struct exec *x, int start)

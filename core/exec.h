@@ -9,6 +9,7 @@ struct exec;
 
 enum exec_kind {
     EXEC_INFER, /* forward only; memory of values that are read no more is used again, relus run in the op before them (op_call.clamp) */
+    EXEC_LOOK,  /* forward only; every value of every node stays to be looked at */
     EXEC_KEEP,  /* forward and backward; every value and gradient of every node stays to be looked at */
     EXEC_TRAIN  /* forward and backward; values stay, but relus run in the op before them, and gradients that are read no more make room */
 };
@@ -27,8 +28,10 @@ float *exec_input(struct exec *x);
 void exec_forward(struct exec *x, int n, bool training, uint64_t step);
 /* fn is called after each node that a forward has run; NULL: no more. */
 void exec_watch(struct exec *x, void (*fn)(void *user, int node), void *user);
-/* Value of a node after forward, [features][n]. But for EXEC_KEEP only the output, and the node that a loss starts from (loss_bind), are sure to be
- * there. */
+/* The nodes up to `last` alone, as the net predicts. */
+void exec_forward_to(struct exec *x, int n, int last);
+/* Value of a node after forward, [features][n]. But for EXEC_KEEP and EXEC_LOOK only the last node's that ran, and that of the node that a loss starts from
+ * (loss_bind), are sure to be there. */
 const float *exec_value(const struct exec *x, int node);
 
 /* Gradient buffer of a node, [features][n]: the loss fills the one it starts from. */

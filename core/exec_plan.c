@@ -88,7 +88,7 @@ static int reusable_block(struct exec_plan *p, int node, size_t len)
     return best;
 }
 
-static void plan_values(struct exec_plan *p, const struct net *net, bool training)
+static void plan_values(struct exec_plan *p, const struct net *net, bool stay)
 {
     for (int i = 0; i < p->n_nodes; i++) {
         size_t len = shape_len(&net->node[i].plan.out);
@@ -96,7 +96,7 @@ static void plan_values(struct exec_plan *p, const struct net *net, bool trainin
         if (p->node[i].skip)
             p->node[i].value = p->node[net->node[i].in[0]].value;
         else
-            p->node[i].value = training ? new_block(p, len) : reusable_block(p, i, len);
+            p->node[i].value = stay ? new_block(p, len) : reusable_block(p, i, len);
         if (p->block[p->node[i].value].free_after < p->node[i].last_use)
             p->block[p->node[i].value].free_after = p->node[i].last_use;
     }
@@ -201,10 +201,10 @@ bool exec_plan_make(struct exec_plan *p, const struct net *net, enum exec_kind k
     if (!p->node || !p->block)
         return false;
     plan_uses(p, net);
-    if (kind != EXEC_KEEP)
+    if (kind != EXEC_KEEP && kind != EXEC_LOOK)
         plan_clamps(p, net);
     plan_values(p, net, kind != EXEC_INFER);
-    if (kind != EXEC_INFER)
+    if (exec_goes_back(kind))
         plan_grads(p, net, kind == EXEC_TRAIN);
     return true;
 }

@@ -39,6 +39,7 @@ struct exec_plan {
     struct exec_block *block;
 };
 
+static inline bool exec_goes_back(enum exec_kind kind) { return kind == EXEC_KEEP || kind == EXEC_TRAIN; }
 /* false: memory is short; what there is of the plan is to be cleared. */
 bool exec_plan_make(struct exec_plan *p, const struct net *net, enum exec_kind kind);
 void exec_plan_clear(struct exec_plan *p);

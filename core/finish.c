@@ -263,7 +263,9 @@ enum err_code export_conf_check(const struct export_conf *c, struct err *e)
     return ERR_OK;
 }
 
-/* A copy; where a step makes a new model, another one for the time being; integers beside the floats. */
+static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
+/* A copy; where a step makes a new model, another one for the time being; integers beside the floats; what the step that runs most needs for it. */
 uint64_t finish_memory(const struct export_conf *c, const struct net *net)
 {
     const bool folds = c->fold.on || c->quantize.on;
@@ -272,5 +274,6 @@ uint64_t finish_memory(const struct export_conf *c, const struct net *net)
 
     net_count(net, &size);
     return models * (4 * size.params + size.weights) + (c->quantize.on ? 4 * size.weights : 0) +
-           (c->shrink.on ? shrink_memory(net) : folds ? compare_memory(net) : 0);
+           larger(c->shrink.on ? shrink_memory(net) : folds ? compare_memory(net) : 0,
+                  c->quantize.on || c->recalibrate.on ? calibration_memory(net, c->quantize.on) : 0);
 }

@@ -49,7 +49,7 @@ struct finish_step {
 };
 extern const struct plug_table finish_table; /* in order */
 static inline const struct finish_step *finish_of(const struct plug *p) { return (const struct finish_step *)(const void *)p; }
-/* Bytes that finished models add to a job's. */
+/* Bytes of the finishing steps, beside the job's own model and its evaluation. */
 uint64_t finish_memory(const struct export_conf *c, const struct net *net);
 /* Its options; NULL: it is off. */
 const void *finish_conf(const struct finish_step *s, const struct export_conf *c);

@@ -145,21 +145,34 @@ END_TEST
 START_TEST(inference_gives_what_training_memory_gives)
 {
     struct net *net = graph();
-    struct exec *keep, *reuse;
+    struct exec *keep, *look, *reuse;
 
     ck_assert_int_eq(exec_new(&keep, net, 7, EXEC_KEEP, 1, NULL, NULL), ERR_OK);
+    ck_assert_int_eq(exec_new(&look, net, 7, EXEC_LOOK, 1, NULL, NULL), ERR_OK);
     ck_assert_int_eq(exec_new(&reuse, net, 7, EXEC_INFER, 1, NULL, NULL), ERR_OK);
     for (int n = 1; n <= 7; n += 3) {
         fill_normal(exec_input(keep), 6 * (size_t)n, 1);
-        fill_normal(exec_input(reuse), 6 * (size_t)n, 1);
+        fill_normal(exec_input(look), 6 * (size_t)n, 1);
         exec_forward(keep, n, false, 0);
+        exec_forward(look, n, false, 0);
+        for (int node = 1; node < net->n_nodes; node++) {
+            const size_t bytes = shape_len(&net->node[node].plan.out) * (size_t)n * sizeof(float);
+
+            ck_assert_mem_eq(exec_value(keep, node), exec_value(look, node), bytes);
+            fill_normal(exec_input(reuse), 6 * (size_t)n, 1);
+            exec_forward_to(reuse, n, node);
+            ck_assert_mem_eq(exec_value(keep, node), exec_value(reuse, node), bytes);
+        }
+        fill_normal(exec_input(reuse), 6 * (size_t)n, 1);
         exec_forward(reuse, n, false, 0);
         for (int node = 9; node <= 10; node++)
-            ck_assert_mem_eq(exec_value(keep, node), exec_value(reuse, node), shape_len(&net->node[node].plan.out) * (size_t)n * 4);
+            ck_assert_mem_eq(exec_value(keep, node), exec_value(reuse, node), shape_len(&net->node[node].plan.out) * (size_t)n * sizeof(float));
     }
     ck_assert_int_eq(exec_max_n(reuse), 7);
-    ck_assert(exec_memory(net, 64, EXEC_INFER) < exec_memory(net, 64, EXEC_KEEP) && exec_memory(net, 1, EXEC_KEEP) < exec_memory(net, 64, EXEC_KEEP));
+    ck_assert(exec_memory(net, 64, EXEC_INFER) < exec_memory(net, 64, EXEC_LOOK) && exec_memory(net, 64, EXEC_LOOK) < exec_memory(net, 64, EXEC_KEEP));
+    ck_assert(exec_memory(net, 1, EXEC_KEEP) < exec_memory(net, 64, EXEC_KEEP));
     exec_free(keep);
+    exec_free(look);
     exec_free(reuse);
     net_free(net);
 }
