@@ -87,6 +87,9 @@ static inline bool neurons_are_searched(const struct pruner *p, int g)
 {
     return p->unit->neurons && g == 0 && p->conf.measure != MEASURE_UNITS;
 }
+/* As many of `count` neurons of a layer as may go at iteration i, so that those that stay are a multiple of what the unit asks for, or all; more than that
+ * where its lower bound wants it, and where it has no room for a multiple any number. Never falls when count grows. */
+uint64_t neuron_multiple_of(const struct pruner *p, const struct layer *l, int64_t i, uint64_t count);
 MUST enum err_code neuron_layers_find(struct pruner *p, const struct net *net, struct err *e);
 bool neuron_layer_matches(const struct pruner *p, const struct net *net, const struct layer *l, const char *pattern);
 double neuron_target(const struct pruner *p, int64_t i);

@@ -171,7 +171,22 @@ static uint64_t gone_with(const struct search *s, uint64_t k)
         count_by_keys(s, k);
     else
         group_divide(s->p, 0, s->i, k, s->count);
+    for (int l = 0; l < s->p->n_layers; l++)
+        if (s->p->layer[l].group == 0)
+            s->count[l] = neuron_multiple_of(s->p, &s->p->layer[l], s->i, s->count[l]);
     return neuron_gone(s->p, s->count);
+}
+
+uint64_t neuron_multiple_of(const struct pruner *p, const struct layer *l, int64_t i, uint64_t count)
+{
+    const uint64_t of = (uint64_t)p->unit->multiple(p->conf.unit.conf), n = l->n_units;
+    const uint64_t stay = (n - count + of - 1) / of * of, least = layer_least(p, l, i);
+    uint64_t must = least > l->gone_at_start ? least : l->gone_at_start, left;
+
+    if (of == 1 || (stay < n ? n - stay : 0) >= must)
+        return stay < n ? n - stay : 0;
+    left = (n - must) / of * of;
+    return left > 0 && n - left <= l->cap ? n - left : count;
 }
 
 /* The number of neurons with which what goes comes nearest to the target: by bisection, since more neurons never take less. */

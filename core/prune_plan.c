@@ -56,7 +56,10 @@ uint64_t group_count(const struct pruner *p, int g, int64_t i)
     uint64_t k = group->amount > 0 ? nearest(group_sparsity(p, g, i), group->amount, group->quantum) : 0, least = group_least(p, g, i);
 
     k = k > least ? k : least;
-    return k < group->cap ? k : group->cap;
+    k = k < group->cap ? k : group->cap;
+    for (int l = 0; l < p->n_layers && p->unit->neurons && g > 0; l++) /* a layer with a target of its own */
+        k = p->layer[l].group == g ? neuron_multiple_of(p, &p->layer[l], i, k) : k;
+    return k;
 }
 
 double pruner_target(const struct pruner *p, int64_t i)

@@ -85,18 +85,22 @@ static const struct prune_unit block_row = {
 
 /* ---- neuron ---- */
 
-struct neuron_conf { int pool; };
+struct neuron_conf { int pool; int64_t round_to; };
 static const struct param neuron_params[] = {
     FIELD_CHOICE(struct neuron_conf, pool, "mean|sum|max", POOL_MEAN,
-                 "Where a criterion scores weights: what the scores of the weights that make a neuron make. The mean lets layers of any width compare."), FIELD_END
+                 "Where a criterion scores weights: what the scores of the weights that make a neuron make. The mean lets layers of any width compare."),
+    FIELD_INT(struct neuron_conf, round_to, 1, 4096, 1,
+              "What stays of a layer is a multiple of it, or all: for hardware that computes in blocks. Needs measure weights or macs."), FIELD_END
 };
 
 static enum unit_pool neuron_pool(const void *conf) { return (enum unit_pool)((const struct neuron_conf *)conf)->pool; }
 
+static int64_t neuron_multiple(const void *conf) { return ((const struct neuron_conf *)conf)->round_to; }
+
 static const struct prune_unit neuron_row = {
     .plug = { "neuron", "Neurons, with all that makes and reads them, also across add and concatenate: what shrink takes out.", neuron_params,
               sizeof(struct neuron_conf) },
-    .neurons = true, .pool = neuron_pool
+    .neurons = true, .pool = neuron_pool, .multiple = neuron_multiple
 };
 
 static const struct plug *const rows[] = { &weight_row.plug, &nm_row.plug, &block_row.plug, &neuron_row.plug, NULL };

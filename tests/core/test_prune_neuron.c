@@ -182,11 +182,27 @@ static uint64_t macs_gone(const struct net *net)
     return size.macs - size.macs_nonzero;
 }
 
+/* What stays of each bundle is a multiple, or all. */
+static void check_multiples(const struct net *net, int of)
+{
+    struct groups g;
+
+    ck_assert_int_eq(groups_find(&g, net, NULL), ERR_OK);
+    for (const struct bundle *b = g.bundle; b < g.bundle + g.n; b++) {
+        int left = b->n;
+
+        for (int j = 0; j < b->n && !b->fixed; j++)
+            left -= neuron_is_gone(net, b, j);
+        ck_assert_msg(left == b->n || left % of == 0, "%d of %d stay", left, b->n);
+    }
+    groups_clear(&g);
+}
+
 /* ---- laws ---- */
 
 static const double targets[] = { 0.3, 0.75, 1 };
 
-static void law(int which, const struct criterion *c, const char *scope, const char *measure, double target)
+static void law(int which, const struct criterion *c, const char *scope, const char *measure, double target, int round_to)
 {
     char json[300];
     struct net *net = some_net(which);
@@ -196,8 +212,8 @@ static void law(int which, const struct criterion *c, const char *scope, const c
     struct pruner *p;
     struct err e = { 0 };
 
-    snprintf(json, sizeof json, "{\"criterion\": \"%s\", \"unit\": \"neuron\", \"scope\": \"%s\", \"measure\": \"%s\", \"iterations\": 3, \"target_sparsity\": %g}",
-             c->plug.name, scope, measure, target);
+    snprintf(json, sizeof json, "{\"criterion\": \"%s\", \"unit\": {\"type\": \"neuron\", \"round_to\": %d}, \"scope\": \"%s\", \"measure\": \"%s\", "
+             "\"iterations\": 3, \"target_sparsity\": %g}", c->plug.name, round_to, scope, measure, target);
     conf = conf_of(json);
     net_count(net, &size);
     most = largest(net, conf.measure == MEASURE_MACS);
@@ -208,14 +224,15 @@ static void law(int which, const struct criterion *c, const char *scope, const c
 
         ck_assert_msg(pruner_step(p, net, i, NULL, &e) == ERR_OK, "%s: %s", json, e.msg);
         neurons = check_neurons(net);
+        check_multiples(net, round_to);
         weights = masked(net);
         gone = conf.measure == MEASURE_MACS ? macs_gone(net) : weights;
         ck_assert_uint_ge(weights, before);
         before = weights;
         if (conf.measure == MEASURE_UNITS)
             ck_assert_uint_eq(neurons, pruner_count(p, i));
-        else if (target < 1)
-            ck_assert_msg(fabs((double)gone - (double)pruner_count(p, i)) <= 0.5 * (double)most, "%s: %d, not %d", json, (int)gone, (int)pruner_count(p, i));
+        else if (target * round_to < 1) /* within reach */
+            ck_assert_msg(fabs((double)gone - (double)pruner_count(p, i)) <= 0.5 * round_to * (double)most, "%s: %d, not %d", json, (int)gone, (int)pruner_count(p, i));
         if (prune_scope_of(conf.scope.plug)->density)
             ck_assert_int_eq(json_integer_value(nonzero), (json_int_t)(size.weights - weights));
         for (int w = 0; w < net->n_weights; w++) /* retraining moves what is left */
@@ -238,7 +255,8 @@ START_TEST(whole_neurons_for_every_criterion_and_scope)
         for (const struct plug *const *scope = scope_table.rows; *scope && !c->samples && !c->solve; scope++)
             for (int m = 0; m < 3; m++, round++)
                 for (int n = 0; n < N_NETS; n++)
-                    law(n, c, (*scope)->name, measures[m], targets[round % 3]);
+                    for (int round_to = 1; round_to <= (m == MEASURE_UNITS ? 1 : 4); round_to += round_to)
+                        law(n, c, (*scope)->name, measures[m], targets[round % 3], round_to);
     }
 }
 END_TEST
@@ -311,6 +329,34 @@ static uint64_t rows_masked(const struct net *net, const char *name)
     }
     return n;
 }
+
+START_TEST(widths_for_blocks_of_sixteen)
+{
+    struct net *net = net_of(784);
+    struct prune_conf c = conf_of("{\"unit\": {\"type\": \"neuron\", \"round_to\": 16}, \"measure\": \"macs\", \"iterations\": 2, \"target_sparsity\": 0.5, "
+                                  "\"layers\": [{\"layer\": \"b\", \"target_sparsity\": 0.3}]}");
+    struct prune_conf units = conf_of("{\"unit\": {\"type\": \"neuron\", \"round_to\": 2}, \"measure\": \"units\"}");
+    struct net_size size;
+    struct pruner *p;
+    struct err e = { 0 };
+
+    net_chain(net, "dense", "{\"units\": 300}", "a");
+    net_chain(net, "dense", "{\"units\": 100}", "b");
+    net_chain(net, "dense", "{\"units\": 10}", "out");
+    net_init(net, 1);
+    ck_assert_int_eq(pruner_new(&p, &units, net, 1, &e), ERR_INVALID);
+    ck_assert_str_eq(e.at, "/unit/round_to");
+    ck_assert_int_eq(pruner_new(&p, &c, net, 1, NULL), ERR_OK);
+    for (int i = 1; i <= 2; i++)
+        ck_assert_int_eq(pruner_step(p, net, i, NULL, NULL), ERR_OK);
+    check_multiples(net, 16);
+    ck_assert_uint_eq(rows_masked(net, "b/kernel"), 20); /* 70 would stay: 80 do */
+    net_count(net, &size);
+    ck_assert(fabs((double)size.macs_nonzero - 0.5 * (double)size.macs) <= 16 * 884 / 2.0);
+    pruner_free(p);
+    net_free(net);
+}
+END_TEST
 
 START_TEST(rules_of_layers_of_neurons)
 {
@@ -426,6 +472,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, whole_neurons_for_every_criterion_and_scope);
     tcase_add_test(tc, the_neuron_with_the_smallest_mean_goes);
     tcase_add_loop_test(tc, half_the_macs, 0, sizeof halves / sizeof halves[0]);
+    tcase_add_test(tc, widths_for_blocks_of_sixteen);
     tcase_add_test(tc, rules_of_layers_of_neurons);
     tcase_add_test(tc, a_shrunken_start_counts);
     tcase_add_test(tc, criteria_that_do_not_fit);
