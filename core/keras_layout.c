@@ -9,32 +9,17 @@
 
 #include "core/keras.h"
 
-enum need {
-    NEED_ANY,   /* any order, the same for all inputs */
-    NEED_FIRST, /* the channels first */
-    NEED_MODEL  /* the model's order */
-};
-/* What ops need of values of several axes, and of flat ones; the others any order. Reshape: unless it flattens. */
-static const struct { const char *op; enum need grid, flat; } needs[] = {
-    { "conv2d", NEED_FIRST, NEED_ANY },          { "depthwise_conv2d", NEED_FIRST, NEED_ANY },    { "conv1d", NEED_FIRST, NEED_ANY },
-    { "max_pool2d", NEED_FIRST, NEED_ANY },      { "average_pool2d", NEED_FIRST, NEED_ANY },      { "max_pool1d", NEED_FIRST, NEED_ANY },
-    { "average_pool1d", NEED_FIRST, NEED_ANY },  { "global_max_pool", NEED_FIRST, NEED_ANY },     { "global_average_pool", NEED_FIRST, NEED_ANY },
-    { "zero_pad2d", NEED_FIRST, NEED_ANY },      { "zero_pad1d", NEED_FIRST, NEED_ANY },          { "cropping2d", NEED_FIRST, NEED_ANY },
-    { "cropping1d", NEED_FIRST, NEED_ANY },      { "batch_norm", NEED_FIRST, NEED_ANY },          { "layer_norm", NEED_FIRST, NEED_ANY },
-    { "concatenate", NEED_FIRST, NEED_MODEL },   { "softmax", NEED_MODEL, NEED_ANY },             { "reshape", NEED_MODEL, NEED_MODEL }
-};
-
 static const struct shape *shape_of(const struct net *net, int node) { return &net->node[node].plan.out; }
 static bool is_op(const struct plug_value *v, const char *name) { return strcmp(v->plug->name, name) == 0; }
 
-static enum need need_of(const struct plug_value *value, bool flat)
+/* The order that an op takes its inputs in; a reshape that flattens takes any. */
+static enum op_order order_of(const struct plug_value *value, bool flat)
 {
+    const struct op *op = op_of(value->plug);
+
     if (is_op(value, "reshape") && ((const struct reshape_conf *)(const void *)value->conf)->shape.n_d == 0)
-        return NEED_ANY;
-    for (size_t i = 0; i < sizeof needs / sizeof needs[0]; i++)
-        if (is_op(value, needs[i].op))
-            return flat ? needs[i].flat : needs[i].grid;
-    return NEED_ANY;
+        return ORDER_ANY;
+    return flat ? op->flat : op->grid;
 }
 
 /* ---- nodes that arrange ---- */
@@ -132,12 +117,12 @@ enum err_code keras_arrange(struct net *net, struct plug_value *value, const cha
 
     for (int k = 0; k < n_in && rc == ERR_OK; k++) {
         bool flat = is_flat(net, in[k]);
-        enum need need = need_of(value, flat);
+        enum op_order order = order_of(value, flat);
 
-        if (need == NEED_ANY && mixed)
-            need = flat ? NEED_MODEL : NEED_FIRST;
-        if (need != NEED_ANY)
-            rc = need == NEED_FIRST ? to_first(net, layer, &in[k], e) : keras_restore(net, layer, &in[k], e);
+        if (order == ORDER_ANY && mixed)
+            order = flat ? ORDER_MODEL : ORDER_CHANNELS;
+        if (order != ORDER_ANY)
+            rc = order == ORDER_CHANNELS ? to_first(net, layer, &in[k], e) : keras_restore(net, layer, &in[k], e);
     }
     if (rc == ERR_OK && is_op(value, "concatenate") && !is_flat(net, in[0]))
         turn_axis(value, shape_of(net, in[0])->n_d);
@@ -158,6 +143,6 @@ void keras_settle(struct net *net, int number)
         node->positions = before;
     for (int k = 0; k < (makes ? 1 : node->plan.n_weights) && is_flat(net, node->in[0]); k++)
         w[k].positions = before;
-    if (strcmp(node->op->plug.name, "depthwise_conv2d") == 0)
+    if (node_has_kernel(node) && node->plan.neurons == NEURONS_PLACES) /* depthwise */
         w->multiplier = node->plan.out.d[0] / shape_of(net, node->in[0])->d[0];
 }

@@ -45,6 +45,12 @@ enum op_neurons {
     NEURONS_MERGE, /* inputs of one shape, or of one number for each neuron, number by number: neurons at the same place are from here on one */
     NEURONS_JOIN   /* the inputs one after the other along the first axis */
 };
+/* In which order an op takes numbers: the engine has the channels of a grid first, models have them last. core/keras_layout.c brings them into it. */
+enum op_order {
+    ORDER_ANY,      /* any, the same for all inputs */
+    ORDER_CHANNELS, /* the channels first */
+    ORDER_MODEL     /* the model's */
+};
 /* What shape() finds out. */
 struct op_plan {
     struct shape out;
@@ -103,6 +109,7 @@ struct op {
     bool same_dx;     /* all inputs get the same gradient: backward writes dx[0] alone. Without clamp it is dy itself, and exec does not call it */
     bool linear;      /* in its inputs, and 0 makes 0 */
     bool (*is_clamp)(const void *conf); /* whether it is max(x, 0) exactly, which the op before it can do; NULL: never */
+    enum op_order grid, flat; /* of inputs of several axes, and of one */
     bool activation;  /* elementwise or along an axis, without weights: what a Keras layer's "activation" may name */
     /* Fills *p (zeroed before) from the inputs' shapes. ERR_INVALID or ERR_UNSUPPORTED with the option's pointer, if it is one. */
     enum err_code (*shape)(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e);

@@ -355,6 +355,6 @@ static void softmax_backward(const struct op_call *c)
 static void softmax_bend(const struct op_call *c) { softmax_run(c, softmax_bend_tile); }
 
 const struct op op_softmax = {
-    .plug = { "softmax", "exp(x) divided by its sum, along the last axis.", NULL, 0 }, .min_in = 1, .max_in = 1, .activation = true,
+    .plug = { "softmax", "exp(x) divided by its sum, along the last axis.", NULL, 0 }, .min_in = 1, .max_in = 1, .activation = true, .grid = ORDER_MODEL,
     .shape = softmax_shape, .forward = softmax_forward, .backward = softmax_backward, .bend = softmax_bend
 };

@@ -310,15 +310,15 @@ static void depthwise_backward(const struct op_call *c) { backward(depthwise_geo
 
 const struct op op_conv2d = {
     .plug = { "conv2d", "Convolution of images with learned kernels.", conv2d_params, sizeof(struct conv2d_conf) },
-    .min_in = 1, .max_in = 1, .sparse = true, .clamp = true, .shape = conv2d_shape, .forward = conv2d_forward, .backward = conv2d_backward
+    .min_in = 1, .max_in = 1, .sparse = true, .clamp = true, .grid = ORDER_CHANNELS, .shape = conv2d_shape, .forward = conv2d_forward, .backward = conv2d_backward
 };
 const struct op op_conv1d = {
     .plug = { "conv1d", "Convolution of sequences with learned kernels.", conv1d_params, sizeof(struct conv1d_conf) },
-    .min_in = 1, .max_in = 1, .sparse = true, .clamp = true, .shape = conv1d_shape, .forward = conv1d_forward, .backward = conv1d_backward
+    .min_in = 1, .max_in = 1, .sparse = true, .clamp = true, .grid = ORDER_CHANNELS, .shape = conv1d_shape, .forward = conv1d_forward, .backward = conv1d_backward
 };
 const struct op op_depthwise_conv2d = {
     .plug = { "depthwise_conv2d", "Convolution of each channel of images with kernels of its own.", depthwise_params, sizeof(struct depthwise_conf) },
-    .min_in = 1, .max_in = 1, .clamp = true, .shape = depthwise_shape, .forward = depthwise_forward, .backward = depthwise_backward
+    .min_in = 1, .max_in = 1, .clamp = true, .grid = ORDER_CHANNELS, .shape = depthwise_shape, .forward = depthwise_forward, .backward = depthwise_backward
 };
 
 bool conv_geometry(struct conv *g, const struct op *op, const void *conf, const struct shape *in)

@@ -43,5 +43,5 @@ static enum err_code reshape_shape(const void *conf, const struct shape *const *
 
 const struct op op_reshape = {
     .plug = { "reshape", "The same numbers in another shape; flatten is the shape of one dimension.", NULL, sizeof(struct reshape_conf) },
-    .min_in = 1, .max_in = 1, .view = true, .shape = reshape_shape
+    .min_in = 1, .max_in = 1, .view = true, .grid = ORDER_MODEL, .flat = ORDER_MODEL, .shape = reshape_shape
 };

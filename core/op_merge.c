@@ -150,5 +150,6 @@ static void concatenate_backward(const struct op_call *c) { concatenate_copy(c, 
 
 const struct op op_concatenate = {
     .plug = { "concatenate", "The inputs one after the other along an axis.", concatenate_params, sizeof(struct concatenate_conf) },
-    .min_in = 1, .max_in = OP_MAX_IN, .linear = true, .shape = concatenate_shape, .forward = concatenate_forward, .backward = concatenate_backward
+    .min_in = 1, .max_in = OP_MAX_IN, .linear = true, .grid = ORDER_CHANNELS, .flat = ORDER_MODEL, .shape = concatenate_shape,
+    .forward = concatenate_forward, .backward = concatenate_backward
 };

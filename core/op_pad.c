@@ -101,7 +101,7 @@ static void crop_backward(const struct op_call *c)
 }
 
 #define FRAME(name, way, help) \
-    const struct op op_##name = { .plug = { #name, help, name##_params, sizeof(struct edges) }, .min_in = 1, .max_in = 1, .linear = true, \
+    const struct op op_##name = { .plug = { #name, help, name##_params, sizeof(struct edges) }, .min_in = 1, .max_in = 1, .linear = true, .grid = ORDER_CHANNELS, \
                                   .shape = name##_shape, .forward = way##_forward, .backward = way##_backward }
 FRAME(zero_pad2d, pad, "Zeros around an image.");
 FRAME(zero_pad1d, pad, "Zeros around a sequence.");

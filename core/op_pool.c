@@ -364,7 +364,7 @@ static void average_backward(const struct op_call *c)
 }
 
 #define POOL(name, kind, dims, help, ...) \
-    const struct op op_##name = { .plug = { #name, help, dims##_params, sizeof(struct dims##_conf) }, .min_in = 1, .max_in = 1, \
+    const struct op op_##name = { .plug = { #name, help, dims##_params, sizeof(struct dims##_conf) }, .min_in = 1, .max_in = 1, .grid = ORDER_CHANNELS, \
                                   .shape = dims##_shape, .forward = kind##_forward, .backward = kind##_backward, __VA_ARGS__ }
 POOL(max_pool2d, max, pool2d, "The largest number of each window of an image, channel by channel.", .slope = max_slope);
 POOL(average_pool2d, average, pool2d, "The mean of each window of an image, channel by channel.", .linear = true);
@@ -477,7 +477,7 @@ static void global_average_backward(const struct op_call *c)
 }
 
 #define GLOBAL(name, help, ...) \
-    const struct op op_##name##_pool = { .plug = { #name "_pool", help, global_params, sizeof(struct global_conf) }, .min_in = 1, .max_in = 1, \
+    const struct op op_##name##_pool = { .plug = { #name "_pool", help, global_params, sizeof(struct global_conf) }, .min_in = 1, .max_in = 1, .grid = ORDER_CHANNELS, \
                                          .shape = global_shape, .forward = name##_forward, .backward = name##_backward, __VA_ARGS__ }
 GLOBAL(global_max, "The largest number of each channel.", .slope = global_max_slope);
 GLOBAL(global_average, "The mean of each channel.", .linear = true);
