@@ -1,10 +1,11 @@
 /* core/op_conv.c: convolutions: y (o,oh,ow) = bias + sum over the kernel of w (o,c/groups,kh,kw) x (c,h,w); see conv.h for how they run.
  *
- * What all three ops have in common is struct conv: a one-dimensional convolution is one of images of height 1, a depthwise one has as many groups
- * as channels. "same" pads as Keras does: so that every stride-th place has an output, the odd zero behind. */
+ * What the three ops' options say is brought into one form, struct spec: a one-dimensional convolution is one of images of height 1, a depthwise one
+ * has as many groups as channels. The rest knows that form alone. */
 #include "core/conv.h"
 
 #include "core/op_init.h"
+#include "core/window.h"
 #include "core/winograd.h"
 
 enum {
@@ -12,7 +13,6 @@ enum {
     MANY = 1024   /* samples of a large batch */
 };
 enum { KERNEL, BIAS };
-enum { VALID, SAME };
 
 struct conv2d_conf {
     int64_t filters, kernel_height, kernel_width, stride_height, stride_width, dilation_height, dilation_width, groups;
@@ -26,7 +26,7 @@ struct conv1d_conf {
     bool use_bias;
     struct init kernel_initializer, bias_initializer;
 };
-struct depthwise_conf {
+struct depthwise_conv2d_conf {
     int64_t depth_multiplier, kernel_height, kernel_width, stride_height, stride_width, dilation_height, dilation_width;
     int padding;
     bool use_bias;
@@ -42,8 +42,8 @@ INIT_PARAMS(bias_init_params, INIT_ZEROS);
     FIELD_INT(st, stride_width, 1, MOST, 1, "Columns from one output to the next."), \
     FIELD_INT(st, dilation_height, 1, MOST, 1, "Rows from one number of the kernel to the next."), \
     FIELD_INT(st, dilation_width, 1, MOST, 1, "Columns from one number of the kernel to the next.")
-#define REST(st) \
-    FIELD_CHOICE(st, padding, "valid|same", VALID, "No padding, or zeros so that every stride-th place has an output."), \
+#define REST(st, paddings, padding_help) \
+    FIELD_CHOICE(st, padding, paddings, PADDING_VALID, padding_help), \
     FIELD_BOOL(st, use_bias, 1, "Whether a learned number is added to each channel."), \
     FIELD_OBJECT(st, kernel_initializer, kernel_init_params, "How the kernel starts."), \
     FIELD_OBJECT(st, bias_initializer, bias_init_params, "How the bias starts."), \
@@ -53,7 +53,7 @@ static const struct param conv2d_params[] = {
     FIELD_INT(struct conv2d_conf, filters, 1, 2147483647, PARAM_REQUIRED, "Number of channels of the output."),
     SIDES(struct conv2d_conf),
     FIELD_INT(struct conv2d_conf, groups, 1, 2147483647, 1, "Groups of channels, each convolved for itself."),
-    REST(struct conv2d_conf)
+    REST(struct conv2d_conf, "valid|same", "No padding, or zeros so that every stride-th place has an output.")
 };
 static const struct param conv1d_params[] = {
     FIELD_INT(struct conv1d_conf, filters, 1, 2147483647, PARAM_REQUIRED, "Number of channels of the output."),
@@ -61,75 +61,95 @@ static const struct param conv1d_params[] = {
     FIELD_INT(struct conv1d_conf, stride, 1, MOST, 1, "Places from one output to the next."),
     FIELD_INT(struct conv1d_conf, dilation, 1, MOST, 1, "Places from one number of the kernel to the next."),
     FIELD_INT(struct conv1d_conf, groups, 1, 2147483647, 1, "Groups of channels, each convolved for itself."),
-    REST(struct conv1d_conf)
+    REST(struct conv1d_conf, "valid|same|causal", "No padding; zeros so that every stride-th place has an output; or all of them ahead, so that none looks ahead.")
 };
-static const struct param depthwise_params[] = {
-    FIELD_INT(struct depthwise_conf, depth_multiplier, 1, 2147483647, 1, "Channels of the output for each one of the input."),
-    SIDES(struct depthwise_conf),
-    REST(struct depthwise_conf)
+static const struct param depthwise_conv2d_params[] = {
+    FIELD_INT(struct depthwise_conv2d_conf, depth_multiplier, 1, 2147483647, 1, "Channels of the output for each one of the input."),
+    SIDES(struct depthwise_conv2d_conf),
+    REST(struct depthwise_conv2d_conf, "valid|same", "No padding, or zeros so that every stride-th place has an output.")
 };
 
-/* ---- from options and the input's shape to struct conv ---- */
+/* ---- from options to struct spec ---- */
 
-/* One side: `in` numbers, a kernel of k, stride s, dilation d; at: what the kernel's option is called. */
-struct side { int64_t in, k, s, d; const char *at; };
+struct side { int64_t k, s, d; const char *at; }; /* kernel, stride, dilation; at: what the kernel's option is called */
+struct spec {
+    const char *what, *filters_at;   /* for messages; the option that says how many channels come out */
+    bool flat;                       /* of sequences */
+    int64_t filters, groups;
+    int64_t multiplier;              /* of a depthwise one, where the other two follow from the input; else 0 */
+    struct side side[2];             /* rows, columns */
+    enum window_padding padding;
+    bool use_bias;
+    struct init kernel, bias;
+};
 
-static enum err_code side_shape(const struct side *x, int padding, int *out, int *before, struct err *e)
+/* What all three have. */
+#define SPEC_REST(c) .padding = (enum window_padding)c->padding, .use_bias = c->use_bias, .kernel = c->kernel_initializer, .bias = c->bias_initializer
+#define SPEC_SIDES(c) \
+    .side = { { c->kernel_height, c->stride_height, c->dilation_height, "/kernel_height" }, \
+              { c->kernel_width, c->stride_width, c->dilation_width, "/kernel_width" } }
+
+static struct spec conv2d_spec(const void *conf)
+{
+    const struct conv2d_conf *c = conf;
+
+    return (struct spec){ "a 2D convolution", "/filters", .filters = c->filters, .groups = c->groups, SPEC_SIDES(c), SPEC_REST(c) };
+}
+
+static struct spec conv1d_spec(const void *conf)
+{
+    const struct conv1d_conf *c = conf;
+
+    return (struct spec){ "a 1D convolution", "/filters", .flat = true, .filters = c->filters, .groups = c->groups,
+                          .side = { { 1, 1, 1, "" }, { c->kernel_size, c->stride, c->dilation, "/kernel_size" } }, SPEC_REST(c) };
+}
+
+static struct spec depthwise_conv2d_spec(const void *conf)
+{
+    const struct depthwise_conv2d_conf *c = conf;
+
+    return (struct spec){ "a depthwise convolution", "/depth_multiplier", .multiplier = c->depth_multiplier, SPEC_SIDES(c), SPEC_REST(c) };
+}
+
+/* ---- from struct spec and the input's shape to struct conv ---- */
+
+static enum err_code side_shape(const struct side *x, int in, enum window_padding padding, int *out, int *before, struct err *e)
 {
     const int64_t span = (x->k - 1) * x->d + 1;
-    int64_t n, total;
+    const struct windows w = windows_of(in, span, x->s, padding);
 
     if (span > CONV_MAX_SPAN)
         return err_field(e, ERR_UNSUPPORTED, x->at, "a kernel of %d with dilation %d reaches over more than %d numbers", (int)x->k, (int)x->d,
                          CONV_MAX_SPAN);
-    if (padding == VALID && span > x->in)
-        return err_field(e, ERR_INVALID, x->at, "a kernel that reaches over %d numbers does not fit an input of %d", (int)span, (int)x->in);
-    n = padding == VALID ? (x->in - span) / x->s + 1 : (x->in + x->s - 1) / x->s;
-    total = (n - 1) * x->s + span - x->in;
-    *out = (int)n;
-    *before = padding == VALID || total < 0 ? 0 : (int)(total / 2);
+    if (w.n == 0)
+        return err_field(e, ERR_INVALID, x->at, "a kernel that reaches over %d numbers does not fit an input of %d", (int)span, in);
+    *out = (int)w.n;
+    *before = (int)w.before;
     return ERR_OK;
 }
 
-static enum err_code sides_shape(struct conv *g, const struct side side[2], int padding, struct err *e)
+static enum err_code set_groups(struct conv *g, const struct spec *s, struct err *e)
 {
-    enum err_code rc = side_shape(&side[0], padding, &g->oh, &g->top, e);
-
-    g->kh = (int)side[0].k, g->sh = (int)side[0].s, g->dh = (int)side[0].d;
-    g->kw = (int)side[1].k, g->sw = (int)side[1].s, g->dw = (int)side[1].d;
-    return rc == ERR_OK ? side_shape(&side[1], padding, &g->ow, &g->left, e) : rc;
-}
-
-static enum err_code conv2d_geometry(struct conv *g, const void *conf, const struct shape *in, struct err *e)
-{
-    const struct conv2d_conf *c = conf;
-
-    *g = (struct conv){ .c = in->d[0], .h = in->d[1], .w = in->d[2], .o = (int)c->filters, .groups = (int)c->groups };
+    g->o = (int)s->filters;
+    g->groups = s->multiplier ? g->c : (int)s->groups;
+    if (s->multiplier && __builtin_mul_overflow(g->c, (int)s->multiplier, &g->o))
+        return err_field(e, ERR_INVALID, "/depth_multiplier", "%d channels times %d are too many", g->c, (int)s->multiplier);
     if (g->o % g->groups != 0 || g->c % g->groups != 0)
         return err_field(e, ERR_INVALID, "/groups", "%d channels and %d filters do not make %d groups", g->c, g->o, g->groups);
-    return sides_shape(g, (struct side[]){ { g->h, c->kernel_height, c->stride_height, c->dilation_height, "/kernel_height" },
-                                           { g->w, c->kernel_width, c->stride_width, c->dilation_width, "/kernel_width" } }, c->padding, e);
+    return ERR_OK;
 }
 
-static enum err_code conv1d_geometry(struct conv *g, const void *conf, const struct shape *in, struct err *e)
+static enum err_code geometry(struct conv *g, const struct spec *s, const struct shape *in, struct err *e)
 {
-    const struct conv1d_conf *c = conf;
+    const struct side *rows = &s->side[0], *columns = &s->side[1];
+    enum err_code rc;
 
-    *g = (struct conv){ .c = in->d[0], .h = 1, .w = in->d[1], .o = (int)c->filters, .groups = (int)c->groups };
-    if (g->o % g->groups != 0 || g->c % g->groups != 0)
-        return err_field(e, ERR_INVALID, "/groups", "%d channels and %d filters do not make %d groups", g->c, g->o, g->groups);
-    return sides_shape(g, (struct side[]){ { 1, 1, 1, 1, "" }, { g->w, c->kernel_size, c->stride, c->dilation, "/kernel_size" } }, c->padding, e);
-}
-
-static enum err_code depthwise_geometry(struct conv *g, const void *conf, const struct shape *in, struct err *e)
-{
-    const struct depthwise_conf *c = conf;
-
-    *g = (struct conv){ .c = in->d[0], .h = in->d[1], .w = in->d[2], .groups = in->d[0] };
-    if (__builtin_mul_overflow(g->c, (int)c->depth_multiplier, &g->o))
-        return err_field(e, ERR_INVALID, "/depth_multiplier", "%d channels times %d are too many", g->c, (int)c->depth_multiplier);
-    return sides_shape(g, (struct side[]){ { g->h, c->kernel_height, c->stride_height, c->dilation_height, "/kernel_height" },
-                                           { g->w, c->kernel_width, c->stride_width, c->dilation_width, "/kernel_width" } }, c->padding, e);
+    *g = (struct conv){ .c = in->d[0], .h = s->flat ? 1 : in->d[1], .w = in->d[in->n_d - 1], .kh = (int)rows->k, .sh = (int)rows->s, .dh = (int)rows->d,
+                        .kw = (int)columns->k, .sw = (int)columns->s, .dw = (int)columns->d };
+    rc = set_groups(g, s, e);
+    if (rc == ERR_OK)
+        rc = side_shape(rows, g->h, s->padding, &g->oh, &g->top, e);
+    return rc == ERR_OK ? side_shape(columns, g->w, s->padding, &g->ow, &g->left, e) : rc;
 }
 
 /* ---- the plan ---- */
@@ -161,91 +181,61 @@ static double sparse_density(const struct conv *g)
 
 static void more(size_t *len, size_t other) { *len = *len > other ? *len : other; }
 
-struct weights_conf { bool use_bias; struct init kernel, bias; };
+/* A kernel reads before the first number, or behind the last one. */
+static bool reads_outside(int in, int before, int out, int stride, int kernel, int dilation)
+{
+    return before > 0 || (int64_t)(out - 1) * stride + (int64_t)(kernel - 1) * dilation >= in;
+}
 
-/* what: "kernel" of the option that makes it too large. */
-static enum err_code plan_weights(const struct conv *g, const struct weights_conf *w, bool flat, const char *filters, struct op_plan *p, struct err *e)
+static enum err_code plan_weights(const struct conv *g, const struct spec *s, struct op_plan *p, struct err *e)
 {
     struct shape kernel = { 4, { g->o, g->c / g->groups, g->kh, g->kw } };
-    struct winograd_shape s;
     const int64_t taps = (int64_t)g->kh * g->kw, fan_in = taps * (g->c / g->groups), fan_out = taps * g->o;
 
-    if (flat)
+    if (s->flat)
         kernel = (struct shape){ 3, { g->o, g->c / g->groups, g->kw } };
-    p->out = flat ? (struct shape){ 2, { g->o, g->ow } } : (struct shape){ 3, { g->o, g->oh, g->ow } };
+    p->out = s->flat ? (struct shape){ 2, { g->o, g->ow } } : (struct shape){ 3, { g->o, g->oh, g->ow } };
     if (shape_check(&kernel, NULL) != ERR_OK || fan_out > INT32_MAX)
-        return err_field(e, ERR_INVALID, filters, "a kernel of %d by %d by %d by %d is too large", g->o, g->c / g->groups, g->kh, g->kw);
+        return err_field(e, ERR_INVALID, s->filters_at, "%d filters of %d channels, %d high and %d wide, are too large a kernel", g->o, g->c / g->groups, g->kh,
+                         g->kw);
     if (shape_check(&p->out, NULL) != ERR_OK)
-        return err_field(e, ERR_INVALID, filters, "an output of %d by %d by %d is too large", g->o, g->oh, g->ow);
-    p->n_weights = w->use_bias ? 2 : 1;
+        return err_field(e, ERR_INVALID, s->filters_at, "an output of %d channels, %d high and %d wide, is too large", g->o, g->oh, g->ow);
+    p->n_weights = s->use_bias ? 2 : 1;
     p->weight[KERNEL] = (struct op_weight){ .name = "kernel", .shape = kernel, .prunable = true, .trainable = true, .decayed = true,
-                                            .fan_in = (int)fan_in, .fan_out = (int)fan_out, .init = w->kernel };
-    if (w->use_bias)
-        p->weight[BIAS] = (struct op_weight){ .name = "bias", .shape = { 1, { g->o } }, .trainable = true, .fan_in = g->o, .fan_out = g->o,
-                                              .init = w->bias };
-    p->pads = (int64_t)(g->oh - 1) * g->sh + (int64_t)(g->kh - 1) * g->dh >= g->h || (int64_t)(g->ow - 1) * g->sw + (int64_t)(g->kw - 1) * g->dw >= g->w;
-    p->macs = (uint64_t)shape_len(&kernel) * (uint64_t)g->oh * (uint64_t)g->ow;
-    p->state_len = conv_state_len(g);
-    p->scratch_len = conv_scratch_len(g);
-    if (can_winograd(&s, g, MANY)) { /* whether it pays depends on the batch, the memory does not */
-        more(&p->state_len, winograd_shared_len(&s));
-        more(&p->scratch_len, winograd_scratch_len(&s));
+                                            .fan_in = (int)fan_in, .fan_out = (int)fan_out, .init = s->kernel };
+    if (s->multiplier) { /* Keras' kernel is (height, width, channels, multiplier) */
+        p->weight[KERNEL].fan_in = g->kh * g->kw * g->c;
+        p->weight[KERNEL].fan_out = g->kh * g->kw * (int)s->multiplier;
     }
-    p->sparse_density = sparse_density(g); /* asked for where the kernel makes neurons */
+    if (s->use_bias)
+        p->weight[BIAS] = (struct op_weight){ .name = "bias", .shape = { 1, { g->o } }, .trainable = true, .fan_in = g->o, .fan_out = g->o,
+                                              .init = s->bias };
+    p->macs = (uint64_t)shape_len(&kernel) * (uint64_t)g->oh * (uint64_t)g->ow;
     return ERR_OK;
 }
 
-static enum err_code conv2d_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
+static enum err_code conv_shape(const struct spec *s, const struct shape *in, struct op_plan *p, struct err *e)
 {
-    const struct conv2d_conf *c = conf;
+    struct winograd_shape winograd;
     struct conv g;
     enum err_code rc;
-    char text[96];
 
-    (void)n_in;
-    if (in[0]->n_d != 3)
-        return err_set(e, ERR_UNSUPPORTED, "a 2D convolution takes images (channels, height, width) here, not %s", shape_text(in[0], text, sizeof text));
-    rc = conv2d_geometry(&g, conf, in[0], e);
-    p->neurons = c->groups == 1 ? NEURONS_MAKE : NEURONS_MIX;
-    return rc == ERR_OK ? plan_weights(&g, &(struct weights_conf){ c->use_bias, c->kernel_initializer, c->bias_initializer }, false, "/filters", p, e)
-                        : rc;
-}
-
-static enum err_code conv1d_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
-{
-    const struct conv1d_conf *c = conf;
-    struct conv g;
-    enum err_code rc;
-    char text[96];
-
-    (void)n_in;
-    if (in[0]->n_d != 2)
-        return err_set(e, ERR_UNSUPPORTED, "a 1D convolution takes sequences (channels, length) here, not %s", shape_text(in[0], text, sizeof text));
-    rc = conv1d_geometry(&g, conf, in[0], e);
-    p->neurons = c->groups == 1 ? NEURONS_MAKE : NEURONS_MIX;
-    return rc == ERR_OK ? plan_weights(&g, &(struct weights_conf){ c->use_bias, c->kernel_initializer, c->bias_initializer }, true, "/filters", p, e)
-                        : rc;
-}
-
-static enum err_code depthwise_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
-{
-    const struct depthwise_conf *c = conf;
-    struct conv g;
-    enum err_code rc;
-    char text[96];
-
-    (void)n_in;
-    if (in[0]->n_d != 3)
-        return err_set(e, ERR_UNSUPPORTED, "a depthwise convolution takes images (channels, height, width) here, not %s",
-                       shape_text(in[0], text, sizeof text));
-    rc = depthwise_geometry(&g, conf, in[0], e);
-    p->neurons = NEURONS_PLACES;
+    if (in->n_d != (s->flat ? 2 : 3))
+        return err_set(e, ERR_UNSUPPORTED, "%s takes %s", s->what, s->flat ? "sequences" : "images");
+    rc = geometry(&g, s, in, e);
     if (rc == ERR_OK)
-        rc = plan_weights(&g, &(struct weights_conf){ c->use_bias, c->kernel_initializer, c->bias_initializer }, false, "/depth_multiplier", p, e);
+        rc = plan_weights(&g, s, p, e);
     if (rc != ERR_OK)
         return rc;
-    p->weight[KERNEL].fan_in = g.kh * g.kw * g.c; /* Keras' kernel is (height, width, channels, multiplier) */
-    p->weight[KERNEL].fan_out = g.kh * g.kw * (int)c->depth_multiplier;
+    p->neurons = s->multiplier ? NEURONS_PLACES : s->groups == 1 ? NEURONS_MAKE : NEURONS_MIX;
+    p->pads = reads_outside(g.h, g.top, g.oh, g.sh, g.kh, g.dh) || reads_outside(g.w, g.left, g.ow, g.sw, g.kw, g.dw);
+    p->state_len = conv_state_len(&g);
+    p->scratch_len = conv_scratch_len(&g);
+    if (can_winograd(&winograd, &g, MANY)) { /* whether it pays depends on the batch, the memory does not */
+        more(&p->state_len, winograd_shared_len(&winograd));
+        more(&p->scratch_len, winograd_scratch_len(&winograd));
+    }
+    p->sparse_density = sparse_density(&g); /* asked for where the kernel makes neurons */
     return ERR_OK;
 }
 
@@ -262,21 +252,19 @@ static void winograd_dw(const struct winograd_shape *s, const struct op_call *c,
         c->ready(c->ready_user, BIAS, 0, (size_t)s->o);
 }
 
-typedef enum err_code geometry_fn(struct conv *g, const void *conf, const struct shape *in, struct err *e);
-
 /* shape() has found no fault in it. */
-static struct conv geometry(geometry_fn *fn, const struct op_call *c)
+static struct conv geometry_of(const struct spec *s, const struct op_call *c)
 {
     struct conv g;
 
-    if (fn(&g, c->conf, c->in_shape[0], NULL) != ERR_OK)
+    if (geometry(&g, s, c->in_shape[0], NULL) != ERR_OK)
         __builtin_unreachable();
     return g;
 }
 
-static void forward(geometry_fn *fn, const struct op_call *c)
+static void forward(const struct spec spec, const struct op_call *c)
 {
-    const struct conv g = geometry(fn, c);
+    const struct conv g = geometry_of(&spec, c);
     const struct winograd_room room = { c->state, c->scratch, c->scratch_stride };
     struct winograd_shape s;
 
@@ -286,9 +274,9 @@ static void forward(geometry_fn *fn, const struct op_call *c)
         conv_forward(&g, c);
 }
 
-static void backward(geometry_fn *fn, const struct op_call *c)
+static void backward(const struct spec spec, const struct op_call *c)
 {
-    const struct conv g = geometry(fn, c);
+    const struct conv g = geometry_of(&spec, c);
     const struct winograd_room room = { c->state, c->scratch, c->scratch_stride };
     struct winograd_shape s;
 
@@ -301,34 +289,33 @@ static void backward(geometry_fn *fn, const struct op_call *c)
     else
         conv_weight_gradient(&g, c);
 }
-static void conv2d_forward(const struct op_call *c) { forward(conv2d_geometry, c); }
-static void conv2d_backward(const struct op_call *c) { backward(conv2d_geometry, c); }
-static void conv1d_forward(const struct op_call *c) { forward(conv1d_geometry, c); }
-static void conv1d_backward(const struct op_call *c) { backward(conv1d_geometry, c); }
-static void depthwise_forward(const struct op_call *c) { forward(depthwise_geometry, c); }
-static void depthwise_backward(const struct op_call *c) { backward(depthwise_geometry, c); }
 
-const struct op op_conv2d = {
-    .plug = { "conv2d", "Convolution of images with learned kernels.", conv2d_params, sizeof(struct conv2d_conf) },
-    .min_in = 1, .max_in = 1, .sparse = true, .clamp = true, .grid = ORDER_CHANNELS, .shape = conv2d_shape, .forward = conv2d_forward, .backward = conv2d_backward
-};
-const struct op op_conv1d = {
-    .plug = { "conv1d", "Convolution of sequences with learned kernels.", conv1d_params, sizeof(struct conv1d_conf) },
-    .min_in = 1, .max_in = 1, .sparse = true, .clamp = true, .grid = ORDER_CHANNELS, .shape = conv1d_shape, .forward = conv1d_forward, .backward = conv1d_backward
-};
-const struct op op_depthwise_conv2d = {
-    .plug = { "depthwise_conv2d", "Convolution of each channel of images with kernels of its own.", depthwise_params, sizeof(struct depthwise_conf) },
-    .min_in = 1, .max_in = 1, .clamp = true, .grid = ORDER_CHANNELS, .shape = depthwise_shape, .forward = depthwise_forward, .backward = depthwise_backward
-};
+#define CONV(name, help, ...) \
+    static enum err_code name##_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e) \
+    { \
+        const struct spec s = name##_spec(conf); \
+        (void)n_in; \
+        return conv_shape(&s, in[0], p, e); \
+    } \
+    static void name##_forward(const struct op_call *c) { forward(name##_spec(c->conf), c); } \
+    static void name##_backward(const struct op_call *c) { backward(name##_spec(c->conf), c); } \
+    const struct op op_##name = { .plug = { #name, help, name##_params, sizeof(struct name##_conf) }, .min_in = 1, .max_in = 1, .clamp = true, \
+                                  .grid = ORDER_CHANNELS, .shape = name##_shape, .forward = name##_forward, .backward = name##_backward, __VA_ARGS__ }
+CONV(conv2d, "Convolution of images with learned kernels.", .sparse = true);
+CONV(conv1d, "Convolution of sequences with learned kernels.", .sparse = true);
+CONV(depthwise_conv2d, "Convolution of each channel of images with kernels of its own.", .sparse = false);
 
 bool conv_geometry(struct conv *g, const struct op *op, const void *conf, const struct shape *in)
 {
-    static const struct { const struct op *op; geometry_fn *fn; } row[] = {
-        { &op_conv2d, conv2d_geometry }, { &op_conv1d, conv1d_geometry }, { &op_depthwise_conv2d, depthwise_geometry }
+    static const struct { const struct op *op; struct spec (*spec)(const void *conf); } row[] = {
+        { &op_conv2d, conv2d_spec }, { &op_conv1d, conv1d_spec }, { &op_depthwise_conv2d, depthwise_conv2d_spec }
     };
 
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
-        if (op == row[i].op)
-            return row[i].fn(g, conf, in, NULL) == ERR_OK;
+        if (op == row[i].op) {
+            const struct spec s = row[i].spec(conf);
+
+            return geometry(g, &s, in, NULL) == ERR_OK;
+        }
     return false;
 }

@@ -6,6 +6,7 @@
  * than to store where it was, for inference never asks. The first of equals, in row-major order, gets the gradient. */
 #include "core/op.h"
 #include "core/simd.h"
+#include "core/window.h"
 
 struct pool2d_conf {
     int64_t pool_height, pool_width, stride_height, stride_width;
@@ -15,7 +16,7 @@ struct pool1d_conf {
     int64_t pool_size, stride;
     int padding;
 };
-enum { PADDING_VALID, PADDING_SAME, MOST = 1 << 20 };
+enum { MOST = 1 << 20 };
 #define PADDING_HELP "valid: windows lie inside; same: there is an output for every stride."
 static const struct param pool2d_params[] = {
     FIELD_INT(struct pool2d_conf, pool_height, 1, MOST, 2, "Height of the window."),
@@ -37,27 +38,19 @@ struct axis { int in, out, pool, stride, before; };
 
 static struct axis axis_of(int in, int64_t pool, int64_t stride, int padding)
 {
-    struct axis a = { .in = in, .pool = (int)pool, .stride = (int)(stride > 0 ? stride : pool) };
+    const int64_t apart = stride > 0 ? stride : pool;
+    const struct windows w = windows_of(in, pool, apart, (enum window_padding)padding);
 
-    if (padding == PADDING_SAME) {
-        int more;
-
-        a.out = (in + a.stride - 1) / a.stride;
-        more = (a.out - 1) * a.stride + a.pool - in;
-        a.before = more > 0 ? more / 2 : 0;
-    } else {
-        a.out = in < a.pool ? 0 : (in - a.pool) / a.stride + 1;
-    }
-    return a;
+    return (struct axis){ in, (int)w.n, (int)pool, (int)apart, (int)w.before };
 }
 
 /* The places first .. end-1 that window i really has. */
 static int first_of(const struct axis *a, int i) { return i * a->stride > a->before ? i * a->stride - a->before : 0; }
 static int end_of(const struct axis *a, int i)
 {
-    int end = i * a->stride - a->before + a->pool;
+    const int at = i * a->stride - a->before;
 
-    return end < a->in ? end : a->in;
+    return at > a->in - a->pool ? a->in : at + a->pool;
 }
 
 /* By the shape's rank the options are of two dimensions or of one, whose height is 1. */
