@@ -21,7 +21,13 @@ struct obd {
     float *room;         /* of patch_squares */
 };
 
-static bool is_dense(const struct net *net, int w) { return net->node[net->weight[w].node].op == op_find("dense"); }
+/* Of flat samples: one place. */
+static bool is_dense(const struct net *net, int w)
+{
+    const struct node *node = &net->node[net->weight[w].node];
+
+    return node->op == op_find("dense") && node->plan.out.n_d == 1;
+}
 
 static void square(float *to, const float *from, size_t n)
 {

@@ -227,8 +227,9 @@ static void scale_features(struct dataset *d, enum data_scaling scaling, const s
 
 static enum err_code take_scaling(struct dataset *d, enum data_scaling scaling, const struct data_in *train, struct err *e)
 {
+    d->auto_unit = scaling == DATA_SCALE_AUTO && train->head.dtype == DATA_U8;
     if (scaling == DATA_SCALE_AUTO)
-        scaling = train->head.dtype == DATA_U8 ? DATA_SCALE_UNIT : DATA_SCALE_NONE;
+        scaling = d->auto_unit ? DATA_SCALE_UNIT : DATA_SCALE_NONE;
     d->center = mem_vector((size_t)d->n_features);
     d->scale = mem_vector((size_t)d->n_features);
     if (!d->center || !d->scale)

@@ -76,6 +76,7 @@ struct dataset {
     int n_target;
     struct data_split split[DATA_SPLITS];
     float *center, *scale; /* n_features each: x = (raw - center) * scale */
+    bool auto_unit;        /* bytes are scaled by 255 since nobody said how */
     json_t *classes;       /* array of names; NULL: the classes are numbers */
 };
 /* paths[split][0] features, [1] labels; NULL: not uploaded. Checks all that can be wrong between the files: counts, shapes, columns, classes

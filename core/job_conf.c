@@ -151,6 +151,10 @@ enum err_code job_check_shape(const struct net *net, const struct dataset *d, st
 {
     char want[96], have[96];
 
+    for (int i = 1; i < net->n_nodes && d->auto_unit; i++)
+        if (net->node[i].in[0] == 0 && net->node[i].op == op_find("rescale"))
+            return err_field(e, ERR_INVALID, "/dataset", "layer \"%s\" of the model rescales the samples, and the data set scales bytes by 255 as well: make "
+                             "one with scaling none, or with unit if both are meant", net->node[i].layer);
     if (shapes_fit(net_input(net), &d->shape))
         return ERR_OK;
     return err_field(e, ERR_INVALID, "/dataset", "the model takes samples of shape %s, the data set has %s",

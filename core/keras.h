@@ -18,10 +18,10 @@ MUST enum err_code keras_initializer(json_t **out, const json_t *v, struct err *
 const char *keras_units_key(const char *class_name);
 
 /* core/keras_layout.c. Before a node is added: brings its inputs into the order that its op takes; nodes that do so are added, *in and value's axis
- * changed. */
-MUST enum err_code keras_arrange(struct net *net, struct plug_value *value, const char *layer, int *in, int n_in, struct err *e);
+ * changed. first: the layer has the channels first in the model, too. */
+MUST enum err_code keras_arrange(struct net *net, struct plug_value *value, bool first, const char *layer, int *in, int n_in, struct err *e);
 /* Behind it: says how the numbers of node and weights stand. */
-void keras_settle(struct net *net, int node);
+void keras_settle(struct net *net, int node, bool first);
 /* The value of *at in the model's order: perhaps another node. */
 MUST enum err_code keras_restore(struct net *net, const char *layer, int *at, struct err *e);
 

@@ -16,6 +16,7 @@ enum {
 
 enum use {
     USE_OPTION,     /* an option of the op, by `value`'s name or its own */
+    USE_SCALAR,     /* the same, where Keras also takes a number for each channel */
     USE_NUMBERS,    /* the options in `value`, or of its own name: one number for all, or an array of two, each for half of them (of one for one) */
     USE_NEUTRAL,    /* must have one of the values in `value`, as JSON: "null|false" */
     USE_IGNORE,     /* names, types, hints: no effect on what is computed */
@@ -44,7 +45,7 @@ static const struct key common[] = {
     { "name", USE_IGNORE, NULL }, { "dtype", USE_IGNORE, NULL }, { "trainable", USE_NEUTRAL, "true" },
     { "batch_input_shape", USE_IGNORE, NULL }, { "batch_shape", USE_IGNORE, NULL }, /* read by keras.c */
     { "build_config", USE_IGNORE, NULL }, { "activity_regularizer", USE_NEUTRAL, "null" },
-    { "quantization_config", USE_NEUTRAL, "null" }, { "data_format", USE_NEUTRAL, "\"channels_last\"|null" },
+    { "quantization_config", USE_NEUTRAL, "null" }, { "data_format", USE_NEUTRAL, "\"channels_last\"|\"channels_first\"|null" },
     { "lora_rank", USE_NEUTRAL, "null" }, { "lora_alpha", USE_NEUTRAL, "null" },
 #define PLAIN(what) { what "_regularizer", USE_NEUTRAL, "null" }, { what "_constraint", USE_NEUTRAL, "null" }
     PLAIN("kernel"), PLAIN("depthwise"), PLAIN("pointwise"), PLAIN("bias"), PLAIN("beta"), PLAIN("gamma"),
@@ -60,6 +61,7 @@ static const struct key common[] = {
 #define POOL_2D \
     { { "pool_size", USE_NUMBERS, "pool_height|pool_width" }, { "strides", USE_NUMBERS, "stride_height|stride_width" }, { "padding", USE_OPTION, NULL } }
 #define POOL_1D { { "pool_size", USE_NUMBERS, NULL }, { "strides", USE_NUMBERS, "stride" }, { "padding", USE_OPTION, NULL } }
+#define SPATIAL_DROPOUT { { "rate", USE_OPTION, NULL }, { "seed", USE_IGNORE, NULL }, { "noise_shape", USE_NEUTRAL, "null" } }
 #define GLOBAL_POOL { { "keepdims", USE_OPTION, NULL } }
 
 static const struct class classes[] = {
@@ -106,6 +108,9 @@ static const struct class classes[] = {
     { "ELU", "elu", .key = { { "alpha", USE_OPTION, NULL } } },
     { "Softmax", "softmax", .key = { { "axis", USE_NEUTRAL, "-1" } } },
     { "Dropout", "dropout", .key = { { "rate", USE_OPTION, NULL }, { "seed", USE_IGNORE, NULL }, { "noise_shape", USE_NEUTRAL, "null" } } },
+    { "SpatialDropout1D", "spatial_dropout", .key = SPATIAL_DROPOUT, .rank = 2 },
+    { "SpatialDropout2D", "spatial_dropout", .key = SPATIAL_DROPOUT, .rank = 3 },
+    { "Rescaling", "rescale", .key = { { "scale", USE_SCALAR, NULL }, { "offset", USE_SCALAR, NULL } } },
     { "Flatten", "reshape", .key = { { NULL, USE_IGNORE, NULL } } },
     { "Reshape", "reshape", .key = { { "target_shape", USE_SHAPE, NULL } } },
     { "BatchNormalization", "batch_norm",
@@ -261,6 +266,10 @@ static enum err_code read_key(json_t *options, struct plug_value *value, const s
     char what[80];
 
     switch (key->use) {
+    case USE_SCALAR:
+        if (json_is_array(v))
+            return key_error(e, ERR_UNSUPPORTED, key->name, "is supported as one number for all channels only");
+        /* fall through */
     case USE_UNITS:
     case USE_OPTION: return set_option(options, key->value ? key->value : key->name, json_incref((json_t *)(uintptr_t)v), e);
     case USE_NUMBERS: return read_numbers(options, key, v, e);
@@ -413,6 +422,20 @@ static enum err_code read_activation(struct plug_value *value, const json_t *v, 
 
 /* ---- nodes ---- */
 
+/* What an op says of shapes it says without them: they stand here as the model has them. */
+static void say_inputs(const struct net *net, const int *in, int n_in, struct err *e)
+{
+    size_t at = e ? strlen(e->msg) : 0;
+    char text[96];
+
+    for (int i = 0; i < n_in && e && at < sizeof e->msg; i++) {
+        const struct shape s = model_value_shape(&net->node[in[i]]);
+
+        at += (size_t)snprintf(e->msg + at, sizeof e->msg - at, "%s%s", i > 0 ? " and " : n_in > 1 ? "; its inputs are " : "; its input is ",
+                               shape_text(&s, text, sizeof text));
+    }
+}
+
 /* The model's weights must not outgrow the limit: known before anything is allocated for a node. */
 static enum err_code check_size(const struct net *net, const struct plug_value *value, const int *in, int n_in, struct err *e)
 {
@@ -425,8 +448,10 @@ static enum err_code check_size(const struct net *net, const struct plug_value *
     for (int i = 0; i < n_in; i++)
         shape[i] = &net->node[in[i]].plan.out;
     rc = op->shape(value->conf, shape, n_in, &plan, e);
-    if (rc != ERR_OK)
+    if (rc != ERR_OK) {
+        say_inputs(net, in, n_in, e);
         return rc;
+    }
     for (int i = 0; i < net->n_weights; i++)
         n += net->weight[i].len;
     for (int i = 0; i < plan.n_weights; i++)
@@ -435,7 +460,7 @@ static enum err_code check_size(const struct net *net, const struct plug_value *
 }
 
 /* A node, its inputs brought in order before it. */
-static enum err_code node_add(struct net *net, struct plug_value *value, const char *name, const int *in, int n_in, int *index, struct err *e)
+static enum err_code node_add(struct net *net, struct plug_value *value, bool first, const char *name, const int *in, int n_in, int *index, struct err *e)
 {
     const struct op *op = op_of(value->plug);
     int arranged[OP_MAX_IN];
@@ -443,38 +468,49 @@ static enum err_code node_add(struct net *net, struct plug_value *value, const c
 
     memcpy(arranged, in, (size_t)n_in * sizeof arranged[0]);
     if (n_in >= op->min_in && n_in <= op->max_in) { /* else net_add says so */
-        rc = keras_arrange(net, value, name, arranged, n_in, e);
+        rc = keras_arrange(net, value, first, name, arranged, n_in, e);
         if (rc == ERR_OK)
             rc = check_size(net, value, arranged, n_in, e);
     }
     if (rc == ERR_OK)
         rc = net_add(net, op, value, name, arranged, n_in, index, e);
     if (rc == ERR_OK)
-        keras_settle(net, *index);
+        keras_settle(net, *index, first);
     return rc;
 }
 
-static enum err_code check_rank(const struct net *net, const struct class *class, const int *in, struct err *e)
+/* Whether the layer has the channels of images and sequences first, in the model, too. */
+static bool channels_first(const json_t *config)
 {
+    const char *format = json_string_value(json_object_get(config, "data_format"));
+
+    return format && strcmp(format, "channels_first") == 0;
+}
+
+static enum err_code check_rank(const struct net *net, const struct class *class, bool first, const int *in, struct err *e)
+{
+    static const char *const takes[2][2] = { { "sequences (steps, channels)", "sequences (channels, steps)" },
+                                             { "images (height, width, channels)", "images (channels, height, width)" } };
     const struct shape shape = model_value_shape(&net->node[in[0]]);
     char text[96];
 
     if (class->rank == 0 || shape.n_d == class->rank)
         return ERR_OK;
-    return err_set(e, ERR_INVALID, "%s takes %s, not samples of shape %s", class->name,
-                   class->rank == 3 ? "images (height, width, channels)" : "sequences (steps, channels)", shape_text(&shape, text, sizeof text));
+    return err_set(e, ERR_INVALID, "%s takes %s, not samples of shape %s", class->name, takes[class->rank == 3][first],
+                   shape_text(&shape, text, sizeof text));
 }
 
 /* The nodes that a layer is, but for its activation; *row becomes the last one's. */
 static enum err_code own_nodes(struct net *net, const struct class **row, struct plug_value *value, const json_t *config, int version, const char *name,
                                const int *in, int n_in, int *index, struct err *e)
 {
-    enum err_code rc = check_rank(net, *row, in, e);
+    const bool first = channels_first(config);
+    enum err_code rc = check_rank(net, *row, first, in, e);
 
     for (; rc == ERR_OK; ++*row, in = index, n_in = 1) {
         const char *kernel = (*row)->kernel[version - 2];
 
-        rc = rename_option(*row, config, node_add(net, value, name, in, n_in, index, e), e);
+        rc = rename_option(*row, config, node_add(net, value, first, name, in, n_in, index, e), e);
         if (rc == ERR_OK && kernel)
             snprintf(net->weight[net->node[*index].first_weight].name, OP_NAME_MAX, "%s/%s", name, kernel);
         if (rc != ERR_OK || !(*row)->more)
@@ -503,7 +539,7 @@ static enum err_code add_nodes(struct net *net, const json_t *layer, int version
     if (row->op)
         rc = own_nodes(net, &row, &value, config, version, name, in, n_in, index, e);
     if (rc == ERR_OK && (!row->op || strcmp(activation.plug->name, "linear") != 0))
-        rc = node_add(net, &activation, name, row->op ? index : in, row->op ? 1 : n_in, index, e);
+        rc = node_add(net, &activation, false, name, row->op ? index : in, row->op ? 1 : n_in, index, e);
     return rc == ERR_OK ? rc : err_at(e, rc, "/config");
 }
 

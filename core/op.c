@@ -4,7 +4,8 @@
 extern const struct op op_input, op_dense, op_linear, op_relu, op_leaky_relu, op_elu, op_gelu, op_sigmoid, op_tanh, op_hard_sigmoid, op_silu,
     op_hard_silu, op_softplus, op_softsign, op_selu, op_exponential, op_softmax, op_conv2d, op_depthwise_conv2d, op_conv1d, op_dropout, op_reshape,
     op_batch_norm, op_layer_norm, op_add, op_multiply, op_concatenate, op_max_pool2d, op_average_pool2d, op_max_pool1d, op_average_pool1d,
-    op_global_max_pool, op_global_average_pool, op_channels_first, op_channels_last, op_zero_pad2d, op_zero_pad1d, op_cropping2d, op_cropping1d;
+    op_global_max_pool, op_global_average_pool, op_channels_first, op_channels_last, op_zero_pad2d, op_zero_pad1d, op_cropping2d, op_cropping1d,
+    op_rescale, op_spatial_dropout;
 
 static const struct plug *const rows[] = {
     &op_input.plug, &op_dense.plug,
@@ -14,11 +15,11 @@ static const struct plug *const rows[] = {
     /* convolutions */
     &op_conv2d.plug, &op_depthwise_conv2d.plug, &op_conv1d.plug,
     /* the rest */
-    &op_dropout.plug, &op_reshape.plug, &op_batch_norm.plug, &op_layer_norm.plug, &op_add.plug, &op_multiply.plug, &op_concatenate.plug,
+    &op_rescale.plug, &op_dropout.plug, &op_reshape.plug, &op_batch_norm.plug, &op_layer_norm.plug, &op_add.plug, &op_multiply.plug, &op_concatenate.plug,
     /* images and sequences, their channels first */
     &op_max_pool2d.plug, &op_average_pool2d.plug, &op_max_pool1d.plug, &op_average_pool1d.plug, &op_global_max_pool.plug,
     &op_global_average_pool.plug, &op_channels_first.plug, &op_channels_last.plug, &op_zero_pad2d.plug, &op_zero_pad1d.plug,
-    &op_cropping2d.plug, &op_cropping1d.plug, NULL
+    &op_cropping2d.plug, &op_cropping1d.plug, &op_spatial_dropout.plug, NULL
 };
 const struct plug_table op_table = { "op", rows };
 

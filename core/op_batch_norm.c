@@ -54,7 +54,7 @@ static enum err_code batch_norm_shape(const void *conf, const struct shape *cons
     if (in[0]->n_d < 1)
         return err_set(e, ERR_INVALID, "batch normalisation needs at least one dimension");
     if (c->axis != -1 && c->axis != in[0]->n_d)
-        return err_field(e, c->axis > in[0]->n_d ? ERR_INVALID : ERR_UNSUPPORTED, "/axis", "must be between -1 and %d, and the last one", in[0]->n_d);
+        return err_field(e, c->axis > in[0]->n_d ? ERR_INVALID : ERR_UNSUPPORTED, "/axis", "must be the channels' axis: the last (%d or -1), or 1", in[0]->n_d);
     p->out = *in[0];
     p->neurons = NEURONS_PASS;
     p->n_weights = at.variance + 1;

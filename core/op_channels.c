@@ -14,10 +14,8 @@ struct transpose {
 
 static enum err_code channels_shape(const struct shape *in, bool first, struct op_plan *p, struct err *e)
 {
-    char text[96];
-
     if (in->n_d < 2)
-        return err_set(e, ERR_INVALID, "samples of places and channels are needed, not %s", shape_text(in, text, sizeof text));
+        return err_set(e, ERR_INVALID, "images or sequences are needed");
     p->out = *in;
     for (int i = 0; i < in->n_d; i++)
         p->out.d[i] = in->d[(i + (first ? in->n_d - 1 : 1)) % in->n_d];

@@ -1,4 +1,4 @@
-/* core/op_dense.c: y (units,n) = w (units,in) * x (in,n) + b.
+/* core/op_dense.c: y (units,n) = w (units,in) * x (in,n) + b. Where samples have places behind the first axis, each place of each sample is a column.
  *
  * Every product is cut in row tiles by its shape alone. The other factor is packed anew for each tile, so tiles are few and large; those of the weight
  * gradient are as large as fits the cache together with the optimizer's slots, since the optimizer follows each tile at once.
@@ -24,36 +24,39 @@ static const struct param dense_params[] = {
 };
 
 enum { KERNEL, BIAS };
+enum { MOST_PLACES = 32767 /* times a batch it is an int */ };
 
 static enum err_code dense_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
 {
     const struct dense_conf *c = conf;
     int units = (int)c->units, inputs = in[0]->d[0];
     struct shape kernel = { 2, { units, inputs } };
-    char text[96];
 
     (void)n_in;
-    if (in[0]->n_d != 1)
-        return err_set(e, ERR_UNSUPPORTED, "a dense layer takes one-dimensional samples here, not %s: flatten them first",
-                       shape_text(in[0], text, sizeof text));
     if (shape_check(&kernel, NULL) != ERR_OK)
         return err_field(e, ERR_INVALID, "/units", "a kernel of %d by %d is too large", units, inputs);
-    p->out = (struct shape){ 1, { units } };
+    if (shape_len(in[0]) / (size_t)inputs > MOST_PLACES)
+        return err_set(e, ERR_UNSUPPORTED, "a dense layer takes at most %d places", (int)MOST_PLACES);
+    p->out = *in[0];
+    p->out.d[0] = units;
+    if (shape_check(&p->out, NULL) != ERR_OK)
+        return err_field(e, ERR_INVALID, "/units", "%d numbers at each place are too many", units);
     p->neurons = NEURONS_MAKE;
     p->n_weights = c->use_bias ? 2 : 1;
     p->weight[KERNEL] = (struct op_weight){ .name = "kernel", .shape = kernel, .prunable = true, .trainable = true, .decayed = true,
                                             .fan_in = inputs, .fan_out = units, .init = c->kernel_initializer };
     if (c->use_bias)
-        p->weight[BIAS] = (struct op_weight){ .name = "bias", .shape = p->out, .trainable = true, .fan_in = units, .fan_out = units,
+        p->weight[BIAS] = (struct op_weight){ .name = "bias", .shape = { 1, { units } }, .trainable = true, .fan_in = units, .fan_out = units,
                                               .init = c->bias_initializer };
-    p->macs = (uint64_t)units * (uint64_t)inputs;
+    p->macs = (uint64_t)shape_len(&p->out) * (uint64_t)inputs;
     return ERR_OK;
 }
 
 struct tiles {
     const struct op_call *c;
-    int rows, units, inputs, n;
+    int rows, units, inputs, n; /* n: columns */
 };
+static int columns(const struct op_call *c) { return (int)(shape_len(c->in_shape[0]) / (size_t)c->in_shape[0]->d[0]) * c->n; }
 static int n_tiles(int m, int rows) { return (m + rows - 1) / rows; }
 static int tile_len(int m, int rows, int first) { return m - first < rows ? m - first : rows; }
 
@@ -92,15 +95,15 @@ static void forward_tile(void *ctx, int tile)
 
 static void dense_forward(const struct op_call *c)
 {
-    int units = c->out_shape->d[0], inputs = c->in_shape[0]->d[0];
-    struct tiles t = { c, product_rows(units, c->n, inputs), units, inputs, c->n };
+    int units = c->out_shape->d[0], inputs = c->in_shape[0]->d[0], n = columns(c);
+    struct tiles t = { c, product_rows(units, n, inputs), units, inputs, n };
 
     if (c->int8) {
-        int8_forward(c->int8, c->x[0], c->w[BIAS], c->y, c->n, c->team);
+        int8_forward(c->int8, c->x[0], c->w[BIAS], c->y, n, c->team);
         return;
     }
     if (c->sparse) {
-        sparse_forward(c->sparse, c->x[0], c->w[BIAS], c->y, c->n, c->team);
+        sparse_forward(c->sparse, c->x[0], c->w[BIAS], c->y, n, c->team);
         return;
     }
     team_for(c->team, n_tiles(units, t.rows), forward_tile, &t);
@@ -143,16 +146,16 @@ static void sparse_dw_tile(void *ctx, int tile)
 {
     const struct op_call *c = ctx;
     const struct sparse_order *o = &c->sparse->by_row;
-    int first = o->tile[tile], m = o->tile[tile + 1] - first;
-    size_t from = sparse_first(c->sparse, first), n = sparse_first(c->sparse, first + m) - from;
+    int first = o->tile[tile], m = o->tile[tile + 1] - first, n = columns(c);
+    size_t from = sparse_first(c->sparse, first), kept = sparse_first(c->sparse, first + m) - from;
 
-    sparse_weight_gradient(c->sparse, tile, c->x[0], c->dy, c->dw[KERNEL], c->n, c->accumulate);
+    sparse_weight_gradient(c->sparse, tile, c->x[0], c->dy, c->dw[KERNEL], n, c->accumulate);
     if (c->w[BIAS])
-        bias_gradient(c->dw[BIAS] + first, c->dy + (size_t)first * (size_t)c->n, m, c->n, c->accumulate);
+        bias_gradient(c->dw[BIAS] + first, c->dy + (size_t)first * (size_t)n, m, n, c->accumulate);
     if (!c->ready)
         return;
-    if (n > 0)
-        c->ready(c->ready_user, KERNEL, from, n);
+    if (kept > 0)
+        c->ready(c->ready_user, KERNEL, from, kept);
     if (c->w[BIAS] && m > 0)
         c->ready(c->ready_user, BIAS, (size_t)first, (size_t)m);
 }
@@ -160,14 +163,14 @@ static void sparse_dw_tile(void *ctx, int tile)
 static void sparse_backward(const struct op_call *c)
 {
     if (c->dx[0])
-        sparse_input_gradient(c->sparse, c->dy, c->dx[0], c->n, c->team);
+        sparse_input_gradient(c->sparse, c->dy, c->dx[0], columns(c), c->team);
     team_for(c->team, c->sparse->by_row.n_tiles, sparse_dw_tile, (void *)c);
 }
 
 static void dense_backward(const struct op_call *c)
 {
-    int units = c->out_shape->d[0], inputs = c->in_shape[0]->d[0];
-    struct tiles t = { c, product_rows(inputs, c->n, units), units, inputs, c->n };
+    int units = c->out_shape->d[0], inputs = c->in_shape[0]->d[0], n = columns(c);
+    struct tiles t = { c, product_rows(inputs, n, units), units, inputs, n };
 
     if (c->sparse) {
         sparse_backward(c);
@@ -175,11 +178,11 @@ static void dense_backward(const struct op_call *c)
     }
     if (c->dx[0])
         team_for(c->team, n_tiles(inputs, t.rows), dx_tile, &t);
-    t.rows = dw_rows(units, inputs, c->n);
+    t.rows = dw_rows(units, inputs, n);
     team_for(c->team, n_tiles(units, t.rows), dw_tile, &t);
 }
 
 const struct op op_dense = {
-    .plug = { "dense", "Fully connected: every output is a weighted sum of all inputs.", dense_params, sizeof(struct dense_conf) },
-    .min_in = 1, .max_in = 1, .sparse = true, .int8 = true, .shape = dense_shape, .forward = dense_forward, .backward = dense_backward
+    .plug = { "dense", "Fully connected: every output is a weighted sum of all inputs, at each place.", dense_params, sizeof(struct dense_conf) },
+    .min_in = 1, .max_in = 1, .sparse = true, .int8 = true, .grid = ORDER_CHANNELS, .shape = dense_shape, .forward = dense_forward, .backward = dense_backward
 };

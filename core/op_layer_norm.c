@@ -36,7 +36,7 @@ static enum err_code layer_norm_shape(const void *conf, const struct shape *cons
     if (in[0]->n_d < 1)
         return err_set(e, ERR_INVALID, "layer normalisation needs at least one dimension");
     if (c->axis != -1 && c->axis != in[0]->n_d)
-        return err_field(e, c->axis > in[0]->n_d ? ERR_INVALID : ERR_UNSUPPORTED, "/axis", "must be between -1 and %d, and the last one", in[0]->n_d);
+        return err_field(e, c->axis > in[0]->n_d ? ERR_INVALID : ERR_UNSUPPORTED, "/axis", "must be the channels' axis: the last (%d or -1), or 1", in[0]->n_d);
     p->out = *in[0];
     if (c->scale)
         p->weight[p->n_weights++] = (struct op_weight){ .name = "gamma", .init = c->gamma_initializer };

@@ -20,12 +20,10 @@ static void merge_run(const struct op_call *c, void (*fn)(void *ctx, int tile))
 
 static enum err_code add_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
 {
-    char a[96], b[96];
-
     (void)conf;
     for (int i = 1; i < n_in; i++)
         if (!shape_equal(in[0], in[i]))
-            return err_set(e, ERR_INVALID, "cannot add shapes %s and %s", shape_text(in[0], a, sizeof a), shape_text(in[i], b, sizeof b));
+            return err_set(e, ERR_INVALID, "only inputs of one shape can be added");
     p->out = *in[0];
     p->neurons = NEURONS_MERGE;
     return ERR_OK;
@@ -107,17 +105,16 @@ static enum err_code concatenate_shape(const void *conf, const struct shape *con
 {
     int dim = concatenate_dim(conf, in[0]);
     int64_t sum = 0;
-    char a[96], b[96];
 
     if (dim < 0)
-        return err_field(e, ERR_INVALID, "/axis", "%s has no such axis", shape_text(in[0], a, sizeof a));
+        return err_field(e, ERR_INVALID, "/axis", "the inputs have no such axis");
     for (int i = 0; i < n_in; i++) {
         struct shape same = *in[i];
 
         if (same.n_d == in[0]->n_d)
             same.d[dim] = in[0]->d[dim];
         if (!shape_equal(&same, in[0]))
-            return err_set(e, ERR_INVALID, "cannot join shapes %s and %s", shape_text(in[0], a, sizeof a), shape_text(in[i], b, sizeof b));
+            return err_set(e, ERR_INVALID, "inputs can be joined along an axis only where the others are equal");
         sum += in[i]->d[dim];
     }
     p->out = *in[0];

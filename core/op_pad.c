@@ -23,16 +23,14 @@ static const struct param cropping1d_params[] = { EDGE("crop_left", left, "Place
 static enum err_code pad_shape(const void *conf, const struct shape *in, int rank, int sign, struct op_plan *p, struct err *e)
 {
     const struct edges *edge = conf;
-    char text[96];
     int64_t h, w;
 
     if (in->n_d != rank)
-        return err_set(e, ERR_INVALID, "samples of %s are needed, not %s", rank == 3 ? "channels, height and width" : "channels and length",
-                       shape_text(in, text, sizeof text));
+        return err_set(e, ERR_INVALID, "%s are needed", rank == 3 ? "images" : "sequences");
     h = (rank == 3 ? in->d[1] : 1) + sign * (edge->top + edge->bottom);
     w = in->d[rank - 1] + sign * (edge->left + edge->right);
     if (h < 1 || w < 1)
-        return err_field(e, ERR_INVALID, h < 1 ? "/crop_top" : "/crop_left", "nothing is left of %s", shape_text(in, text, sizeof text));
+        return err_field(e, ERR_INVALID, h < 1 ? "/crop_top" : "/crop_left", "nothing is left");
     p->out = *in;
     p->out.d[rank - 1] = w > INT32_MAX ? 0 : (int)w; /* 0 is refused */
     if (rank == 3)

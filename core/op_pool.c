@@ -71,11 +71,9 @@ static void axes_of(const void *conf, const struct shape *in, struct axis *h, st
 static enum err_code pool_shape(const void *conf, const struct shape *in, int rank, struct op_plan *p, struct err *e)
 {
     struct axis h, w;
-    char text[96];
 
     if (in->n_d != rank)
-        return err_set(e, ERR_INVALID, "pooling takes samples of %s here, not %s", rank == 3 ? "channels, height and width" : "channels and length",
-                       shape_text(in, text, sizeof text));
+        return err_set(e, ERR_INVALID, "pooling takes %s here", rank == 3 ? "images" : "sequences");
     axes_of(conf, in, &h, &w);
     if (h.out == 0)
         return err_field(e, ERR_INVALID, "/pool_height", "a window of %d rows does not fit into %d", h.pool, h.in);
@@ -373,11 +371,9 @@ static const struct param global_params[] = {
 
 static enum err_code global_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
 {
-    char text[96];
-
     (void)n_in;
     if (in[0]->n_d < 2)
-        return err_set(e, ERR_INVALID, "global pooling takes samples of channels and places, not %s", shape_text(in[0], text, sizeof text));
+        return err_set(e, ERR_INVALID, "global pooling takes images and sequences");
     p->out = (struct shape){ ((const struct global_conf *)conf)->keepdims ? in[0]->n_d : 1, { in[0]->d[0] } };
     for (int i = 1; i < p->out.n_d; i++)
         p->out.d[i] = 1;
@@ -470,7 +466,7 @@ static void global_average_backward(const struct op_call *c)
 }
 
 #define GLOBAL(name, help, ...) \
-    const struct op op_##name##_pool = { .plug = { #name "_pool", help, global_params, sizeof(struct global_conf) }, .min_in = 1, .max_in = 1, .grid = ORDER_CHANNELS, \
-                                         .shape = global_shape, .forward = name##_forward, .backward = name##_backward, __VA_ARGS__ }
+    const struct op op_##name##_pool = { .plug = { #name "_pool", help, global_params, sizeof(struct global_conf) }, .min_in = 1, .max_in = 1, \
+                                         .grid = ORDER_CHANNELS, .shape = global_shape, .forward = name##_forward, .backward = name##_backward, __VA_ARGS__ }
 GLOBAL(global_max, "The largest number of each channel.", .slope = global_max_slope);
 GLOBAL(global_average, "The mean of each channel.", .linear = true);

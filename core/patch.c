@@ -5,11 +5,12 @@ struct conv patch_shape(const struct net *net, int w)
 {
     const struct node *node = &net->node[net->weight[w].node];
     const struct shape *in = &net->node[node->in[0]].plan.out;
+    const int places = (int)shape_len(in) / in->d[0];
     struct conv g;
 
     if (conv_geometry(&g, node->op, node->conf.conf, in))
         return g;
-    return (struct conv){ .c = in->d[0], .h = 1, .w = 1, .o = node->plan.out.d[0], .oh = 1, .ow = 1, .kh = 1, .kw = 1, .sh = 1, .sw = 1, .dh = 1, .dw = 1,
+    return (struct conv){ .c = in->d[0], .h = 1, .w = places, .o = node->plan.out.d[0], .oh = 1, .ow = places, .kh = 1, .kw = 1, .sh = 1, .sw = 1, .dh = 1, .dw = 1,
                           .groups = 1 };
 }
 

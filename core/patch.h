@@ -1,5 +1,6 @@
 /* core/patch.h: what a row of a kernel reads: for each sample, and for each place of a convolution's output, one number per column: a patch of
- * the row's group of channels, zeros beyond the image. A dense layer is a convolution of images of one place: its patch is all of its input. */
+ * the row's group of channels, zeros beyond the image. A dense layer is a convolution that reads one place at a time; of flat samples that
+ * is all of the input. */
 #ifndef CORE_PATCH_H
 #define CORE_PATCH_H
 

@@ -548,7 +548,7 @@ START_TEST(refusals)
     memcpy(conf.conf, &wrong, sizeof wrong);
     ck_assert_int_eq(net_add(net, op_find("reshape"), &conf, "wrong", (int[]){ 0 }, 1, NULL, &e), ERR_INVALID);
     ck_assert_int_eq(refused(net, "dense", "{\"units\": 3}", "a", 0, 1, &e), ERR_INVALID);
-    ck_assert_int_eq(refused(net, "dense", "{\"units\": 3}", "c", 4, 1, &e), ERR_UNSUPPORTED);
+    ck_assert_int_eq(refused(net, "conv2d", "{\"filters\": 3, \"kernel_height\": 1, \"kernel_width\": 1}", "c", 4, 1, &e), ERR_UNSUPPORTED);
     ck_assert_int_eq(refused(net, "dense", "{\"units\": 2000000000}", "c", 0, 1, &e), ERR_INVALID);
     ck_assert_str_eq(e.at, "/units");
     ck_assert_int_eq(refused(net, "dense", "{\"units\": 3}", "c", 99, 1, &e), ERR_INVALID);

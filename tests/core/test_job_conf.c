@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "tests/engine_net.h"
 #include "tests/suite.h"
 
 #define IDS "\"model\": \"mdl_1\", \"dataset\": \"dst_1\""
@@ -193,6 +194,29 @@ START_TEST(papers_are_jobs)
 }
 END_TEST
 
+/* Bytes are not divided by 255 twice because nobody said how: by the data set, and by a model that rescales its samples. */
+START_TEST(scaled_once)
+{
+    static const struct { const char *layer, *second; bool auto_unit; enum err_code code; } sets[] = {
+        { "rescale", "tanh", true, ERR_INVALID }, { "rescale", "tanh", false, ERR_OK }, { "tanh", "rescale", true, ERR_OK }
+    };
+    const char *half = "{\"scale\": 0.5}";
+
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        const struct dataset d = { .shape = { 1, { 4 } }, .n_features = 4, .n_classes = 2, .auto_unit = sets[i].auto_unit };
+        const bool first = strcmp(sets[i].layer, "rescale") == 0;
+        struct net *net = net_of(4);
+        struct err e = { 0 };
+
+        net_chain(net, sets[i].layer, first ? half : "", "one");
+        net_chain(net, sets[i].second, first ? "" : half, "two");
+        ck_assert_int_eq(job_check_shape(net, &d, &e), sets[i].code);
+        ck_assert(sets[i].code == ERR_OK || (strcmp(e.at, "/dataset") == 0 && strstr(e.msg, "\"one\"") && strstr(e.msg, "none")));
+        net_free(net);
+    }
+}
+END_TEST
+
 static void cases(Suite *s)
 {
     TCase *tc = suite_case(s, "job configuration");
@@ -204,5 +228,6 @@ static void cases(Suite *s)
     tcase_add_test(tc, dump_parses_again_to_itself);
     tcase_add_test(tc, every_allocation_fails_once);
     tcase_add_test(tc, papers_are_jobs);
+    tcase_add_test(tc, scaled_once);
 }
 SUITE_MAIN("job_conf", cases)

@@ -90,6 +90,23 @@ static const struct { const char *file, *nodes; int n_weights; uint64_t params; 
     "average_pooling2d~channels_first(14) average_pooling2d:average_pool2d(15) average_pooling2d~channels_last(16)"
     { "sequence_keras2.json", SEQUENCE, 10, 157 },
     { "sequence_keras3.json", SEQUENCE, 10, 157 },
+#define PLACES "rescaling:rescale(0) dense~channels_first(1) dense:dense(2) dense:tanh(3) conv1d:conv1d(4) conv1d:relu(5) " \
+    "spatial_dropout1d:spatial_dropout(6) dense_1:dense(7) dense_1~channels_last(8) dense_1:softmax(9) conv1d_1~channels_first(10) " \
+    "conv1d_1:conv1d(11) batch_normalization:batch_norm(12) dense_2:dense(13) rescaling_1:rescale(14) flatten:reshape(15) " \
+    "dense_3:dense(16) dense_3:softmax(17)"
+    { "places_keras2.json", PLACES, 16, 280 },
+    { "places_keras3.json", PLACES, 16, 280 },
+#define FIRST "rescaling:rescale(0) zero_padding2d:zero_pad2d(1) conv2d:conv2d(2) batch_normalization:batch_norm(3) activation:relu(4) " \
+    "depthwise_conv2d:depthwise_conv2d(5) "
+    { "first_keras2.json", FIRST "spatial_dropout2d~channels_first(6) spatial_dropout2d:spatial_dropout(7) layer_normalization~channels_last(8) " /* no data_format */
+      "layer_normalization:layer_norm(9) separable_conv2d:depthwise_conv2d(10) separable_conv2d:conv2d(11) separable_conv2d:elu(12) add:add(5,13) "
+      "max_pooling2d:max_pool2d(5) concatenate:concatenate(14,15) softmax:softmax(16) average_pooling2d:average_pool2d(17) flatten:reshape(18) "
+      "dense:dense(19) dense:tanh(20) global_max_pooling2d:global_max_pool(18) concatenate_1:concatenate(21,22) dense_1:dense(23) dense_1:softmax(24)",
+      16, 1007 },
+    { "first_keras3.json", FIRST "spatial_dropout2d:spatial_dropout(6) layer_normalization:layer_norm(7) separable_conv2d:depthwise_conv2d(8) "
+      "separable_conv2d:conv2d(9) separable_conv2d:elu(10) add:add(5,11) max_pooling2d:max_pool2d(5) concatenate:concatenate(12,13) "
+      "softmax:softmax(14) average_pooling2d:average_pool2d(15) flatten:reshape(16) dense:dense(17) dense:tanh(18) "
+      "global_max_pooling2d:global_max_pool(16) concatenate_1:concatenate(19,20) dense_1:dense(21) dense_1:softmax(22)", 16, 1007 },
 };
 enum { N_EXAMPLES = sizeof examples / sizeof examples[0] };
 
@@ -235,7 +252,8 @@ static const struct { const char *file, *pointer, *value; enum err_code code; co
     { M3, "/config/layers/0/config/batch_shape", "[null, 0]", ERR_INVALID, NULL, "dimension" },
     { M3, "/config/layers/0/config/batch_shape", "[null, \"3\"]", ERR_INVALID, NULL, "dimension" },
     { M3, "/config/layers/0/config/batch_shape", "[null, 65536, 65536]", ERR_INVALID, NULL, "numbers" },
-    { M3, "/config/layers/0/config/batch_shape", "[null, 10, 10]", ERR_UNSUPPORTED, "/config/layers/1/config", "flatten" },
+    { M3, "/config/layers/0/config/batch_shape", "[null, 10, 10]", ERR_OK, NULL, NULL }, /* at each of ten places */
+    { M3, "/config/layers/0/config/batch_shape", "[null, 40000, 10]", ERR_UNSUPPORTED, "/config/layers/1/config", "places; its input is (40000, 10)" },
     { M3, "/config/layers/0/config/batch_shape", "[32, 50]", ERR_OK, NULL, NULL },
     { M3, "/config/layers/0/config/sparse", "true", ERR_UNSUPPORTED, NULL, "sparse" },
     { M3, "/config/layers/0/config/optional", "false", ERR_OK, NULL, NULL },
@@ -291,11 +309,12 @@ static const struct { const char *file, *pointer, *value; enum err_code code; co
     { L2, "/config/layers/1/config/target_shape", "[5, -1]", ERR_INVALID, "/config/layers/1/config", "shape" },
     { L2, "/config/layers/1/config/target_shape", "[0, 24]", ERR_INVALID, NULL, "integers" },
     { L2, "/config/layers/1/config/target_shape", "\"x\"", ERR_INVALID, NULL, "array" },
-    { L2, "/config/layers/2/config/data_format", "\"channels_first\"", ERR_UNSUPPORTED, NULL, "channels_last" },
+    { L2, "/config/layers/2/config/data_format", "\"channels_first\"", ERR_OK, NULL, NULL },
+    { L2, "/config/layers/2/config/data_format", "\"channels\"", ERR_UNSUPPORTED, NULL, "channels_last" },
     { L2, "/config/layers/4/config/rate", "1.0", ERR_INVALID, NULL, "between" },
     { L2, "/config/layers/4/config/noise_shape", "[1]", ERR_UNSUPPORTED, NULL, "noise_shape" },
     { L2, "/config/layers/4/config/seed", "7", ERR_OK, NULL, NULL },
-    { L2, "/config/layers/6/config/axis", "[2]", ERR_INVALID, NULL, "between" },
+    { L2, "/config/layers/6/config/axis", "[2]", ERR_INVALID, NULL, "channels'" },
     { L2, "/config/layers/6/config/axis", "[1, 2]", ERR_INVALID, NULL, "integer" },
     { L2, "/config/layers/6/config/moving_mean_initializer", "\"ones\"", ERR_UNSUPPORTED, NULL, "default" },
     { L3, "/config/layers/6/config/synchronized", "true", ERR_UNSUPPORTED, NULL, "synchronized" },
@@ -317,7 +336,7 @@ static const struct { const char *file, *pointer, *value; enum err_code code; co
     { C3, "/config/layers/1/class_name", "\"Conv1D\"", ERR_INVALID, CONV "/kernel_size", "array of one" },
     { C3, "/config/layers/0/config/batch_shape", "[null, 28, 28]", ERR_INVALID, CONV, "images (height, width, channels), not samples of shape (28, 28)" },
     { C3, "/config/layers/0/config/batch_shape", "[null, 784]", ERR_INVALID, CONV, "images" },
-    { C3, CONV "/data_format", "\"channels_first\"", ERR_UNSUPPORTED, NULL, "channels_last" },
+    { C3, CONV "/data_format", "\"channels_first\"", ERR_INVALID, CONV "/kernel_size", "an input of 1; its input is (28, 28, 1)" },
     { C3, CONV "/kernel_size", "5", ERR_OK, NULL, NULL },
     { C3, CONV "/kernel_size", "[5]", ERR_INVALID, NULL, "array of two" },
     { C3, CONV "/kernel_size", "[5, 5, 5]", ERR_INVALID, NULL, "array of two" },
@@ -339,11 +358,12 @@ static const struct { const char *file, *pointer, *value; enum err_code code; co
     { C3, POOL "/pool_size", "[2, 25]", ERR_INVALID, NULL, "" },
     { C3, POOL "/pool_size", "null", ERR_OK, NULL, NULL },
     { C3, "/config/layers/2/class_name", "\"MaxPooling3D\"", ERR_UNSUPPORTED, NULL, "MaxPooling3D" },
-    { I2, "/config/layers/2/config/axis", "[1]", ERR_UNSUPPORTED, NULL, "last" },
+    { I2, "/config/layers/2/config/axis", "[2]", ERR_UNSUPPORTED, NULL, "last" },
+    { I2, "/config/layers/2/config/axis", "[1]", ERR_OK, NULL, NULL },
     { I2, "/config/layers/2/config/axis", "[-1]", ERR_OK, NULL, NULL },
     { I2, "/config/layers/2/config/axis", "[2, 3]", ERR_INVALID, NULL, "array of one" },
-    { I2, "/config/layers/20/config/keepdims", "true", ERR_UNSUPPORTED, "/config/layers/21/config", "flatten" },
-    { I2, "/config/layers/9/inbound_nodes/0/1/0", "\"input_1\"", ERR_INVALID, "/config/layers/9/config", "add" },
+    { I2, "/config/layers/20/config/keepdims", "true", ERR_OK, NULL, NULL },
+    { I2, "/config/layers/9/inbound_nodes/0/1/0", "\"input_1\"", ERR_INVALID, "/config/layers/9/config", "added; its inputs are (8, 8, 4) and (8, 8, 3)" },
     { N2, "/config/layers/12/config/groups", "5", ERR_INVALID, NULL, "groups" },
     { N2, "/config/layers/11/config/groups", "2", ERR_UNSUPPORTED, NULL, "groups" },
     { N2, "/config/layers/11/config/depthwise_regularizer", "{}", ERR_UNSUPPORTED, NULL, "depthwise_regularizer" },
@@ -376,6 +396,23 @@ static const struct { const char *file, *pointer, *value; enum err_code code; co
     { S2, "/config/layers/1/config/padding", "\"causal\"", ERR_OK, NULL, NULL },
     { S2, "/config/layers/0/config/batch_input_shape", "[null, 12, 3, 1]", ERR_INVALID, "/config/layers/1/config", "sequences (steps, channels)" },
     { S2, "/config/layers/7/config/target_shape", "[2, 3, 5]", ERR_INVALID, "/config/layers/7/config", "shape" },
+    /* numbers rescaled, places, channels first */
+#define P2 "places_keras2.json"
+#define F3 "first_keras3.json"
+    { P2, "/config/layers/1/config/scale", "[0.5, 1, 2]", ERR_UNSUPPORTED, NULL, "one number" },
+    { P2, "/config/layers/1/config/scale", "\"a\"", ERR_INVALID, NULL, "number" },
+    { P2, "/config/layers/1/config/scale", NULL, ERR_INVALID, NULL, "required" },
+    { P2, "/config/layers/1/config/offset", NULL, ERR_OK, NULL, NULL },
+    { P2, "/config/layers/1/config/offset", "1e300", ERR_INVALID, NULL, "between" },
+    { P2, "/config/layers/4/config/rate", "1", ERR_INVALID, NULL, "between" },
+    { P2, "/config/layers/4/config/noise_shape", "[1, 2]", ERR_UNSUPPORTED, NULL, "noise_shape" },
+    { P2, "/config/layers/4/class_name", "\"SpatialDropout2D\"", ERR_INVALID, "/config/layers/4/config", "images (height, width, channels), not" },
+    { P2, "/config/layers/4/class_name", "\"SpatialDropout3D\"", ERR_UNSUPPORTED, NULL, "SpatialDropout3D" },
+    { F3, "/config/layers/2/config/data_format", "\"channels_last\"", ERR_OK, NULL, NULL },
+    { F3, "/config/layers/2/config/data_format", "\"first\"", ERR_UNSUPPORTED, NULL, "channels_first" },
+    { F3, "/config/layers/0/config/batch_shape", "[null, 9, 8]", ERR_INVALID, "/config/layers/2/config", "images (channels, height, width), not" },
+    { F3, "/config/layers/11/config/pool_size", "[20, 1]", ERR_OK, NULL, NULL }, /* same: windows reach out */
+    { F3, "/config/layers/11/config/strides", "2", ERR_INVALID, "/config/layers/12/config", "equal; its inputs are (6, 5, 9) and (6, 3, 5)" },
     /* the graph */
     { R2, "/config/input_layers", "[[\"input_1\", 0, 0], [\"dense\", 0, 0]]", ERR_UNSUPPORTED, NULL, "one input" },
     { R2, "/config/output_layers", "[[\"dense_3\", 0, 0], [\"dense\", 0, 0]]", ERR_UNSUPPORTED, NULL, "one output" },

@@ -12,7 +12,7 @@
 #include "tests/golden.h"
 #include "tests/suite.h"
 
-enum { CASES = 8, N_MAX = 4, SAMPLE_MAX = 28 * 28 };
+enum { CASES = 12, N_MAX = 4, SAMPLE_MAX = 28 * 28 };
 
 static const struct golden_bound bound = { 2e-6, 1e-5 };
 

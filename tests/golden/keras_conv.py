@@ -64,6 +64,8 @@ class Reader:
         x, kernel = x.movedim(-1, 1), kernel.movedim(-1, 0).movedim(-1, 1)
         if c["padding"] == "same":
             x = self.same(x, list(kernel.shape[2:]), strides, dilation, 0.0)
+        if c["padding"] == "causal":
+            x = F.pad(x, [(kernel.shape[2] - 1) * dilation[0], 0])
         return (F.conv2d if rank == 2 else F.conv1d)(x, kernel, bias, strides, 0, dilation, groups).movedim(1, -1)
 
     def bias(self, c, n):
@@ -141,6 +143,9 @@ class Reader:
     def Softmax(self, c, x): return torch.softmax(x, -1)
     def Activation(self, c, x): return x
     def Dropout(self, c, x): return x
+    def SpatialDropout1D(self, c, x): return x
+    def SpatialDropout2D(self, c, x): return x
+    def Rescaling(self, c, x): return x * c["scale"] + c["offset"]
     def Flatten(self, c, x): return x.reshape(x.shape[0], -1)
     def Reshape(self, c, x): return x.reshape([x.shape[0]] + c["target_shape"])
     def Add(self, c, *x): return sum(x)
@@ -172,11 +177,14 @@ def run(name):
                 n *= d
             y = numbers("x", n).float().double().reshape([N] + shape) * 4
         else:
-            y = getattr(r, cls)(c, *[values[i] for i in (sources(layer) if "inbound_nodes" in layer else [last])])
+            inputs = [values[i] for i in (sources(layer) if "inbound_nodes" in layer else [last])]
+            first = c.get("data_format") == "channels_first" or "Normalization" in cls and c["axis"] in (1, [1]) and inputs[0].dim() > 2
+            y = getattr(r, cls)(c, *[x.movedim(1, -1) if first else x for x in inputs])
+            y = y.movedim(-1, 1) if first and y.dim() > 2 else y
             y = {**ACTIVATIONS, "hard_sigmoid": HARD_SIGMOID[r.version]}[c.get("activation", "linear")](y)
         values[c["name"]], last = y, c["name"]
     return {"model": name, "n": N, "weights": r.weights, "shape": list(y.shape[1:]), "output": [float(f"{v:.9g}") for v in y.reshape(-1).tolist()]}
 
 
-json.dump([run(f"{m}_keras{v}") for m in ("lenet5", "residual_image", "mobile", "sequence") for v in (2, 3)], sys.stdout, separators=(",", ":"))
+json.dump([run(f"{m}_keras{v}") for m in ("lenet5", "residual_image", "mobile", "sequence", "places", "first") for v in (2, 3)], sys.stdout, separators=(",", ":"))
 print()

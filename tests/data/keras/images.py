@@ -12,13 +12,18 @@ def pair(v):
 
 
 class Model:
-    def __init__(self, version, name, functional, shape):
-        self.v, self.name, self.functional, self.layers, self.shapes = version, name, functional, [], {}
-        config = {("batch_shape" if version == 3 else "batch_input_shape"): [None] + shape, "dtype": "float32", "sparse": False, "ragged": False,
+    """Shapes are kept with the channels last; first: the model has them first."""
+    def __init__(self, version, name, functional, shape, first=False):
+        self.v, self.name, self.functional, self.layers, self.shapes, self.first = version, name, functional, [], {}, first
+        self.format = "channels_first" if first else "channels_last"
+        config = {("batch_shape" if version == 3 else "batch_input_shape"): self.turned([None] + shape), "dtype": "float32", "sparse": False, "ragged": False,
                   "name": "input_layer" if version == 3 else "input_1"}
         self.last = self.input = config["name"]
         self.shapes[self.input] = [None] + shape
         self.put("InputLayer", config, [])
+
+    def turned(self, s):
+        return [s[0], s[-1]] + s[1:-1] if self.first and len(s) > 2 else s
 
     def init(self, name, config=None):
         config = {} if config is None else config
@@ -30,7 +35,7 @@ class Model:
         return {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}, "registered_name": None} if self.v == 3 else "float32"
 
     def tensor(self, name):
-        return {"class_name": "__keras_tensor__", "config": {"shape": self.shapes[name], "dtype": "float32", "keras_history": [name, 0, 0]}}
+        return {"class_name": "__keras_tensor__", "config": {"shape": self.turned(self.shapes[name]), "dtype": "float32", "keras_history": [name, 0, 0]}}
 
     def put(self, cls, config, inputs):
         layer = {"module": "keras.layers"} if self.v == 3 else {}
@@ -38,7 +43,7 @@ class Model:
         if self.v == 3:
             layer["registered_name"] = None
             if inputs and cls not in ("Dropout", "Flatten", "Activation", "ReLU"):
-                shapes = [self.shapes[i] for i in inputs]
+                shapes = [self.turned(self.shapes[i]) for i in inputs]
                 layer["build_config"] = {"input_shape": shapes if len(shapes) > 1 else shapes[0]}
         if self.functional:
             layer["name"] = config["name"]
@@ -63,12 +68,12 @@ class Model:
         return self.shapes[inputs[0] if inputs else self.last][1:]
 
     def window(self, size, strides, padding, dilation=(1, 1)):
-        return {"kernel_size": pair(size), "strides": pair(strides), "padding": padding, "data_format": "channels_last", "dilation_rate": pair(dilation)}
+        return {"kernel_size": pair(size), "strides": pair(strides), "padding": padding, "data_format": self.format, "dilation_rate": pair(dilation)}
 
     def places(self, shape, size, strides, padding, dilation=(1, 1)):
         out = []
         for n, k, s, d in zip(shape, size, strides, dilation):
-            out.append(-(-n // s) if padding == "same" else (n - (k - 1) * d - 1) // s + 1)
+            out.append(-(-n // s) if padding in ("same", "causal") else (n - (k - 1) * d - 1) // s + 1)
         return out
 
     def regular(self, kinds):
@@ -78,7 +83,7 @@ class Model:
     def conv(self, name, filters, size, strides=1, padding="valid", activation="linear", bias=True, dilation=1, groups=1, init="GlorotUniform", inputs=None):
         rank = len(self.shape(inputs)) - 1
         size, strides, dilation = (pair(v)[:rank] for v in (size, strides, dilation))
-        config = {"filters": filters, "kernel_size": size, "strides": strides, "padding": padding, "data_format": "channels_last", "dilation_rate": dilation,
+        config = {"filters": filters, "kernel_size": size, "strides": strides, "padding": padding, "data_format": self.format, "dilation_rate": dilation,
                   "groups": groups, "activation": activation, "use_bias": bias, "kernel_initializer": self.init(init, {"seed": None}),
                   "bias_initializer": self.init("Zeros")}
         config.update(self.regular(["kernel", "bias"]))
@@ -110,17 +115,20 @@ class Model:
         rank = len(self.shape(inputs)) - 1
         size = pair(size)[:rank]
         strides = size if strides is None else pair(strides)[:rank]
-        config = {"pool_size": size, "padding": padding, "strides": strides, "data_format": "channels_last"}
+        config = {"pool_size": size, "padding": padding, "strides": strides, "data_format": self.format}
         s = self.shape(inputs)
         return self.add(cls, name, config, self.places(s[:-1], size, strides, padding) + s[-1:], inputs)
 
     def global_pool(self, cls, name, keepdims=False, inputs=None):
         s = self.shape(inputs)
-        return self.add(cls, name, {"data_format": "channels_last", "keepdims": keepdims}, ([1] * (len(s) - 1) if keepdims else []) + s[-1:], inputs)
+        return self.add(cls, name, {"data_format": self.format, "keepdims": keepdims}, ([1] * (len(s) - 1) if keepdims else []) + s[-1:], inputs)
+
+    def axis(self, s):
+        return (1 if self.first else -1) if self.v == 3 else [1 if self.first else len(s)]
 
     def norm(self, name, inputs=None):
         s = self.shape(inputs)
-        config = {"axis": -1 if self.v == 3 else [len(s)], "momentum": 0.99, "epsilon": 0.001, "center": True, "scale": True,
+        config = {"axis": self.axis(s), "momentum": 0.99, "epsilon": 0.001, "center": True, "scale": True,
                   "beta_initializer": self.init("Zeros"), "gamma_initializer": self.init("Ones"), "moving_mean_initializer": self.init("Zeros"),
                   "moving_variance_initializer": self.init("Ones"), "beta_regularizer": None, "gamma_regularizer": None, "beta_constraint": None,
                   "gamma_constraint": None}
@@ -130,7 +138,7 @@ class Model:
 
     def layer_norm(self, name, inputs=None):
         s = self.shape(inputs)
-        config = {"axis": -1 if self.v == 3 else [len(s)], "epsilon": 0.001, "center": True, "scale": True, "beta_initializer": self.init("Zeros"),
+        config = {"axis": self.axis(s), "epsilon": 0.001, "center": True, "scale": True, "beta_initializer": self.init("Zeros"),
                   "gamma_initializer": self.init("Ones"), "beta_regularizer": None, "gamma_regularizer": None, "beta_constraint": None,
                   "gamma_constraint": None}
         return self.add("LayerNormalization", name, config, s, inputs)
@@ -146,18 +154,19 @@ class Model:
         pairs = [list(e) for e in edges]
         config = {"padding" if sign > 0 else "cropping": pairs if len(s) == 3 else pairs[0]}
         if len(s) == 3:
-            config["data_format"] = "channels_last"
+            config["data_format"] = self.format
         return self.add(cls, name, config, [n + sign * sum(e) for n, e in zip(s, pairs)] + s[-1:], inputs)
 
     def flatten(self, name, inputs=None):
         n = 1
         for d in self.shape(inputs):
             n *= d
-        return self.add("Flatten", name, {"data_format": "channels_last"}, [n], inputs)
+        return self.add("Flatten", name, {"data_format": self.format}, [n], inputs)
 
     def join(self, name, inputs, axis=-1):
         s = list(self.shape(inputs))
-        s[axis if axis < 0 else axis - 1] = sum(self.shapes[i][axis] for i in inputs)
+        at = -1 if self.first else axis if axis < 0 else axis - 1
+        s[at] = sum(self.shapes[i][-1 if self.first else axis] for i in inputs)
         return self.add("Concatenate", name, {"axis": axis}, s, inputs)
 
     def dense(self, name, units, activation="linear", inputs=None):
@@ -176,12 +185,12 @@ class Model:
             config["input_layers"] = [self.input, 0, 0] if one else [[self.input, 0, 0]]
             config["output_layers"] = [self.last, 0, 0] if one else [[self.last, 0, 0]]
         elif self.v == 3:
-            config["build_input_shape"] = self.shapes[self.input]
+            config["build_input_shape"] = self.turned(self.shapes[self.input])
         if self.v == 2:
             out = {"class_name": "Functional" if self.functional else "Sequential", "config": config, "keras_version": "2.11.0", "backend": "tensorflow"}
         else:
             out = {"module": "keras.src.models.functional" if self.functional else "keras", "class_name": "Functional" if self.functional else "Sequential",
-                   "config": config, "registered_name": "Functional" if self.functional else "Sequential", "build_config": {"input_shape": self.shapes[self.input]}}
+                   "config": config, "registered_name": "Functional" if self.functional else "Sequential", "build_config": {"input_shape": self.turned(self.shapes[self.input])}}
         return json.dumps(out)
 
 
@@ -280,7 +289,51 @@ def sequence(v):
     return m.text()
 
 
+def places(v):
+    """Numbers rescaled; dense layers at each step of a sequence, of samples as they come and behind convolutions; causal convolutions."""
+    m = Model(v, "places", False, [10, 3])
+    m.same("Rescaling", "rescaling", {"scale": 0.25, "offset": -1.0})
+    m.dense("dense", 4, "tanh")
+    m.conv("conv1d", 5, 3, padding="causal", dilation=2, activation="relu")
+    m.same("SpatialDropout1D", "spatial_dropout1d", {"rate": 0.3, "seed": None, "noise_shape": None})
+    m.dense("dense_1", 6, "softmax")
+    m.conv("conv1d_1", 4, 3, 2, padding="causal")
+    m.norm("batch_normalization")
+    m.dense("dense_2", 3)
+    m.same("Rescaling", "rescaling_1", {"scale": 3.0, "offset": 0.5})
+    m.flatten("flatten")
+    m.dense("dense_3", 4, "softmax")
+    return m.text()
+
+
+def first(v):
+    """Channels first: of convolutions, pooling, padding and norms; joined, flattened, and a softmax along the last axis."""
+    m = Model(v, "first", True, [9, 8, 3], True)
+    m.same("Rescaling", "rescaling", {"scale": 0.5, "offset": 0.0})
+    m.edges("ZeroPadding2D", "zero_padding2d", [(1, 0), (0, 1)], 1)
+    m.conv("conv2d", 6, (3, 2), (2, 1), "same", bias=False)
+    m.norm("batch_normalization")
+    a = m.relu("activation")
+    m.depthwise("depthwise_conv2d", 3, padding="same", multiplier=2)
+    m.same("SpatialDropout2D", "spatial_dropout2d", {"rate": 0.3, "seed": None, **({"data_format": m.format} if v == 3 else {"noise_shape": None})})
+    m.layer_norm("layer_normalization")
+    m.separable("separable_conv2d", 6, 3, 1, "same", 1, "elu")
+    b = m.same("Add", "add", {}, [a, m.last])
+    m.pool("MaxPooling2D", "max_pooling2d", (3, 2), 1, "same", [a])
+    m.join("concatenate", [b, m.last], 1)
+    m.same("Softmax", "softmax", {"axis": -1})
+    c = m.pool("AveragePooling2D", "average_pooling2d", 2)
+    m.flatten("flatten")
+    m.dense("dense", 5, "tanh")
+    d = m.last
+    m.global_pool("GlobalMaxPooling2D", "global_max_pooling2d", inputs=[c])
+    m.join("concatenate_1", [d, m.last], -1 if v == 3 else 1)
+    m.dense("dense_1", 4, "softmax")
+    return m.text()
+
+
 MODELS = {"lenet5": lenet5, "residual_image": lambda v: residual(v, [8, 8, 3], [4, 6], 1, "residual_image"), "mobile": mobile, "sequence": sequence,
+          "places": places, "first": first,
           "resnet20": lambda v: residual(v, [32, 32, 3], [16, 32, 64], 3, "resnet20")}
 
 if __name__ == "__main__":
@@ -288,7 +341,7 @@ if __name__ == "__main__":
         print(MODELS[sys.argv[1]](int(sys.argv[2])))
         sys.exit()
     here = os.path.dirname(os.path.abspath(__file__))
-    for name in ("lenet5", "residual_image", "mobile", "sequence"):
+    for name in ("lenet5", "residual_image", "mobile", "sequence", "places", "first"):
         for version in (2, 3):
             with open(f"{here}/{name}_keras{version}.json", "w") as f:
                 f.write(MODELS[name](version) + "\n")
