@@ -283,16 +283,22 @@ void net_unpack(struct net *net)
 
 enum err_code net_pack(struct net *net, int n, struct err *e)
 {
+    enum err_code rc;
+
     assert(!net->ahead);
     net_unpack(net);
     for (struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
         if (!w->mask || w->int8 || !can_be_sparse(net, w) || !pays(net, w, count_kept(w), n))
             continue;
-        if (sparse_new(&w->sparse, w->mask, n_rows(w), n_cols(w), e) != ERR_OK) {
+        rc = sparse_new(&w->sparse, w->mask, n_rows(w), n_cols(w), e);
+        if (rc == ERR_OK)
+            sparse_gather(w->sparse, w->x);
+        if (rc == ERR_OK && n == 1 && w->info.shape.n_d == 2)
+            rc = sparse_single_make(w->sparse, e);
+        if (rc != ERR_OK) {
             net_unpack(net);
-            return ERR_NOMEM;
+            return rc;
         }
-        sparse_gather(w->sparse, w->x);
     }
     return ERR_OK;
 }

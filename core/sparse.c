@@ -142,6 +142,7 @@ void sparse_free(struct sparse *s)
         return;
     order_clear(&s->by_row);
     order_clear(&s->by_col);
+    sparse_single_drop(s);
     mem_free(s->value);
     mem_free(s);
 }
@@ -150,6 +151,7 @@ void sparse_gather(struct sparse *s, const float *dense)
 {
     const uint32_t *begin = s->by_row.start, *end = begin + (size_t)s->by_row.n_blocks * (size_t)s->rows;
 
+    sparse_single_drop(s);
     for (int r = 0; r < s->rows; r++)
         for (uint32_t k = begin[r]; k < end[r]; k++)
             s->value[k] = dense[(size_t)r * (size_t)s->cols + s->by_row.across[k]];
@@ -173,7 +175,7 @@ uint64_t sparse_memory(int rows, int cols, size_t n)
 
 /* Up to which density tests/bench/bench_sparse finds sparse ahead of dense with a margin, for batches of at least n samples; few: of less than
  * FEW multiply-adds a product, where a dense one has a cost of its own. One sample is a matrix-vector product, which is quick dense. */
-static const struct { int n; double density, few; } limits[] = { { 32, 0.22, 0.28 }, { 16, 0.16, 0.22 }, { 2, 0.15, 0.25 }, { 1, 0.07, 0.07 } };
+static const struct { int n; double density, few; } limits[] = { { 32, 0.22, 0.28 }, { 16, 0.16, 0.22 }, { 2, 0.15, 0.25 }, { 1, 0.11, 0.11 } };
 enum { FEW = 1 << 20 };
 
 bool sparse_pays(int rows, int cols, size_t kept, int n)

@@ -19,12 +19,14 @@ struct sparse_order {
     uint32_t *number; /* [n] where its value stands; NULL: in this very order */
     int n_tiles, tile[SPARSE_MAX_TILES + 1]; /* first lines of tiles of about equal work */
 };
+struct sparse_single;
 struct sparse {
     int rows, cols;   /* outputs, inputs */
     size_t n;         /* kept numbers */
     int empty_rows, empty_cols;
     struct sparse_order by_row, by_col;
     float *value;     /* [n] row by row */
+    struct sparse_single *single; /* the same numbers again, as they were when it was made; NULL: none */
 };
 
 /* Where row r begins among the values; r = rows: their number. */
@@ -32,11 +34,18 @@ static inline size_t sparse_first(const struct sparse *s, int r) { return r < s-
 /* The structure of a mask ([rows][cols], not 0: kept); values are 0. */
 MUST enum err_code sparse_new(struct sparse **out, const uint8_t *mask, int rows, int cols, struct err *e);
 void sparse_free(struct sparse *s);
-/* From and to the dense kernel [rows][cols]; scatter leaves pruned places alone. */
+/* From and to the dense kernel [rows][cols]; scatter leaves pruned places alone, gather drops the form for single samples. */
 void sparse_gather(struct sparse *s, const float *dense);
 void sparse_scatter(const struct sparse *s, float *dense);
 /* Bytes of the structure of a kernel with n kept numbers, values included. */
 uint64_t sparse_memory(int rows, int cols, size_t n);
+/* core/sparse_single.c: a form of the kernel for forward passes of one sample, of the values as they are now: who changes them drops it. Where it does not
+ * pay, or the processor cannot run it, there is none. */
+MUST enum err_code sparse_single_make(struct sparse *s, struct err *e);
+void sparse_single_drop(struct sparse *s);
+/* y = W x + bias; false: there is no such form. */
+bool sparse_single_forward(const struct sparse *s, const float *x, const float *bias, float *y);
+
 /* Whether a layer trains and runs faster sparse, at n samples per batch: never above SPARSE_MAX_DENSITY, and not without numbers. */
 #define SPARSE_MAX_DENSITY 0.35
 bool sparse_pays(int rows, int cols, size_t kept, int n);

@@ -52,6 +52,8 @@ static void set_density(struct layer *l, double density)
     if (!mask || sparse_new(&l->s, mask, l->out, l->in, NULL) != ERR_OK)
         exit(1);
     sparse_gather(l->s, l->w);
+    if (l->n == 1 && sparse_single_make(l->s, NULL) != ERR_OK)
+        exit(1);
     mem_free(mask);
 }
 

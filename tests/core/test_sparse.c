@@ -272,6 +272,39 @@ START_TEST(products)
 }
 END_TEST
 
+/* One sample, in the form made for it, where this processor can run it; no allocation that fails leaves half of one. New values drop it. */
+START_TEST(single_samples)
+{
+    static const int sizes[][2] = { { 300, 784 }, { 16, 32 }, { 17, 33 }, { 7, 100 }, { 100, 1100 }, { 40, 31 } };
+
+    for (int s = 0; s < N(sizes); s++)
+        for (int d = 0; d < N(density); d++) {
+            struct layer l;
+            enum err_code rc = ERR_NOMEM;
+
+            layer_init(&l, sizes[s][0], sizes[s][1], density[d], 1);
+            for (int fail = 1; rc == ERR_NOMEM; fail++) {
+                mem_fail_in = fail;
+                rc = sparse_single_make(l.s, NULL);
+                mem_fail_in = 0;
+                ck_assert(rc == ERR_OK || !l.s->single);
+            }
+            ck_assert_int_eq(rc, ERR_OK);
+            sparse_forward(l.s, l.x, l.bias, l.y, 1, NULL);
+            check_forward(&l, true);
+            sparse_forward(l.s, l.x, NULL, l.y, 1, NULL);
+            check_forward(&l, false);
+            for (int k = 0; k < l.rows * l.cols; k++)
+                l.w[k] *= 2;
+            sparse_gather(l.s, l.w);
+            ck_assert_ptr_null(l.s->single);
+            sparse_forward(l.s, l.x, NULL, l.y, 1, NULL);
+            check_forward(&l, false);
+            layer_clear(&l);
+        }
+}
+END_TEST
+
 START_TEST(same_bytes_for_any_team)
 {
     struct layer one, many;
@@ -318,6 +351,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, memory);
     tcase_add_test(tc, the_rule_is_one_of_density);
     tcase_add_loop_test(tc, products, 0, sparse_n_levels());
+    tcase_add_test(tc, single_samples);
     tcase_add_loop_test(tc, same_bytes_for_any_team, 1, 5);
 }
 SUITE_MAIN("sparse", cases)
