@@ -102,8 +102,13 @@ MUST enum err_code job_event(struct txn *t, const char *job, int64_t now_ms, con
 struct job_move { const char *id; enum job_state from, to; int64_t now_ms; const char *error, *key, *json; };
 MUST enum err_code job_move(struct txn *t, const struct job_move *m, struct err *e);
 extern const char job_select[]; /* one job by id, $1 */
-extern const char queue_next[]; /* the id of the job whose turn it is; $4: at most so many running of a tenant, 0: any number */
 db_row_fn job_row_read;         /* user: struct job_row, whose strings become its own */
+
+/* ---- the line of tenants (store_line.c) ---- */
+/* The id of the job whose turn it is; $4: at most so many running of a tenant, 0: any number. */
+#define LINE_NEXT "SELECT head FROM turns WHERE head IS NOT NULL AND ($4 = 0 OR running < $4) ORDER BY running, served, head LIMIT 1"
+/* After a job was added or its state has changed: its tenant's place. served: it is this tenant's turn now. */
+MUST enum err_code line_update(struct txn *t, const char *job, bool served, struct err *e);
 
 /* ---- limits of a tenant (store_limits.c), within a transaction ---- */
 MUST enum err_code limit_bytes(struct txn *t, const char *tenant, struct err *e); /* after the rows of its blobs were added */

@@ -96,6 +96,8 @@ enum err_code job_move(struct txn *t, const struct job_move *m, struct err *e)
         rc = txn_change(t, sql, ARGS(DB_S(m->id), DB_S(job_state_name(m->from)), DB_S(job_state_name(m->to)),
                                      final ? DB_I(m->now_ms) : DB_S(NULL), DB_S(m->error)),
                         ERR_CONFLICT, "the job changed its state meanwhile", e);
+    if (rc == ERR_OK)
+        rc = line_update(t, m->id, false, e);
     t->moved[m->to]++;
     return rc == ERR_OK ? state_event(t, m, e) : rc;
 }
@@ -141,6 +143,8 @@ static enum err_code add(struct txn *t, void *arg, struct err *e)
         rc = txn_query(t, insert, ARGS(DB_S(j->id), DB_S(j->name), DB_S(j->model), DB_S(j->dataset), DB_I(j->priority), DB_I(j->created_ms),
                                        DB_S(j->architecture), DB_S(text_or_null(j->weights)), DB_S(j->conf), DB_S(text_or_null(j->retry_of)),
                                        DB_S(j->tenant), DB_S(j->tags)), NULL, NULL, e);
+    if (rc == ERR_OK)
+        rc = line_update(t, j->id, false, e);
     if (rc == ERR_OK)
         rc = answer_row_add(t, j->answer, j->tenant, e);
     t->moved[JOB_QUEUED]++;

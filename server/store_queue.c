@@ -27,81 +27,6 @@ static enum err_code lease_state(struct txn *t, const char *id, int64_t token, s
     return rc == ERR_OK && out->state == JOB_STATES ? err_set(e, ERR_CONFLICT, "the lease of the job is lost") : rc;
 }
 
-/* ---- whose turn it is ---- */
-
-/* As the index jobs_queue has it. (Without the CAST, SQLite does not take the index for a comparison with a column.) */
-#define QUEUED_OF "CAST(CASE WHEN state = 'queued' THEN tenant END AS TEXT)"
-
-/* line: one row per tenant with queued jobs: how many of its jobs run, when it had its last turn (0: never), which of its jobs is the next. Tenants are
- * found by stepping through an index, so what this costs grows with their number, not with that of the jobs. */
-#define LINE \
-    "WITH RECURSIVE waiting (tenant) AS (" \
-    " SELECT (SELECT tenant FROM jobs WHERE " QUEUED_OF " > '' ORDER BY " QUEUED_OF " LIMIT 1)" \
-    " UNION ALL SELECT (SELECT tenant FROM jobs WHERE " QUEUED_OF " > waiting.tenant ORDER BY " QUEUED_OF " LIMIT 1)" \
-    " FROM waiting WHERE waiting.tenant IS NOT NULL)," \
-    " line (tenant, running, served, id) AS (SELECT tenant," \
-    " (SELECT count(*) FROM jobs WHERE tenant = waiting.tenant AND state IN ('running', 'cancelling'))," \
-    " COALESCE((SELECT served FROM turns WHERE tenant = waiting.tenant), 0)," \
-    " (SELECT id FROM jobs WHERE " QUEUED_OF " = waiting.tenant ORDER BY priority DESC, id LIMIT 1)" \
-    " FROM waiting WHERE tenant IS NOT NULL) "
-
-#define QUEUE_NEXT LINE "SELECT id FROM line WHERE $4 = 0 OR running < $4 ORDER BY running, served, id LIMIT 1"
-const char queue_next[] = QUEUE_NEXT;
-
-/* A queued job: how many of its tenant's come before it, and its tenant's place in the line. */
-struct place { const char *tenant; int64_t before, running, served; char head[ID_LEN]; int64_t position; };
-
-static enum err_code own_place(void *user, const struct db_val *col, int n_col, struct err *e)
-{
-    struct place *p = user;
-
-    (void)n_col;
-    (void)e;
-    p->before = col_int(&col[0]);
-    p->running = col_int(&col[1]);
-    p->served = col_int(&col[2]);
-    col_copy(&col[3], p->head, sizeof p->head);
-    return ERR_OK;
-}
-
-/* Another tenant, with n jobs: at each turn a tenant gets one more running job, so of these jobs as many come before ours as it takes to have no fewer
- * running than our tenant then has; and one more if it is then in front of our tenant. Who came to that number last is behind; of those who were
- * there from the start, whose last turn is the longer ago is in front. */
-static enum err_code other_place(void *user, const struct db_val *col, int n_col, struct err *e)
-{
-    struct place *p = user;
-    int64_t running = col_int(&col[1]), served = col_int(&col[2]), n = col_int(&col[4]), behind = p->running + p->before - running;
-    bool front = running != p->running ? running > p->running : served != p->served ? served < p->served : strcmp(col[3].u.s, p->head) < 0;
-
-    (void)n_col;
-    (void)e;
-    if (behind >= 0 && strcmp(col[0].u.s, p->tenant) != 0)
-        p->position += n <= behind ? n : behind + front;
-    return ERR_OK;
-}
-
-enum err_code store_job_position(struct store *s, const struct job_row *j, int64_t *position, struct err *e)
-{
-    static const char own[] = LINE "SELECT (SELECT count(*) FROM jobs WHERE " QUEUED_OF " = $1 AND priority > $2)"
-                                   " + (SELECT count(*) FROM jobs WHERE " QUEUED_OF " = $1 AND priority = $2 AND id < $3),"
-                                   " running, served, id FROM line WHERE tenant = $1";
-    static const char others[] = LINE "SELECT tenant, running, served, id, (SELECT count(*) FROM"
-                                      " (SELECT 1 FROM jobs WHERE " QUEUED_OF " = line.tenant LIMIT $1) AS some) FROM line";
-    struct place p = { .tenant = j->tenant, .before = -1 };
-    enum err_code rc = ERR_OK;
-
-    *position = 0;
-    if (j->state != JOB_QUEUED)
-        return ERR_OK;
-    rc = store_read(s, own, ARGS(DB_S(j->tenant), DB_I(j->priority), DB_S(j->id)), own_place, &p, e);
-    if (rc != ERR_OK || p.before < 0) /* it has left the queue meanwhile */
-        return rc;
-    p.position = p.before + 1;
-    rc = store_read(s, others, ARGS(DB_I(p.running + p.position)), other_place, &p, e);
-    *position = p.position;
-    return rc;
-}
-
 /* ---- claim ---- */
 
 struct claim { const char *owner; int64_t now_ms, lease_ms; struct job_row *out; };
@@ -111,9 +36,7 @@ static enum err_code claim(struct txn *t, void *arg, struct err *e)
     static const char sql[] =
         "UPDATE jobs SET state = 'running', attempt = attempt + 1, lease_token = lease_token + 1, lease_owner = $1, lease_until_ms = $2,"
         " started_ms = COALESCE(started_ms, $3)"
-        " WHERE id = (" QUEUE_NEXT ") RETURNING id";
-    static const char turn[] = "INSERT INTO turns (tenant, served) SELECT tenant, (SELECT value FROM counters WHERE name = 'events') FROM jobs"
-                               " WHERE id = $1 ON CONFLICT (tenant) DO UPDATE SET served = excluded.served";
+        " WHERE id = (" LINE_NEXT ") RETURNING id";
     const struct claim *a = arg;
     struct id_list id = { 0 };
     enum err_code rc;
@@ -123,7 +46,7 @@ static enum err_code claim(struct txn *t, void *arg, struct err *e)
     if (rc == ERR_OK && id.n > 0)
         rc = job_event(t, id.id[0], a->now_ms, "state", "{\"state\":\"running\"}", e);
     if (rc == ERR_OK && id.n > 0)
-        rc = txn_query(t, turn, ARGS(DB_S(id.id[0])), NULL, NULL, e);
+        rc = line_update(t, id.id[0], true, e);
     t->moved[JOB_RUNNING] = id.n > 0;
     if (rc == ERR_OK && id.n > 0)
         rc = txn_query(t, job_select, ARGS(DB_S(id.id[0])), job_row_read, a->out, e);

@@ -202,7 +202,7 @@ static inline int files_in_blobs(void)
 static inline int check_invariants(void)
 {
     int n = 0;
-    const char *gap = "events with gaps", *orphan = "orphan blob row", *wrong = "iterations do not count";
+    const char *gap = "events with gaps", *orphan = "orphan blob row", *wrong = "iterations do not count", *line = "the line of tenants is not as the jobs are";
 
     OK(store_read(st, "PRAGMA integrity_check", NULL, 0, text_is_ok, NULL, &err));
     OK(store_read(st, "PRAGMA foreign_key_check", NULL, 0, no_row, (void *)(uintptr_t)"foreign key", &err));
@@ -212,6 +212,11 @@ static inline int check_invariants(void)
                   (void *)(uintptr_t)gap, &err));
     OK(store_read(st, "SELECT id FROM jobs WHERE n_iterations <> (SELECT count(*) FROM iterations WHERE job = jobs.id AND iteration > 0)",
                   NULL, 0, no_row, (void *)(uintptr_t)wrong, &err));
+    OK(store_read(st, "SELECT tenant FROM jobs WHERE state IN ('queued', 'running', 'cancelling') EXCEPT SELECT tenant FROM turns", NULL, 0, no_row,
+                  (void *)(uintptr_t)line, &err));
+    OK(store_read(st, "SELECT tenant FROM turns WHERE running <> (SELECT count(*) FROM jobs WHERE tenant = turns.tenant AND state IN ('running',"
+                      " 'cancelling')) OR COALESCE(head, '') <> COALESCE((SELECT id FROM jobs WHERE tenant = turns.tenant AND state = 'queued'"
+                      " ORDER BY priority DESC, id LIMIT 1), '')", NULL, 0, no_row, (void *)(uintptr_t)line, &err));
     OK(store_read(st, "SELECT id FROM blobs EXCEPT SELECT architecture FROM models EXCEPT SELECT weights FROM models"
                       " EXCEPT SELECT blob FROM dataset_parts EXCEPT SELECT architecture FROM jobs EXCEPT SELECT weights FROM jobs"
                       " EXCEPT SELECT checkpoint FROM jobs EXCEPT SELECT result_weights FROM jobs EXCEPT SELECT weights FROM iterations",

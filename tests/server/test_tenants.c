@@ -322,6 +322,7 @@ START_TEST(positions_tell_the_truth)
         ck_assert_msg(position[i] == place, "a job at position %lld is taken as number %lld", (long long)position[i], (long long)place);
         job_row_clear(&next);
     }
+    check_invariants();
     while (n_busy > 0)
         job_row_clear(&busy[--n_busy]);
 }
@@ -331,7 +332,8 @@ END_TEST
 START_TEST(what_is_asked_often_looks_at_few_rows)
 {
     const struct { const char *sql, *index; } row[] = {
-        { queue_next, "jobs_queue" },
+        { LINE_NEXT, "turns_line" },
+        { "SELECT id FROM jobs WHERE CAST(CASE WHEN state = 'queued' THEN tenant END AS TEXT) = 'a' ORDER BY priority DESC, id LIMIT 1", "jobs_queue" },
         { "SELECT count(*) FROM jobs WHERE tenant = 'a' AND state IN ('running', 'cancelling')", "jobs_tenant_state" },
         { "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE tenant = 'a' AND state IN ('queued', 'paused') LIMIT 5) AS some", "jobs_tenant_state" },
         { "SELECT COALESCE(SUM(bytes), 0) FROM blobs WHERE tenant = 'a'", "blobs_tenant" },
@@ -345,8 +347,8 @@ START_TEST(what_is_asked_often_looks_at_few_rows)
 
         snprintf(sql, sizeof sql, "EXPLAIN QUERY PLAN %s", row[i].sql);
         OK(store_read(st, sql, NULL, 0, dump_row, plan, &err));
-        ck_assert_msg(strstr(plan, row[i].index) && strstr(plan, "SEARCH") && !strstr(plan, "SCAN jobs") &&
-                      (i == 0 || !strstr(plan, "TEMP B-TREE")), "%s: %s", row[i].sql, plan); /* tenants are sorted, jobs are not */
+        ck_assert_msg(strstr(plan, row[i].index) && (i == 0 || strstr(plan, "SEARCH")) && !strstr(plan, "SCAN jobs") && !strstr(plan, "TEMP B-TREE"),
+                      "%s: %s", row[i].sql, plan); /* the line is walked from its start, until one may run */
     }
 }
 END_TEST
