@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "api/api.h"
+#include "core/digits.h"
 #include "core/mem.h"
 #include "server/log.h"
 
@@ -32,12 +33,17 @@ static enum err_code event_row(void *user, const void *row, struct err *e)
 /* The same as text; data is compact JSON, so it has no line ends. */
 static void event_text(struct api_text *t, const struct event_row *ev, int64_t number)
 {
-    if (number)
-        api_text_add(t, "id: %lld\nevent: %s\ndata: {\"id\":%lld,\"object\":\"event\",\"job\":\"%s\",\"position\":%lld,", (long long)number,
-                     ev->type, (long long)ev->seq, ev->job, (long long)ev->position);
-    else
-        api_text_add(t, "event: %s\ndata: {\"id\":null,\"object\":\"event\",\"job\":\"%s\",\"position\":null,", ev->type, ev->job);
-    api_text_add(t, "\"created_at\":%lld,\"type\":\"%s\",\"data\":%s}\n\n", (long long)(ev->created_ms / 1000), ev->type, ev->data);
+    char id[DIGITS_LEN], seq[DIGITS_LEN] = "null", position[DIGITS_LEN] = "null", created[DIGITS_LEN];
+
+    digits(created, ev->created_ms / 1000);
+    if (number) {
+        digits(id, number);
+        digits(seq, ev->seq);
+        digits(position, ev->position);
+        api_text_cat(t, "id: ", id, "\n", NULL);
+    }
+    api_text_cat(t, "event: ", ev->type, "\ndata: {\"id\":", seq, ",\"object\":\"event\",\"job\":\"", ev->job, "\",\"position\":", position,
+                 ",\"created_at\":", created, ",\"type\":\"", ev->type, "\",\"data\":", ev->data, "}\n\n", NULL);
 }
 
 /* Does the event say that its job has ended? */

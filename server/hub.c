@@ -1,5 +1,7 @@
 /* server/hub.c: see hub.h. One lock for the list, the rings and the references; wakers are rung under it, so that none is rung after hub_unsubscribe.
- * A message is one allocation, shared by all rings that hold it. When memory is short a message is lost, and everybody concerned is told of a gap. */
+ * A message is one allocation, shared by all rings that hold it. When memory is short a message is lost, and everybody concerned is told of a gap.
+ *
+ * Waking a stream costs a job some microseconds of its processors, and progress comes every second: a crowd gets it in turns, HUB_CROWD a second. */
 #include "server/hub.h"
 
 #include <pthread.h>
@@ -13,12 +15,13 @@ struct hub_sub {
     struct hub_sub *prev, *next;
     char tenant[TENANT_LEN], job[ID_LEN];
     enum hub_want want;
+    int64_t number;
     struct waker *waker;
     struct hub_message *ring[HUB_RING];
     int first, n;
     bool gap;
 };
-struct hub { pthread_mutex_t lock; struct hub_sub *subs; };
+struct hub { pthread_mutex_t lock; struct hub_sub *subs; int64_t n_subs, last_number; };
 
 enum err_code hub_new(struct hub **out, struct err *e)
 {
@@ -84,11 +87,19 @@ static void push(struct hub_sub *s, struct hub_message *m, bool progress)
     }
 }
 
+/* Is progress of that second for this subscriber? */
+static bool has_turn(const struct hub_sub *s, const struct event_row *ev)
+{
+    int64_t turns = (s->hub->n_subs + HUB_CROWD - 1) / HUB_CROWD;
+
+    return (ev->created_ms / 1000 + s->number) % turns == 0;
+}
+
 static void offer(struct hub_sub *s, const struct event_row *ev, struct hub_message *m)
 {
     bool progress = ev->seq == 0;
 
-    if (strcmp(s->tenant, ev->tenant) != 0 || (*s->job && strcmp(s->job, ev->job) != 0) || (progress && s->want == HUB_STORED))
+    if (strcmp(s->tenant, ev->tenant) != 0 || (*s->job && strcmp(s->job, ev->job) != 0) || (progress && (s->want == HUB_STORED || !has_turn(s, ev))))
         return;
     if (s->want == HUB_EVENTS)
         push(s, m, progress);
@@ -120,6 +131,8 @@ enum err_code hub_subscribe(struct hub_sub **out, struct hub *h, const char *ten
     s->want = want;
     s->waker = waker;
     pthread_mutex_lock(&h->lock);
+    s->number = ++h->last_number;
+    h->n_subs++;
     s->next = h->subs;
     if (s->next)
         s->next->prev = s;
@@ -140,6 +153,7 @@ void hub_unsubscribe(struct hub_sub *s)
     *(s->prev ? &s->prev->next : &h->subs) = s->next;
     if (s->next)
         s->next->prev = s->prev;
+    h->n_subs--;
     empty(s);
     pthread_mutex_unlock(&h->lock);
     mem_free(s);

@@ -7,12 +7,13 @@
 #include "server/http.h"
 #include "server/store.h"
 
-enum { HUB_RING = 64 };
+enum { HUB_RING = 64, HUB_CROWD = 500 };
 struct hub;
 struct hub_sub;
 MUST enum err_code hub_new(struct hub **out, struct err *e);
 void hub_free(struct hub *h); /* NULL is legal; nobody is subscribed any more */
-/* Copies the event. Progress (seq 0) is dropped where there is no room; of anything else the subscriber learns that it is missing. */
+/* Copies the event. Progress (seq 0) is dropped where there is no room; of anything else the subscriber learns that it is missing. Of more than HUB_CROWD
+ * subscribers, each gets progress as much less often. */
 void hub_publish(struct hub *h, const struct event_row *ev);
 
 enum hub_want { HUB_EVENTS, HUB_STORED /* only woken, and not by progress: nothing to take */ };

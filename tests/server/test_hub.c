@@ -135,6 +135,31 @@ START_TEST(short_memory_is_a_gap)
 }
 END_TEST
 
+/* Of a crowd, as many as make it one get progress each second, all in turns; what is stored comes to all at once. */
+START_TEST(a_crowd_gets_progress_in_turns)
+{
+    enum { TURNS = 3, N = TURNS * HUB_CROWD - 100 };
+    static struct hub_sub *s[N];
+    struct event_row ev = { .tenant = TENANT_DEFAULT, .job = "job_a", .type = "t", .data = "{}" };
+
+    for (int i = 0; i < N; i++)
+        s[i] = subscribe(i % 2 ? "job_a" : "", HUB_EVENTS);
+    for (int second = 1; second <= 2 * TURNS; second++) {
+        bell.rung = 0;
+        ev.created_ms = 1000 * second + 7;
+        hub_publish(hub, &ev);
+        ck_assert_int_le(bell.rung, HUB_CROWD);
+    }
+    bell.rung = 0;
+    publish("job_a", 1);
+    ck_assert_int_eq(bell.rung, N);
+    for (int i = 0; i < N; i++) {
+        ck_assert(next(s[i]) == 0 && next(s[i]) == 0 && next(s[i]) == 1 && next(s[i]) == -1);
+        hub_unsubscribe(s[i]);
+    }
+}
+END_TEST
+
 static void cases(Suite *s)
 {
     TCase *tc = suite_case(s, "hub");
@@ -143,6 +168,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, each_gets_what_it_asked_for);
     tcase_add_test(tc, the_slow_are_told_once);
     tcase_add_test(tc, short_memory_is_a_gap);
+    tcase_add_test(tc, a_crowd_gets_progress_in_turns);
 }
 
 SUITE_MAIN("hub", cases)
