@@ -2,8 +2,8 @@
  * caller to look at, links and devices are passed over.
  *
  * A zip file is mapped, since its directory is at its end; of a tar file the bytes come through struct input, which unpacks gzip. What comes out
- * is limited as there: absolutely, and to 100 times the upload beyond the first MiB (a sparse tar file packs well, too). libarchive keeps the
- * whole directory of a zip file in memory, so that its entries are counted first. */
+ * is limited as there, of the upload's size (a sparse tar file packs well, too). libarchive keeps the whole directory of a zip file in memory, so that
+ * its entries are counted first, once. */
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
@@ -13,11 +13,12 @@
 #include "core/data_impl.h"
 #include "core/mem.h"
 
-enum { BLOCK = 65536, RATIO = 100, RATIO_FREE = 1 << 20, ZIP_ENTRIES = 1 << 21 };
+enum { BLOCK = 65536, ZIP_ENTRIES = 1 << 21 };
 
 struct members {
+    const char *path;
     struct archive *archive;
-    struct file_map map;  /* of a zip file */
+    struct file_map map;  /* of a zip file, else empty */
     struct input *input;  /* of a tar file */
     struct err why;       /* why input failed */
     uint64_t size, given, max_bytes; /* size: of the upload */
@@ -67,19 +68,16 @@ static size_t count_entries(const struct file_map *m)
 
 static enum err_code open_zip(struct members *m, struct err *e)
 {
-    if (count_entries(&m->map) > ZIP_ENTRIES)
-        return err_set(e, ERR_TOO_LARGE, "the zip file has more than %d members", (int)ZIP_ENTRIES);
     if (archive_read_support_format_zip_seekable(m->archive) != ARCHIVE_OK ||
         archive_read_open_memory(m->archive, m->map.data, m->map.len) != ARCHIVE_OK)
         return broken(m, e);
     return ERR_OK;
 }
 
-static enum err_code open_tar(struct members *m, const char *path, uint64_t max_bytes, struct err *e)
+static enum err_code open_tar(struct members *m, struct err *e)
 {
-    enum err_code rc = input_open(&m->input, path, max_bytes, e);
+    enum err_code rc = input_open(&m->input, m->path, m->max_bytes, e);
 
-    file_map_close(&m->map);
     if (rc != ERR_OK)
         return rc;
     if (archive_read_support_format_tar(m->archive) != ARCHIVE_OK || archive_read_open(m->archive, m, NULL, read_block, NULL) != ARCHIVE_OK)
@@ -87,21 +85,45 @@ static enum err_code open_tar(struct members *m, const char *path, uint64_t max_
     return ERR_OK;
 }
 
+enum err_code members_rewind(struct members *m, struct err *e)
+{
+    archive_read_free(m->archive);
+    input_close(m->input);
+    m->input = NULL;
+    m->given = 0;
+    m->why = (struct err){ 0 };
+    m->archive = archive_read_new();
+    if (!m->archive)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    return m->map.data ? open_zip(m, e) : open_tar(m, e);
+}
+
+/* What the first bytes say it is; the file stays mapped where it is a zip file. */
+static enum err_code look(struct members *m, struct err *e)
+{
+    enum err_code rc = file_map_open(&m->map, m->path, e);
+
+    m->size = m->map.len;
+    if (rc == ERR_OK && (m->size < 4 || memcmp(m->map.data, "PK", 2) != 0))
+        file_map_close(&m->map);
+    else if (rc == ERR_OK && count_entries(&m->map) > ZIP_ENTRIES)
+        rc = err_set(e, ERR_TOO_LARGE, "the zip file has more than %d members", (int)ZIP_ENTRIES);
+    return rc;
+}
+
 enum err_code members_open(struct members **out, const char *path, uint64_t max_bytes, struct err *e)
 {
     struct members *m = mem_zalloc(1, sizeof *m);
-    enum err_code rc = m ? file_map_open(&m->map, path, e) : err_set(e, ERR_NOMEM, "out of memory");
+    enum err_code rc;
 
-    if (rc == ERR_OK) {
-        m->size = m->map.len;
-        m->max_bytes = max_bytes ? max_bytes : UINT64_MAX;
-        m->names = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0); /* without it names stay bytes */
-        m->archive = archive_read_new();
-        if (!m->archive)
-            rc = err_set(e, ERR_NOMEM, "out of memory");
-    }
+    if (!m)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    m->path = path;
+    m->max_bytes = max_bytes ? max_bytes : UINT64_MAX;
+    m->names = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0); /* without it names stay bytes */
+    rc = look(m, e);
     if (rc == ERR_OK)
-        rc = m->size >= 4 && memcmp(m->map.data, "PK", 2) == 0 ? open_zip(m, e) : open_tar(m, path, max_bytes, e);
+        rc = members_rewind(m, e);
     if (rc == ERR_OK)
         *out = m;
     else
@@ -123,6 +145,13 @@ void members_close(struct members *m)
 
 /* ---- members ---- */
 
+/* A tar file ends with two blocks of zeros (POSIX ustar; one will do): where a header would begin there is more. One that was cut between two members
+ * has none, and would pass for a smaller archive. */
+static bool ends_early(const struct members *m)
+{
+    return m->input && (uint64_t)archive_read_header_position(m->archive) >= input_offset(m->input);
+}
+
 static enum err_code next(struct members *m, const char **name, struct err *e)
 {
     struct archive_entry *entry;
@@ -132,7 +161,7 @@ static enum err_code next(struct members *m, const char **name, struct err *e)
 
         *name = NULL;
         if (r == ARCHIVE_EOF)
-            return ERR_OK;
+            return ends_early(m) ? err_set(e, ERR_SYNTAX, "the tar file has no end: it was cut behind a member") : ERR_OK;
         if (r != ARCHIVE_OK && r != ARCHIVE_WARN)
             return broken(m, e);
         if (archive_entry_filetype(entry) != AE_IFREG || archive_entry_hardlink(entry))
@@ -154,8 +183,10 @@ enum err_code members_next(struct members *m, const char **name, struct err *e)
 
 enum err_code members_read(struct members *m, void *buf, size_t n, size_t *got, struct err *e)
 {
+    enum err_code rc = ERR_OK;
+
     *got = 0;
-    while (*got < n) {
+    while (*got < n && rc == ERR_OK) {
         la_ssize_t k = archive_read_data(m->archive, (char *)buf + *got, n - *got);
 
         if (k < 0)
@@ -164,10 +195,7 @@ enum err_code members_read(struct members *m, void *buf, size_t n, size_t *got, 
             break;
         *got += (size_t)k;
         m->given += (size_t)k;
-        if (m->given > m->max_bytes)
-            return err_set(e, ERR_TOO_LARGE, "more than %llu bytes of data", (unsigned long long)m->max_bytes);
-        if (m->given > RATIO_FREE && (m->given - RATIO_FREE) / RATIO > m->size)
-            return err_set(e, ERR_TOO_LARGE, "the archive unpacks to more than %d times its size", (int)RATIO);
+        rc = input_check(m->given, m->size, m->max_bytes, "archive", e);
     }
-    return ERR_OK;
+    return rc;
 }

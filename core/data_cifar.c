@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "core/data_impl.h"
-#include "core/mem.h"
 
 enum { PLANE = 32 * 32, IMAGE = 3 * PLANE, RECORD_MAX = IMAGE + 2 };
 
@@ -29,9 +28,7 @@ struct run {
     bool at_end;              /* of an archive */
     uint64_t n;               /* records so far */
     json_int_t count[100];
-    struct data_out *out[2];
-    unsigned char *x;         /* a chunk of images */
-    int32_t *y;
+    struct data_writer out;
 };
 
 static const char *last_step(const char *path)
@@ -56,24 +53,20 @@ static enum err_code next_member(struct run *r, struct err *e)
     return rc;
 }
 
+/* To the first record, again in the second pass. */
 static enum err_code open_upload(struct run *r, struct err *e)
 {
     const struct data_upload *u = r->u;
     enum err_code rc;
 
     r->n = 0;
-    if (!r->in_archive)
+    if (!r->in_archive) {
+        input_close(r->in);
+        r->in = NULL;
         return input_open(&r->in, u->path, u->max_bytes, e);
-    rc = members_open(&r->members, u->path, u->max_bytes, e);
+    }
+    rc = r->members ? members_rewind(r->members, e) : members_open(&r->members, u->path, u->max_bytes, e);
     return rc == ERR_OK ? next_member(r, e) : rc;
-}
-
-static void close_upload(struct run *r)
-{
-    input_close(r->in);
-    members_close(r->members);
-    r->in = NULL;
-    r->members = NULL;
 }
 
 /* *got is a whole record or 0, at the end. */
@@ -112,7 +105,6 @@ static enum err_code count(struct run *r, struct err *e)
         if (rc == ERR_OK && got > 0)
             r->count[record[r->c->labels - 1]]++;
     }
-    close_upload(r);
     if (rc == ERR_OK && r->n == 0)
         rc = err_set(e, ERR_INVALID, "the upload has no records of split %s", data_split_name[r->u->split]);
     return rc;
@@ -120,22 +112,15 @@ static enum err_code count(struct run *r, struct err *e)
 
 /* ---- the second pass ---- */
 
-static enum err_code flush(struct run *r, size_t n, struct err *e)
-{
-    enum err_code rc = data_out_put(r->out[0], r->x, n, e);
-
-    return rc == ERR_OK ? data_out_put(r->out[1], r->y, n, e) : rc;
-}
-
-static enum err_code copy(struct run *r, uint64_t n, size_t chunk, struct err *e)
+static enum err_code copy(struct run *r, uint64_t n, struct err *e)
 {
     unsigned char record[RECORD_MAX];
-    size_t in_chunk = 0, got = 1;
+    size_t got = 1;
     enum err_code rc = open_upload(r, e);
 
     while (rc == ERR_OK && r->n < n) {
         const unsigned char *planes = record + r->c->labels;
-        unsigned char *image = r->x + in_chunk * IMAGE;
+        unsigned char *image = data_writer_at(&r->out, 0);
 
         rc = read_record(r, record, &got, e);
         if (rc == ERR_OK && got == 0)
@@ -145,64 +130,38 @@ static enum err_code copy(struct run *r, uint64_t n, size_t chunk, struct err *e
         for (int i = 0; i < PLANE; i++)
             for (int c = 0; c < 3; c++)
                 image[3 * i + c] = planes[c * PLANE + i];
-        r->y[in_chunk++] = planes[-1];
-        if (in_chunk == chunk || r->n == n) {
-            rc = flush(r, in_chunk, e);
-            in_chunk = 0;
-        }
+        *(int32_t *)data_writer_at(&r->out, 1) = planes[-1];
+        rc = data_writer_next(&r->out, e);
     }
-    close_upload(r);
     return rc;
 }
 
 static enum err_code write_all(struct run *r, struct err *e)
 {
-    const struct data_upload *u = r->u;
-    uint64_t n = r->n;
+    const uint64_t n = r->n;
     const struct data_head head[2] = { { .kind = DATA_KIND_FEATURES, .dtype = DATA_U8, .shape = { 3, { 32, 32, 3 } }, .n = n },
                                        { .kind = DATA_KIND_CLASSES, .dtype = DATA_I32, .n = n } };
-    size_t chunk = data_head_chunk(&head[0]);
-    json_t *notes[2] = { NULL, NULL };
-    enum err_code rc = ERR_OK;
+    json_t *notes[2] = { json_pack("{s:s}", "format", r->c->format), data_class_notes(r->c->format, r->c->n_classes, r->count) };
+    enum err_code rc = data_writer_open(&r->out, r->u, head, e);
 
-    r->x = mem_alloc(chunk * IMAGE);
-    r->y = mem_alloc(chunk * sizeof *r->y);
-    if (!r->x || !r->y)
-        return err_set(e, ERR_NOMEM, "out of memory");
-    for (int i = 0; i < 2 && rc == ERR_OK; i++)
-        rc = data_out_new(&r->out[i], u->to[i], &head[i], u->max_bytes, e);
     if (rc == ERR_OK)
-        rc = copy(r, n, chunk, e);
-    if (rc != ERR_OK)
-        return rc;
-    notes[0] = json_pack("{s:s}", "format", r->c->format);
-    notes[1] = data_class_notes(r->c->format, r->c->n_classes, r->count);
-    if (!notes[0] || !notes[1])
-        rc = err_set(e, ERR_NOMEM, "out of memory");
-    for (int i = 0; i < 2 && rc == ERR_OK; i++)
-        rc = data_out_finish(r->out[i], notes[i], e);
+        rc = copy(r, n, e);
+    if (rc == ERR_OK)
+        rc = data_writer_publish(&r->out, notes, e);
     json_decref(notes[0]);
     json_decref(notes[1]);
-    return rc == ERR_OK ? data_out_publish_both(r->out, u->to, u->info, e) : rc;
+    return rc;
 }
 
 /* ---- which files are such ---- */
 
-static bool is_archive(const struct data_start *s)
-{
-    return data_start_has(s, 257, "ustar") || data_start_has(s, 0, "PK\3\4");
-}
-
 static enum err_code look_at_start(struct run *r, struct err *e)
 {
     unsigned char b[512];
-    struct data_start s = { .x = b };
-    enum err_code rc = input_open(&r->in, r->u->path, 0, e);
+    struct data_start s;
+    enum err_code rc = data_start_read(&s, b, sizeof b, r->u->path, e);
 
-    if (rc == ERR_OK)
-        rc = input_read(r->in, b, sizeof b, &s.n, e);
-    close_upload(r);
-    r->in_archive = rc == ERR_OK && is_archive(&s);
+    r->in_archive = rc == ERR_OK && data_start_is_archive(&s);
     return rc;
 }
 
@@ -216,10 +175,9 @@ static enum err_code convert(const struct cifar *c, const struct data_upload *u,
         rc = count(&r, e);
     if (rc == ERR_OK)
         rc = write_all(&r, e);
-    data_out_free(r.out[0]);
-    data_out_free(r.out[1]);
-    mem_free(r.x);
-    mem_free(r.y);
+    input_close(r.in);
+    members_close(r.members);
+    data_writer_free(&r.out);
     return rc;
 }
 
@@ -231,7 +189,7 @@ static bool records(const struct cifar *c, const struct data_start *s)
 {
     size_t size = (size_t)c->labels + IMAGE;
 
-    if (s->n < size || (s->size != UINT64_MAX && s->size % size != 0) || is_archive(s))
+    if (s->n < size || (s->size != UINT64_MAX && s->size % size != 0) || data_start_is_archive(s))
         return false;
     for (size_t at = 0; at < s->n; at += size)
         if (at + (size_t)c->labels <= s->n && s->x[at + (size_t)c->labels - 1] >= c->n_classes)
@@ -244,12 +202,12 @@ static bool records(const struct cifar *c, const struct data_start *s)
 
 static bool sniff10(const struct data_start *s)
 {
-    return records(&cifar10, s) || (is_archive(s) && data_start_has(s, 0, "cifar-10-"));
+    return records(&cifar10, s) || (data_start_is_archive(s) && data_start_has(s, 0, "cifar-10-"));
 }
 
 static bool sniff100(const struct data_start *s)
 {
-    return records(&cifar100, s) || (is_archive(s) && data_start_has(s, 0, "cifar-100-"));
+    return records(&cifar100, s) || (data_start_is_archive(s) && data_start_has(s, 0, "cifar-100-"));
 }
 
 const struct data_format data_format_cifar10 = {

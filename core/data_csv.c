@@ -26,11 +26,7 @@ struct table {
     bool all_bytes;
     struct class_names names;
     bool writing;     /* the second pass */
-    struct data_out *out[2];
-    struct data_head head[2];
-    unsigned char *x; /* a chunk of features */
-    void *y;          /* and of labels */
-    size_t n, chunk;  /* rows in it, and at most */
+    struct data_writer out;
 };
 
 /* "line 3, column 2 (radius): " and the rest; columns count from 1 for people. */
@@ -80,7 +76,7 @@ static enum err_code take_class(struct table *t, const struct csv_cell *cell, st
     if (t->writing) {
         if (!known)
             return err_set(e, ERR_INTERNAL, "the upload changed while it was read");
-        ((int32_t *)t->y)[t->n] = t->names.at[at].number;
+        *(int32_t *)data_writer_at(&t->out, 1) = t->names.at[at].number;
         return ERR_OK;
     }
     if (!known)
@@ -94,7 +90,7 @@ static enum err_code take_class(struct table *t, const struct csv_cell *cell, st
 
 static enum err_code take_cell(struct table *t, const struct csv_cell *cell, struct err *e)
 {
-    size_t at = t->n * (size_t)(t->n_columns - 1) + (size_t)(cell->column - (cell->column > t->label));
+    int at = cell->column - (cell->column > t->label);
     bool label = cell->column == t->label;
     enum csv_number kind;
     double v = 0;
@@ -107,32 +103,20 @@ static enum err_code take_cell(struct table *t, const struct csv_cell *cell, str
     if (!t->writing)
         t->all_bytes = t->all_bytes && (label || (v >= 0 && v <= 255 && v == (uint8_t)v));
     else if (label)
-        ((float *)t->y)[t->n] = (float)v;
+        *(float *)data_writer_at(&t->out, 1) = (float)v;
     else if (t->all_bytes)
-        t->x[at] = (uint8_t)v;
+        ((uint8_t *)data_writer_at(&t->out, 0))[at] = (uint8_t)v;
     else
-        ((float *)(void *)t->x)[at] = (float)v;
+        ((float *)data_writer_at(&t->out, 0))[at] = (float)v;
     return ERR_OK;
-}
-
-static enum err_code flush(struct table *t, struct err *e)
-{
-    enum err_code rc = data_out_put(t->out[0], t->x, t->n, e);
-
-    if (rc == ERR_OK)
-        rc = data_out_put(t->out[1], t->y, t->n, e);
-    t->n = 0;
-    return rc;
 }
 
 static enum err_code end_row(struct table *t, struct err *e)
 {
-    if (!t->writing) {
-        t->rows++;
-        return ERR_OK;
-    }
-    t->n++;
-    return t->n == t->chunk ? flush(t, e) : ERR_OK;
+    if (t->writing)
+        return data_writer_next(&t->out, e);
+    t->rows++;
+    return ERR_OK;
 }
 
 /* All rows from here on. */
@@ -282,22 +266,14 @@ static json_t *features_notes(struct table *t)
     return json_pack("{s:s,s:O?}", "format", "csv", "columns", t->header ? t->first : NULL);
 }
 
-static enum err_code open_outs(struct table *t, const char *const paths[2], uint64_t max_bytes, struct err *e)
+static enum err_code open_out(struct table *t, const struct data_upload *u, struct err *e)
 {
-    enum err_code rc = ERR_OK;
+    struct data_head head[2] = { { .kind = DATA_KIND_FEATURES, .dtype = t->all_bytes ? DATA_U8 : DATA_F32, .shape = { 1, { t->n_columns - 1 } }, .n = t->rows },
+                                 { .kind = DATA_KIND_CLASSES, .dtype = DATA_I32, .n = t->rows } };
 
-    t->head[0] = (struct data_head){ DATA_KIND_FEATURES, t->all_bytes ? DATA_U8 : DATA_F32, { 1, { t->n_columns - 1 } }, t->rows, 0, 0 };
-    t->head[1] = (struct data_head){ DATA_KIND_CLASSES, DATA_I32, { 0, { 0 } }, t->rows, 0, 0 };
     if (!t->classes)
-        t->head[1] = (struct data_head){ DATA_KIND_TARGETS, DATA_F32, { 1, { 1 } }, t->rows, 0, 0 };
-    for (int i = 0; i < 2 && rc == ERR_OK; i++)
-        rc = data_out_new(&t->out[i], paths[i], &t->head[i], max_bytes, e);
-    if (rc != ERR_OK)
-        return rc;
-    t->chunk = data_head_chunk(&t->head[0]);
-    t->x = mem_alloc(t->chunk * data_head_width(&t->head[0]) * data_dtype_size[t->head[0].dtype]);
-    t->y = mem_alloc(t->chunk * sizeof(float));
-    return t->x && t->y ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+        head[1] = (struct data_head){ .kind = DATA_KIND_TARGETS, .dtype = DATA_F32, .shape = { 1, { 1 } }, .n = t->rows };
+    return data_writer_open(&t->out, u, head, e);
 }
 
 static enum err_code write_pass(struct table *t, struct err *e)
@@ -308,15 +284,12 @@ static enum err_code write_pass(struct table *t, struct err *e)
     t->writing = true;
     while (t->header && rc == ERR_OK && !cell.last)
         rc = csv_next(t->csv, &cell, e);
-    if (rc == ERR_OK)
-        rc = take_rows(t, e);
-    return rc == ERR_OK ? flush(t, e) : rc;
+    return rc == ERR_OK ? take_rows(t, e) : rc;
 }
 
-static enum err_code convert(struct table *t, const char *upload, const char *const paths[2], uint64_t max_bytes,
-                             struct data_file_info *const info[2], json_t *notes[2], struct err *e)
+static enum err_code convert(struct table *t, const struct data_upload *u, json_t *notes[2], struct err *e)
 {
-    enum err_code rc = csv_open(&t->csv, upload, delimiter(t->conf), max_bytes, e);
+    enum err_code rc = csv_open(&t->csv, u->path, delimiter(t->conf), u->max_bytes, e);
 
     if (rc == ERR_OK)
         rc = check_pass(t, e);
@@ -325,19 +298,15 @@ static enum err_code convert(struct table *t, const char *upload, const char *co
     csv_close(t->csv);
     t->csv = NULL;
     notes[1] = t->classes ? class_names_notes(&t->names, "csv", true) : json_pack("{s:s}", "format", "csv");
-    rc = csv_open(&t->csv, upload, delimiter(t->conf), max_bytes, e);
+    rc = csv_open(&t->csv, u->path, delimiter(t->conf), u->max_bytes, e);
     if (rc == ERR_OK)
-        rc = open_outs(t, paths, max_bytes, e);
+        rc = open_out(t, u, e);
     if (rc == ERR_OK)
         rc = write_pass(t, e);
     if (rc != ERR_OK)
         return rc;
     notes[0] = features_notes(t);
-    if (!notes[0] || !notes[1])
-        return err_set(e, ERR_NOMEM, "out of memory");
-    for (int i = 0; i < 2 && rc == ERR_OK; i++)
-        rc = data_out_finish(t->out[i], notes[i], e);
-    return rc == ERR_OK ? data_out_publish_both(t->out, paths, info, e) : rc;
+    return data_writer_publish(&t->out, notes, e);
 }
 
 static enum err_code convert_table(const struct data_upload *u, struct err *e)
@@ -347,16 +316,13 @@ static enum err_code convert_table(const struct data_upload *u, struct err *e)
     enum err_code rc = data_conf_check(u->conf, e);
 
     if (rc == ERR_OK)
-        rc = convert(&t, u->path, u->to, u->max_bytes, u->info, notes, e);
+        rc = convert(&t, u, notes, e);
     csv_close(t.csv);
-    for (int i = 0; i < 2; i++) {
-        data_out_free(t.out[i]);
-        json_decref(notes[i]);
-    }
+    data_writer_free(&t.out);
+    json_decref(notes[0]);
+    json_decref(notes[1]);
     class_names_free(&t.names);
     json_decref(t.first);
-    mem_free(t.x);
-    mem_free(t.y);
     return rc;
 }
 

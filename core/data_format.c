@@ -46,7 +46,12 @@ enum data_kind data_label_kind(const struct data_conf *conf)
     return conf->task == DATA_CLASSIFICATION ? DATA_KIND_CLASSES : DATA_KIND_TARGETS;
 }
 
-static enum err_code read_start(struct data_start *s, unsigned char *buf, const char *path, struct err *e)
+bool data_start_is_archive(const struct data_start *start)
+{
+    return data_start_has(start, 257, "ustar") || data_start_has(start, 0, "PK\3\4");
+}
+
+enum err_code data_start_read(struct data_start *s, unsigned char *buf, size_t n, const char *path, struct err *e)
 {
     struct input *in = NULL;
     enum err_code rc = input_open(&in, path, 0, e);
@@ -54,8 +59,8 @@ static enum err_code read_start(struct data_start *s, unsigned char *buf, const 
     *s = (struct data_start){ .x = buf };
     if (rc == ERR_OK) {
         s->size = input_size(in);
-        rc = input_read(in, buf, START_LEN, &s->n, e);
-        if (s->n < START_LEN)
+        rc = input_read(in, buf, n, &s->n, e);
+        if (s->n < n)
             s->size = s->n;
     }
     input_close(in);
@@ -83,7 +88,7 @@ static enum err_code find_format(const struct data_format **out, const struct da
 {
     unsigned char *buf = mem_alloc(START_LEN);
     struct data_start s;
-    enum err_code rc = buf ? read_start(&s, buf, u->path, e) : err_set(e, ERR_NOMEM, "out of memory");
+    enum err_code rc = buf ? data_start_read(&s, buf, START_LEN, u->path, e) : err_set(e, ERR_NOMEM, "out of memory");
 
     if (rc == ERR_OK)
         *out = sniffed(&s, u->part);

@@ -39,13 +39,12 @@ static enum err_code read_dims(struct data_numbers *a, enum data_kind kind, int 
 
 static enum err_code check_length(const struct data_numbers *a, struct err *e)
 {
-    uint64_t bytes, size = input_size(a->from);
-    enum err_code rc = data_numbers_bytes(a, &bytes, e);
+    const uint64_t size = input_size(a->from);
 
-    if (rc != ERR_OK || size == UINT64_MAX || size == a->at + bytes)
-        return rc;
+    if (size == UINT64_MAX || size == a->at + a->bytes)
+        return ERR_OK;
     return err_set(e, ERR_SYNTAX, "the IDX file has %llu bytes, its dimensions at offset 4 ask for %llu", (unsigned long long)size,
-                   (unsigned long long)(a->at + bytes));
+                   (unsigned long long)(a->at + a->bytes));
 }
 
 static enum err_code read_head(struct data_numbers *a, enum data_kind kind, struct err *e)

@@ -24,8 +24,7 @@ struct run {
     bool writing;              /* the second pass */
     unsigned char *file;       /* the picture at hand */
     size_t len, cap;
-    struct data_out *out[2];
-    unsigned char *x;          /* a chunk of images */
+    struct data_writer out;
 };
 
 /* ---- names ---- */
@@ -134,7 +133,7 @@ static enum err_code each_picture(struct run *r, take_fn *take, struct err *e)
 {
     const char *name = "";
     char quoted[CSV_QUOTE_LEN];
-    enum err_code rc = members_open(&r->in, r->u->path, r->u->max_bytes, e);
+    enum err_code rc = ERR_OK;
 
     while (rc == ERR_OK && name) {
         struct err why = { 0 };
@@ -147,8 +146,6 @@ static enum err_code each_picture(struct run *r, take_fn *take, struct err *e)
         if (rc != ERR_OK)
             err_set(e, rc, "%s: %s", csv_quote(quoted, name), why.msg);
     }
-    members_close(r->in);
-    r->in = NULL;
     return rc;
 }
 
@@ -193,11 +190,6 @@ static enum err_code look_at(struct run *r, const char *name, const char *class,
 
 /* ---- the second pass ---- */
 
-static size_t sample_len(const struct run *r)
-{
-    return (size_t)r->size.width * (size_t)r->size.height * (size_t)r->size.channels;
-}
-
 static enum err_code decode(struct run *r, const char *name, const char *class, struct err *e)
 {
     const struct image_codec *codec = image_codec_of(r->file, r->len);
@@ -207,63 +199,60 @@ static enum err_code decode(struct run *r, const char *name, const char *class, 
     (void)name;
     if (!codec || !class_names_find(&r->names, class, &at))
         return err_set(e, ERR_INTERNAL, "the upload changed while it was read");
-    rc = codec->decode(r->x, &r->size, r->file, r->len, e);
-    if (rc == ERR_OK)
-        rc = data_out_put(r->out[0], r->x, 1, e);
-    return rc == ERR_OK ? data_out_put(r->out[1], &r->names.at[at].number, 1, e) : rc;
+    rc = codec->decode(data_writer_at(&r->out, 0), &r->size, r->file, r->len, e);
+    *(int32_t *)data_writer_at(&r->out, 1) = r->names.at[at].number;
+    return rc == ERR_OK ? data_writer_next(&r->out, e) : rc;
 }
 
-static enum err_code write_all(struct run *r, json_t *notes[2], struct err *e)
+static enum err_code write_all(struct run *r, json_t *const notes[2], struct err *e)
 {
-    const struct data_upload *u = r->u;
     const struct data_head head[2] = {
         { .kind = DATA_KIND_FEATURES, .dtype = DATA_U8, .shape = { 3, { r->size.height, r->size.width, r->size.channels } }, .n = r->n },
         { .kind = DATA_KIND_CLASSES, .dtype = DATA_I32, .n = r->n }
     };
-    enum err_code rc = ERR_OK;
+    enum err_code rc = data_writer_open(&r->out, r->u, head, e);
 
-    notes[0] = json_pack("{s:s}", "format", "images");
-    notes[1] = class_names_notes(&r->names, "images", false);
-    r->x = mem_alloc(sample_len(r));
     r->writing = true;
-    if (!notes[0] || !notes[1] || !r->x)
-        return err_set(e, ERR_NOMEM, "out of memory");
-    for (int i = 0; i < 2 && rc == ERR_OK; i++)
-        rc = data_out_new(&r->out[i], u->to[i], &head[i], u->max_bytes, e);
+    if (rc == ERR_OK)
+        rc = members_rewind(r->in, e);
     if (rc == ERR_OK)
         rc = each_picture(r, decode, e);
-    for (int i = 0; i < 2 && rc == ERR_OK; i++)
-        rc = data_out_finish(r->out[i], notes[i], e);
-    return rc == ERR_OK ? data_out_publish_both(r->out, u->to, u->info, e) : rc;
+    return rc == ERR_OK ? data_writer_publish(&r->out, notes, e) : rc;
+}
+
+static enum err_code convert_all(struct run *r, struct err *e)
+{
+    json_t *notes[2];
+    enum err_code rc = members_open(&r->in, r->u->path, r->u->max_bytes, e);
+
+    if (rc == ERR_OK)
+        rc = each_picture(r, look_at, e);
+    if (rc == ERR_OK && r->n == 0)
+        rc = err_set(e, ERR_INVALID, "the archive has no PNG or JPEG pictures of split %s", data_split_name[r->u->split]);
+    if (rc != ERR_OK)
+        return rc;
+    notes[0] = json_pack("{s:s}", "format", "images");
+    notes[1] = class_names_notes(&r->names, "images", false);
+    rc = write_all(r, notes, e);
+    json_decref(notes[0]);
+    json_decref(notes[1]);
+    return rc;
 }
 
 static enum err_code convert(const struct data_upload *u, struct err *e)
 {
     struct run r = { .u = u };
-    json_t *notes[2] = { NULL, NULL };
-    enum err_code rc = u->conf->task == DATA_CLASSIFICATION ? each_picture(&r, look_at, e)
+    enum err_code rc = u->conf->task == DATA_CLASSIFICATION ? convert_all(&r, e)
                                           : err_set(e, ERR_INVALID, "pictures in folders have classes: task must be classification");
 
-    if (rc == ERR_OK && r.n == 0)
-        rc = err_set(e, ERR_INVALID, "the archive has no PNG or JPEG pictures of split %s", data_split_name[u->split]);
-    if (rc == ERR_OK)
-        rc = write_all(&r, notes, e);
-    for (int i = 0; i < 2; i++) {
-        data_out_free(r.out[i]);
-        json_decref(notes[i]);
-    }
+    members_close(r.in);
+    data_writer_free(&r.out);
     class_names_free(&r.names);
     mem_free(r.file);
-    mem_free(r.x);
     return rc;
-}
-
-static bool sniff(const struct data_start *s)
-{
-    return data_start_has(s, 257, "ustar") || data_start_has(s, 0, "PK\3\4");
 }
 
 const struct data_format data_format_images = {
     .plug = { "images", "PNG and JPEG pictures of one size in a .zip, .tar or .tar.gz; the folder that a picture lies in is its class.", NULL, 0 },
-    .parts = 1 << DATA_TABLE, .sniff = sniff, .convert = convert
+    .parts = 1 << DATA_TABLE, .sniff = data_start_is_archive, .convert = convert
 };

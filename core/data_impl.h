@@ -58,15 +58,19 @@ MUST enum err_code input_open(struct input **out, const char *path, uint64_t max
 void input_close(struct input *in);
 /* Up to n bytes; *got is less than n only at the end. ERR_SYNTAX: the gzip stream is broken. ERR_TOO_LARGE: a limit. */
 MUST enum err_code input_read(struct input *in, void *buf, size_t n, size_t *got, struct err *e);
+/* What comes out of a packed upload is limited, to max_bytes and to 100 times the bytes taken from it beyond the first MiB: ERR_TOO_LARGE. */
+MUST enum err_code input_check(uint64_t given, uint64_t taken, uint64_t max_bytes, const char *what, struct err *e);
 uint64_t input_offset(const struct input *in); /* bytes given so far */
 uint64_t input_size(const struct input *in);   /* of a plain file; UINT64_MAX: not known before the end */
 
 /* ---- the members of an archive: data_archive.c ---- */
 
 struct members;
-/* A zip file, or a tar file, plain or gzip. max_bytes: of all that is read of it, 0: no limit. */
+/* A zip file, or a tar file, plain or gzip. max_bytes: of all that is read of it, 0: no limit. path is borrowed. */
 MUST enum err_code members_open(struct members **out, const char *path, uint64_t max_bytes, struct err *e);
 void members_close(struct members *m);
+/* Back to before the first member. */
+MUST enum err_code members_rewind(struct members *m, struct err *e);
 /* The next regular file's path, valid until the next call; NULL at the end. */
 MUST enum err_code members_next(struct members *m, const char **name, struct err *e);
 /* As input_read, of the member that members_next was at. */
@@ -103,6 +107,26 @@ extern const struct data_format data_format_idx, data_format_npy, data_format_np
 /* What the labels of conf->task are. */
 enum data_kind data_label_kind(const struct data_conf *conf);
 bool data_start_has(const struct data_start *start, size_t at, const char *text);
+bool data_start_is_archive(const struct data_start *start); /* zip or tar */
+/* At most n bytes to buf. */
+MUST enum err_code data_start_read(struct data_start *start, unsigned char *buf, size_t n, const char *path, struct err *e);
+
+/* data_writer.c: samples with their labels, to both files of an upload. */
+struct data_writer {
+    const struct data_upload *u;
+    struct data_out *out[2];
+    unsigned char *x[2]; /* a chunk of samples, and of labels */
+    size_t size[2];      /* bytes of one */
+    size_t n, chunk;     /* samples in it, and at most */
+    uint64_t done, total;
+};
+/* Memory for the next sample (part 0) and its label (1); data_writer_next takes them. */
+MUST enum err_code data_writer_open(struct data_writer *w, const struct data_upload *u, const struct data_head head[2], struct err *e);
+void *data_writer_at(const struct data_writer *w, int part);
+MUST enum err_code data_writer_next(struct data_writer *w, struct err *e);
+/* After head->n samples. notes are borrowed, NULL: memory was short. */
+MUST enum err_code data_writer_publish(struct data_writer *w, json_t *const notes[2], struct err *e);
+void data_writer_free(struct data_writer *w); /* also of zeros */
 
 /* data_numbers.c: an array of numbers, sample after sample, as IDX and NPY have them. */
 struct number_type {
@@ -116,12 +140,10 @@ struct data_numbers {
     void *from;
     struct number_type type;
     struct data_head head; /* data_numbers_head fills it */
-    uint64_t at;           /* offset of the first number */
+    uint64_t at, bytes;    /* offset of the first number; of all numbers, data_numbers_head fills it */
 };
-/* kind, and dims[0 .. rank-1] of the array, the first one counts the samples. ERR_INVALID: they do not go together. */
+/* kind, and dims[0 .. rank-1] of the array, the first one counts the samples. ERR_INVALID: they do not go together; ERR_TOO_LARGE. */
 MUST enum err_code data_numbers_head(struct data_numbers *a, enum data_kind kind, int rank, const uint64_t *dims, struct err *e);
-/* Bytes of all numbers. */
-MUST enum err_code data_numbers_bytes(const struct data_numbers *a, uint64_t *bytes, struct err *e);
 /* Reads them to the end of the file; *out is finished, to be published. */
 MUST enum err_code data_numbers_convert(struct data_out **out, const struct data_numbers *a, const char *path, uint64_t max_bytes,
                                         struct err *e);

@@ -165,6 +165,15 @@ static enum err_code unpack(struct input *in, unsigned char *to, size_t n, size_
     return ERR_OK;
 }
 
+enum err_code input_check(uint64_t given, uint64_t taken, uint64_t max_bytes, const char *what, struct err *e)
+{
+    if (given > max_bytes)
+        return err_set(e, ERR_TOO_LARGE, "more than %llu bytes of data", (unsigned long long)max_bytes);
+    if (given > RATIO_FREE && (given - RATIO_FREE) / RATIO > taken)
+        return err_set(e, ERR_TOO_LARGE, "the %s unpacks to more than %d times its size", what, (int)RATIO);
+    return ERR_OK;
+}
+
 enum err_code input_read(struct input *in, void *buf, size_t n, size_t *got, struct err *e)
 {
     enum err_code rc;
@@ -174,9 +183,5 @@ enum err_code input_read(struct input *in, void *buf, size_t n, size_t *got, str
     if (rc != ERR_OK)
         return rc;
     in->given += *got;
-    if (in->given > in->max_bytes)
-        return err_set(e, ERR_TOO_LARGE, "more than %llu bytes of data", (unsigned long long)in->max_bytes);
-    if (in->packed && in->given > RATIO_FREE && (in->given - RATIO_FREE) / RATIO > in->taken)
-        return err_set(e, ERR_TOO_LARGE, "the gzip stream unpacks to more than %d times its size", (int)RATIO);
-    return ERR_OK;
+    return input_check(in->given, in->packed ? in->taken : UINT64_MAX, in->max_bytes, "gzip stream", e);
 }

@@ -61,6 +61,7 @@ static double number(const unsigned char *p, const struct number_type *t)
 enum err_code data_numbers_head(struct data_numbers *a, enum data_kind kind, int rank, const uint64_t *dims, struct err *e)
 {
     struct data_head *h = &a->head;
+    enum err_code rc;
 
     *h = (struct data_head){ .kind = kind, .n = dims[0], .shape = { .n_d = rank - 1 } };
     for (int i = 1; i < rank; i++) {
@@ -82,14 +83,10 @@ enum err_code data_numbers_head(struct data_numbers *a, enum data_kind kind, int
     h->dtype = kind == DATA_KIND_CLASSES                                                       ? DATA_I32
                : kind == DATA_KIND_FEATURES && a->type.kind == 'u' && a->type.size == 1 ? DATA_U8
                                                                                            : DATA_F32;
-    return shape_check(&h->shape, e);
-}
-
-enum err_code data_numbers_bytes(const struct data_numbers *a, uint64_t *bytes, struct err *e)
-{
-    if (__builtin_mul_overflow(a->head.n, data_head_width(&a->head) * a->type.size, bytes) || *bytes > INT64_MAX)
-        return err_set(e, ERR_TOO_LARGE, "the dimensions make more than 2^63 bytes");
-    return ERR_OK;
+    rc = shape_check(&h->shape, e);
+    if (rc == ERR_OK && (__builtin_mul_overflow(h->n, data_head_width(h) * a->type.size, &a->bytes) || a->bytes > INT64_MAX))
+        rc = err_set(e, ERR_TOO_LARGE, "the dimensions make more than 2^63 bytes");
+    return rc;
 }
 
 /* ---- the numbers ---- */
@@ -144,7 +141,7 @@ static enum err_code take_all(struct run *r, struct err *e)
         rc = a->read(a->from, r->raw, n * size, &got, e);
         if (rc == ERR_OK && got < n * size)
             rc = err_set(e, ERR_SYNTAX, "the %s file ends at byte %llu, expected %llu bytes", a->name,
-                         (unsigned long long)(a->at + done * size + got), (unsigned long long)(a->at + a->head.n * size));
+                         (unsigned long long)(a->at + done * size + got), (unsigned long long)(a->at + a->bytes));
         if (rc == ERR_OK)
             rc = take_chunk(r, n * width, a->at + done * size, e);
         if (rc == ERR_OK)
@@ -154,7 +151,7 @@ static enum err_code take_all(struct run *r, struct err *e)
         rc = a->read(a->from, r->raw, 1, &got, e);
     if (rc == ERR_OK && got > 0)
         rc = err_set(e, ERR_SYNTAX, "the %s file goes on after the last number at offset %llu", a->name,
-                     (unsigned long long)(a->at + a->head.n * size));
+                     (unsigned long long)(a->at + a->bytes));
     return rc;
 }
 
@@ -162,12 +159,9 @@ static enum err_code run(struct run *r, const char *path, uint64_t max_bytes, st
 {
     const struct data_head *h = &r->a->head;
     size_t chunk = data_head_chunk(h) * data_head_width(h);
-    uint64_t bytes;
     json_t *notes;
-    enum err_code rc = data_numbers_bytes(r->a, &bytes, e);
+    enum err_code rc = data_out_new(&r->out, path, h, max_bytes, e);
 
-    if (rc == ERR_OK)
-        rc = data_out_new(&r->out, path, h, max_bytes, e);
     if (rc != ERR_OK)
         return rc;
     r->raw = mem_alloc(chunk * r->a->type.size);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes tests/data/uploads/ and tests/golden/uploads.json: small uploads as numpy, PIL, tarfile and zipfile write them, and what numpy says is in them.
 Debian 12: python3-numpy python3-pil. Pictures that PIL cannot write (16 bits of colour, interlaced) are written here, with zlib."""
-import gzip, io, json, os, struct, tarfile, zipfile, zlib
+import base64, gzip, io, json, os, struct, tarfile, zipfile, zlib
 import numpy as np
 from PIL import Image
 
@@ -165,7 +165,9 @@ def zipped(members):
 
 
 plain = [(n, b) for n, b, _ in greys]
-for name, data in (("grey.zip", zipped([("cat/", b"")] + plain)), ("grey.tar", tar([("cat/", b"")] + plain)),
+whole = tar(plain)
+end = (len(whole.rstrip(b"\0")) + 511) // 512 * 512  # of the last member: some writers put one block of zeros behind it
+for name, data in (("short_end.tar", whole[:end + 512]), ("grey.zip", zipped([("cat/", b"")] + plain)), ("grey.tar", tar([("cat/", b"")] + plain)),
                    ("grey_gnu.tar.gz", gzip.compress(tar(plain, tarfile.GNU_FORMAT), mtime=0))):
     expect(put(name, data), "table", "images", x, y, classes, tolerance=2)
 plain = other[:2] + [(n, b) for n, b, _ in colours] + other[2:]
@@ -256,6 +258,13 @@ bad_zip("not_png", [("a/1.png", b"text")], "malformed", "a/1.png: is neither PNG
 bad_zip("broken_png", [("a/1.png", one), ("b/2.png", bytes(broken))], "malformed", "b/2.png: broken PNG")
 bad_zip("short_png", [("a/1.png", one[:60])], "malformed", "a/1.png: broken PNG: it ends too early")
 bad_zip("short_jpeg", [("a/1.jpg", jpeg_rgb[:-40])], "malformed", "a/1.jpg: broken JPEG: Premature end")
+# 8 by 6 grey pixels, coded by libjpeg with arith_code: PIL does not. With one bit turned a coefficient has no place.
+arithmetic = bytearray(base64.b64decode("/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZGNywtQFdBRkxOUlNS"
+                                        "Mj5aYVpQYEpRUk//yQALCAAGAAgBAREA/8wABgAQEAX/2gAIAQEAAD8AyM/07zfs20vlBLdkPrmeKJWt0hgFGT1XP/eISSyPvY+C/9k="))
+put("arithmetic.zip", zipped([("a/1.jpg", bytes(arithmetic))]))
+expect("arithmetic.zip", "table", "images", np.asarray(Image.open(io.BytesIO(arithmetic)))[None, ..., None], [0], ["a"], tolerance=1)
+arithmetic[152] ^= 8
+bad_zip("arithmetic", [("a/1.jpg", bytes(arithmetic))], "malformed", "a/1.jpg: broken JPEG: Corrupt JPEG data: bad arithmetic code")
 bad_zip("cmyk", [("a/1.jpg", save(Image.new("CMYK", (8, 6)), format="JPEG"))], "invalid", "a/1.jpg: a JPEG of four channels")
 bad_zip("wide", [("a/1.png", ihdr(30000, 30000))], "malformed", "a/1.png: broken PNG")
 bad_zip("large", [("a/1.png", ihdr(2000, 2000))], "too_large", "a/1.png: is 2000 pixels wide")
@@ -266,6 +275,8 @@ bad_zip("other_split", [("test/a/1.png", one)], "invalid", "no PNG or JPEG pictu
 bad_zip("control", [("a\x1b[31m/\n1.gif", gif)], "invalid", "a?[31m/?1.gif: is a picture")
 refuse(put("bad_cut.zip", zipped([(n, b) for n, b, _ in greys])[:-30]), "table", "malformed", "the archive cannot be read")
 refuse(put("bad_cut.tar", tar([(n, b) for n, b, _ in greys])[:1500]), "table", "malformed", "the archive cannot be read")
+refuse(put("bad_no_end.tar", whole[:end]), "table", "malformed", "the tar file has no end")
+refuse(put("bad_no_end.tar.gz", gzip.compress(whole[:end], mtime=0)), "table", "malformed", "the tar file has no end")
 f = io.BytesIO()
 with tarfile.open(fileobj=f, mode="w") as t:  # links, a device, a way out: none of them is followed
     for name, kind, to in (("a/link.png", tarfile.SYMTYPE, "/etc/passwd"), ("a/hard.png", tarfile.LNKTYPE, "a/1.png"), ("a/fifo.png", tarfile.FIFOTYPE, "")):
