@@ -154,7 +154,7 @@ void data_views_free(struct data_views *v)
 
 /* ---- mini-batches ---- */
 
-enum { TILE_F = 128, TILE_N = 256, TILE_AUGMENTED = 64, LANES = 16, LINE = 64 /* bytes of a cache line */, SMALL = 1 << 14 /* numbers: below, waking the team costs more than it brings */ };
+enum { TILE_F = 128, TILE_N = 256, LANES = 16, LINE = 64 /* bytes of a cache line */, SMALL = 1 << 14 /* numbers: below, waking the team costs more than it brings */ };
 
 struct gather {
     const struct data_view *v;
@@ -221,32 +221,36 @@ static uint32_t sample_at(const struct data_view *v, const uint32_t *order, int 
 GATHER_TILE(gather_u8, uint8_t)
 GATHER_TILE(gather_f32, float)
 
-/* The same where samples are changed: some at a time are made, scaled, and then transposed as they are. */
-static void gather_augmented(const struct gather *g, float *x, int f, int n_f, int from, int n)
+/* The same where samples are changed: LANES samples a tile, whose changes are drawn once; some features of each are made, scaled, and then transposed as
+ * they are. */
+static void augmented_tile(void *ctx, int tile)
 {
+    const struct gather *g = ctx;
     const struct data_split *s = g->v->split;
     const struct dataset *d = g->v->data;
-    float made[TILE_AUGMENTED][TILE_F], zero[TILE_F] = { 0 }, one[TILE_F];
-    const float *p[TILE_AUGMENTED];
+    const int from = tile * LANES, n = g->n - from < LANES ? g->n - from : LANES;
+    float made[LANES][TILE_F], zero[TILE_F] = { 0 }, one[TILE_F];
+    const float *p[LANES];
+    struct augment_pick pick[LANES];
+    size_t at[LANES];
 
     for (int i = 0; i < TILE_F; i++)
         one[i] = 1;
-    for (int done = 0; done < n; done += TILE_AUGMENTED) {
-        int some = n - done < TILE_AUGMENTED ? n - done : TILE_AUGMENTED;
+    for (int j = 0; j < LANES; j++) {
+        uint32_t sample = sample_at(g->v, g->order, g->first + from + (j < n ? j : n - 1));
 
-        for (int j = 0; j < some; j++) {
-            uint32_t sample = sample_at(g->v, g->order, g->first + from + done + j);
-            size_t at = sample * (size_t)d->n_features;
-            struct augment_pick pick = augment_pick(g->augment, sample);
+        pick[j] = augment_pick(g->augment, sample);
+        at[j] = sample * (size_t)d->n_features;
+        p[j] = made[j < n ? j : n - 1];
+    }
+    for (int f = 0; f < d->n_features; f += TILE_F) {
+        const int n_f = d->n_features - f < TILE_F ? d->n_features - f : TILE_F;
 
-            if (s->is_u8)
-                augment_u8(made[j], g->augment, pick, f, n_f, (const uint8_t *)s->x + at, d->center, d->scale);
-            else
-                augment_f32(made[j], g->augment, pick, f, n_f, (const float *)s->x + at, d->center, d->scale);
-        }
-        for (int j = 0; j < TILE_AUGMENTED; j++)
-            p[j] = made[j < some ? j : some - 1];
-        gather_f32(x + done, (size_t)g->n, p, zero, one, n_f, some);
+        for (int j = 0; j < n && s->is_u8; j++)
+            augment_u8(made[j], g->augment, pick[j], f, n_f, (const uint8_t *)s->x + at[j], d->center, d->scale);
+        for (int j = 0; j < n && !s->is_u8; j++)
+            augment_f32(made[j], g->augment, pick[j], f, n_f, (const float *)s->x + at[j], d->center, d->scale);
+        gather_f32(g->x + (size_t)f * (size_t)g->n + (size_t)from, (size_t)g->n, p, zero, one, n_f, n);
     }
 }
 
@@ -262,10 +266,6 @@ static void gather_tile(void *ctx, int tile)
     const uint8_t *u8[TILE_N];
     const float *f32[TILE_N];
 
-    if (g->augment) {
-        gather_augmented(g, x, f, n_f, from, n);
-        return;
-    }
     for (int j = 0; j < (n + LANES - 1) / LANES * LANES; j++) {
         size_t at = sample_at(g->v, g->order, g->first + from + (j < n ? j : n - 1)) * width + (size_t)f;
 
@@ -289,10 +289,13 @@ void data_gather_augmented(const struct data_view *v, const uint32_t *order, int
                            const struct augment *a, struct team *team)
 {
     struct gather g = { v, order, first, n, (v->data->n_features + TILE_F - 1) / TILE_F, out->x, a && a->h > 0 ? a : NULL };
-    int tiles = g.tiles_f * ((n + TILE_N - 1) / TILE_N);
     size_t width = (size_t)v->data->n_target;
 
-    team_for((size_t)v->data->n_features * (size_t)n < SMALL ? NULL : team, tiles, gather_tile, &g);
+    team = (size_t)v->data->n_features * (size_t)n < SMALL ? NULL : team;
+    if (g.augment)
+        team_for(team, (n + LANES - 1) / LANES, augmented_tile, &g);
+    else
+        team_for(team, g.tiles_f * ((n + TILE_N - 1) / TILE_N), gather_tile, &g);
     for (int i = 0; i < n; i++) {
         uint32_t at = sample_at(v, order, first + i);
 
