@@ -13,9 +13,10 @@ const struct param augment_params[] = {
 };
 
 enum err_code augment_bind(struct augment *out, const struct augment_conf *conf, const struct shape *data, const struct shape *input,
-                           struct err *e)
+                           bool first, struct err *e)
 {
-    const struct shape *s = data->n_d == 2 || data->n_d == 3 ? data : input;
+    const bool planes = first && input->n_d == 3;
+    const struct shape *s = !planes && (data->n_d == 2 || data->n_d == 3) ? data : input;
     int64_t side;
     char text[96];
 
@@ -25,14 +26,15 @@ enum err_code augment_bind(struct augment *out, const struct augment_conf *conf,
     if (s->n_d != 2 && s->n_d != 3)
         return err_set(e, ERR_INVALID, "changes images of shape (height, width, channels), but the model takes samples of shape %s",
                        shape_text(input, text, sizeof text));
-    side = s->d[0] < s->d[1] ? s->d[0] : s->d[1];
+    out->planes = planes ? s->d[0] : 1;
+    out->h = s->d[planes];
+    out->w = s->d[planes + 1];
+    out->c = s->n_d == 3 && !planes ? s->d[2] : 1;
+    side = out->h < out->w ? out->h : out->w;
     if (conf->shift >= side)
         return err_field(e, ERR_INVALID, "/shift", "must be below the images' height and width, %s", shape_text(s, text, sizeof text));
     if (conf->cutout > side)
         return err_field(e, ERR_INVALID, "/cutout", "must not be above the images' height and width, %s", shape_text(s, text, sizeof text));
-    out->h = s->d[0];
-    out->w = s->d[1];
-    out->c = s->n_d == 3 ? s->d[2] : 1;
     return ERR_OK;
 }
 
@@ -105,9 +107,9 @@ static int clamp(int x, int low, int high)
     { \
         int width = a->w * a->c; \
         for (int done = 0, len; done < n; done += len) { \
-            int at = (f + done) % width; \
+            int at = (f + done) % width, row = (f + done) / width, plane = row / a->h * a->h * width; \
             len = width - at < n - done ? width - at : n - done; \
-            name##_row(to + done, a, p, (f + done) / width, at, len, x, center, scale); \
+            name##_row(to + done, a, p, row % a->h, at, len, x + plane, center + plane, scale + plane); \
         } \
     }
 AUGMENT(augment_u8, uint8_t)

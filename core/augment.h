@@ -19,14 +19,14 @@ extern const struct param augment_params[];
 
 struct augment {
     struct augment_conf conf;
-    int h, w, c;        /* of a sample; h 0: nothing is changed */
+    int planes, h, w, c; /* of a sample, (h, w, c) or, planes of the channels, (planes, h, w), c 1; h 0: nothing is changed */
     uint64_t seed, epoch;
     uint32_t phase;
 };
-/* For samples of this shape, in a data set and as the model takes them: one of the two must be (h, w) or (h, w, c). ERR_INVALID with a pointer below
- * the options. seed, epoch and phase are the caller's to set. */
+/* For samples of this shape, in a data set and as the model takes them: one of the two must be (h, w) or (h, w, c). first: the model has the channels
+ * first, (c, h, w). ERR_INVALID with a pointer below the options. seed, epoch and phase are the caller's to set. */
 MUST enum err_code augment_bind(struct augment *out, const struct augment_conf *conf, const struct shape *data, const struct shape *input,
-                                struct err *e);
+                                bool first, struct err *e);
 
 /* What becomes of one sample: out(y, x) = in(y + dy, x + dx), of an image flipped before; 0 outside of it and in the square. */
 struct augment_pick {

@@ -208,11 +208,11 @@ static enum err_code check_retraining(const struct job_conf *c, struct err *e)
 static enum err_code check_augment(const struct job_conf *c, const struct net *net, const struct dataset *d, struct err *e)
 {
     struct augment unused;
-    enum err_code rc = augment_bind(&unused, &c->train.augment, &d->shape, net_input(net), e);
+    enum err_code rc = augment_bind(&unused, &c->train.augment, &d->shape, net_input(net), net_channels_first(net), e);
 
     if (rc != ERR_OK)
         return err_at(e, rc, "/train/augment");
-    rc = augment_bind(&unused, &c->retrain.augment, &d->shape, net_input(net), e);
+    rc = augment_bind(&unused, &c->retrain.augment, &d->shape, net_input(net), net_channels_first(net), e);
     return rc == ERR_OK ? rc : err_at(e, rc, "/retrain/augment");
 }
 

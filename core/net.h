@@ -69,6 +69,8 @@ void net_draw(struct net *net, uint64_t seed);
 struct weight *net_weight(const struct net *net, const char *name);
 const struct shape *net_input(const struct net *net);
 const struct shape *net_output(const struct net *net);
+/* Whether samples have the channels first: the first op that needs them so reads them as they come. */
+bool net_channels_first(const struct net *net);
 
 /* Counts; see the words in DESIGN section 3. */
 struct net_size {

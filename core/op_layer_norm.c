@@ -161,7 +161,9 @@ SIMD static void bend(float *restrict dx, const float *restrict x, const float *
     column_means(k, x, t, false, mt, mtx);
     for (int i = 0; i < k->channels; i++)
         for (int j = 0; j < k->n; j++)
-            mgt[j] += (double)(gamma_of(k, i) * dy[(size_t)i * k->stride + (size_t)j] * t[(size_t)i * k->stride + (size_t)j]) / k->channels;
+            mgt[j] += (double)(gamma_of(k, i) * dy[(size_t)i * k->stride + (size_t)j] * t[(size_t)i * k->stride + (size_t)j]);
+    for (int j = 0; j < k->n; j++)
+        mgt[j] /= k->channels;
     for (int i = 0; i < k->channels; i++)
         for (int j = 0; j < k->n; j++) {
             const size_t at = (size_t)i * k->stride + (size_t)j;

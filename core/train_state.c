@@ -140,7 +140,7 @@ static void uncover(struct trainer *t)
 static enum err_code new_parts(struct trainer *t, struct err *e)
 {
     const struct trainer_in *in = &t->in;
-    enum err_code rc = augment_bind(&t->augment, &in->conf->augment, &in->views->train.data->shape, net_input(in->net), e);
+    enum err_code rc = augment_bind(&t->augment, &in->conf->augment, &in->views->train.data->shape, net_input(in->net), net_channels_first(in->net), e);
 
     if (rc != ERR_OK)
         return err_at(e, rc, "/augment");

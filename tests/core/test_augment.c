@@ -31,11 +31,11 @@ static struct dataset made_up(struct shape shape, bool is_u8)
     return d;
 }
 
-static struct augment bound(const struct dataset *d, int flip, int shift, int cutout)
+static struct augment bound(const struct dataset *d, bool first, int flip, int shift, int cutout)
 {
     struct augment a;
 
-    ck_assert_int_eq(augment_bind(&a, &(struct augment_conf){ flip, shift, cutout }, &d->shape, &d->shape, NULL), ERR_OK);
+    ck_assert_int_eq(augment_bind(&a, &(struct augment_conf){ flip, shift, cutout }, &d->shape, &d->shape, first, NULL), ERR_OK);
     a.seed = 5;
     a.phase = 2;
     a.epoch = 3;
@@ -45,7 +45,7 @@ static struct augment bound(const struct dataset *d, int flip, int shift, int cu
 /* Flip, then shift, then cut, one pixel at a time. */
 static float plain(const struct dataset *d, const struct augment *a, struct augment_pick p, uint32_t sample, int f)
 {
-    int c = f % a->c, x = f / a->c % a->w, y = f / a->c / a->w, fx = x + p.dx, fy = y + p.dy, at;
+    int c = f % a->c, x = f / a->c % a->w, y = f / a->c / a->w % a->h, plane = f / a->c / a->w / a->h, fx = x + p.dx, fy = y + p.dy, at;
     const struct data_split *s = &d->split[DATA_TRAIN];
     size_t i;
 
@@ -55,12 +55,13 @@ static float plain(const struct dataset *d, const struct augment *a, struct augm
         return 0;
     fx = p.flip_x ? a->w - 1 - fx : fx;
     fy = p.flip_y ? a->h - 1 - fy : fy;
-    at = (fy * a->w + fx) * a->c + c;
+    at = ((plane * a->h + fy) * a->w + fx) * a->c + c;
     i = sample * (size_t)d->n_features + (size_t)at;
     return ((s->is_u8 ? bytes[i] : reals[i]) - center[at]) * scale[at];
 }
 
-static const struct shape shapes[] = { { 3, { 20, 17, 3 } }, { 2, { 9, 13 } }, { 3, { 16, 8, 1 } }, { 3, { 3, 2, 5 } } };
+/* The last one has its channels first. */
+static const struct shape shapes[] = { { 3, { 20, 17, 3 } }, { 2, { 9, 13 } }, { 3, { 16, 8, 1 } }, { 3, { 3, 2, 5 } }, { 3, { 3, 16, 17 } } };
 static const struct { int flip, shift, cutout; } confs[] = {
     { 0, 0, 0 }, { 1, 0, 0 }, { 2, 0, 0 }, { 3, 0, 0 }, { 0, 1, 0 }, { 0, 0, 1 }, { 0, 0, 2 }, { 3, 1, 2 }, { 1, 4, 5 }, { 3, 7, 8 },
 };
@@ -69,12 +70,13 @@ enum { N_CONFS = sizeof confs / sizeof confs[0], N_SHAPES = sizeof shapes / size
 START_TEST(as_a_plain_loop)
 {
     const struct shape *shape = &shapes[_i / N_CONFS];
-    int least = shape->d[0] < shape->d[1] ? shape->d[0] : shape->d[1], flip = confs[_i % N_CONFS].flip;
+    const bool planes = _i / N_CONFS == N_SHAPES - 1;
+    int least = shape->d[planes] < shape->d[planes + 1] ? shape->d[planes] : shape->d[planes + 1], flip = confs[_i % N_CONFS].flip;
     int shift = confs[_i % N_CONFS].shift, cutout = confs[_i % N_CONFS].cutout;
 
     for (int is_u8 = 0; is_u8 < 2; is_u8++) {
         struct dataset d = made_up(*shape, is_u8);
-        struct augment a = bound(&d, flip, shift < least ? shift : least - 1, cutout < least ? cutout : least);
+        struct augment a = bound(&d, planes, flip, shift < least ? shift : least - 1, cutout < least ? cutout : least);
         float *x = mem_vector((size_t)d.n_features * N), *unchanged = mem_vector((size_t)d.n_features * N);
         struct data_views v;
         uint32_t order[N];
@@ -116,7 +118,7 @@ START_TEST(draws_are_fair)
 {
     enum { DRAWS = 20000 };
     struct dataset d = made_up((struct shape){ 3, { 10, 7, 3 } }, true);
-    struct augment a = bound(&d, FLIP_BOTH, 2, 3), other = a;
+    struct augment a = bound(&d, false, FLIP_BOTH, 2, 3), other = a;
     int flips[2] = { 0 }, dx[5] = { 0 }, dy[5] = { 0 }, x[7] = { 0 }, y[10] = { 0 }, both = 0, same = 0;
 
     other.epoch++;
@@ -149,22 +151,26 @@ START_TEST(draws_are_fair)
 }
 END_TEST
 
-static const struct { struct augment_conf conf; struct shape data, input; const char *at; } bindings[] = {
-    { { 1, 0, 0 }, { 3, { 8, 8, 3 } }, { 3, { 8, 8, 3 } }, NULL },
-    { { 1, 3, 4 }, { 2, { 8, 4 } }, { 1, { 32 } }, NULL },           /* images that a flat net takes */
-    { { 1, 3, 4 }, { 1, { 32 } }, { 3, { 8, 4, 1 } }, NULL },        /* and the other way round */
-    { { 0, 0, 0 }, { 1, { 32 } }, { 1, { 32 } }, NULL },
-    { { 1, 0, 0 }, { 1, { 32 } }, { 1, { 32 } }, "" },
-    { { 0, 0, 2 }, { 4, { 2, 2, 2, 4 } }, { 4, { 2, 2, 2, 4 } }, "" },
-    { { 0, 4, 0 }, { 3, { 8, 4, 3 } }, { 3, { 8, 4, 3 } }, "/shift" },
-    { { 0, 0, 5 }, { 3, { 8, 4, 3 } }, { 3, { 8, 4, 3 } }, "/cutout" },
+static const struct { struct augment_conf conf; struct shape data, input; const char *at; bool first; } bindings[] = {
+    { { 1, 0, 0 }, { 3, { 8, 8, 3 } }, { 3, { 8, 8, 3 } }, NULL, false },
+    { { 1, 3, 4 }, { 2, { 8, 4 } }, { 1, { 32 } }, NULL, false },           /* images that a flat net takes */
+    { { 1, 3, 4 }, { 1, { 32 } }, { 3, { 8, 4, 1 } }, NULL, false },        /* and the other way round */
+    { { 0, 0, 0 }, { 1, { 32 } }, { 1, { 32 } }, NULL, false },
+    { { 1, 0, 0 }, { 1, { 32 } }, { 1, { 32 } }, "", false },
+    { { 0, 0, 2 }, { 4, { 2, 2, 2, 4 } }, { 4, { 2, 2, 2, 4 } }, "", false },
+    { { 0, 4, 0 }, { 3, { 8, 4, 3 } }, { 3, { 8, 4, 3 } }, "/shift", false },
+    { { 0, 0, 5 }, { 3, { 8, 4, 3 } }, { 3, { 8, 4, 3 } }, "/cutout", false },
+    { { 1, 3, 4 }, { 3, { 2, 8, 4 } }, { 3, { 2, 8, 4 } }, NULL, true },
+    { { 1, 3, 4 }, { 3, { 2, 8, 4 } }, { 3, { 2, 8, 4 } }, "/shift", false },
+    { { 1, 3, 4 }, { 3, { 8, 4, 1 } }, { 3, { 1, 8, 4 } }, NULL, true }, /* one channel lies as it lies */
+    { { 1, 3, 5 }, { 1, { 64 } }, { 3, { 2, 8, 4 } }, "/cutout", true },
 };
 
 START_TEST(binds_to_images)
 {
     struct augment a;
     struct err e = { 0 };
-    enum err_code rc = augment_bind(&a, &bindings[_i].conf, &bindings[_i].data, &bindings[_i].input, &e);
+    enum err_code rc = augment_bind(&a, &bindings[_i].conf, &bindings[_i].data, &bindings[_i].input, bindings[_i].first, &e);
 
     ck_assert_int_eq(rc, bindings[_i].at ? ERR_INVALID : ERR_OK);
     if (bindings[_i].at)

@@ -284,6 +284,22 @@ START_TEST(layers_are_described_as_keras_has_them)
 }
 END_TEST
 
+/* Who changes images while they are gathered asks for it. */
+START_TEST(channels_first_is_known)
+{
+    static const struct { const char *model; bool first; } models[] = {
+        { "first_keras2", true }, { "first_keras3", true }, { "lenet5_keras3", false }, { "residual_image_keras2", false }, { "mobile_keras3", false }
+    };
+
+    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
+        struct model m = open_model(models[i].model);
+
+        ck_assert_int_eq(net_channels_first(m.net), models[i].first);
+        model_clear(&m);
+    }
+}
+END_TEST
+
 static void cases(Suite *s)
 {
     TCase *tc = suite_case(s, "keras conv");
@@ -295,6 +311,7 @@ static void cases(Suite *s)
     tcase_add_loop_test(tc, either_name_of_a_depthwise_kernel, 0, 2);
     tcase_add_loop_test(tc, shapes_are_written_as_keras_writes_them, 0, CASES);
     tcase_add_loop_test(tc, filters_are_set, 0, 2);
+    tcase_add_test(tc, channels_first_is_known);
     tcase_add_test(tc, layers_are_described_as_keras_has_them);
 }
 SUITE_MAIN("keras conv", cases)
