@@ -102,18 +102,6 @@ static json_t *splits_json(const struct dataset_row *row)
     return splits;
 }
 
-static json_t *shape_json(const struct dataset *d)
-{
-    json_t *list = d ? json_array() : json_null();
-
-    for (int i = 0; d && i < d->shape.n_d; i++)
-        if (json_array_append_new(list, json_integer(d->shape.d[i])) != 0) {
-            json_decref(list);
-            return NULL;
-        }
-    return list;
-}
-
 static enum err_code dataset_json(json_t **out, struct store *s, const struct dataset_row *row, struct err *e)
 {
     json_t *problems = json_array(), *conf = api_stored(row->conf);
@@ -123,7 +111,7 @@ static enum err_code dataset_json(json_t **out, struct store *s, const struct da
     if (rc == ERR_OK) {
         json_t *j = json_pack("{s:s,s:s,s:s,s:o,s:o,s:b,s:O,s:o,s:o,s:O?}", "id", row->id, "object", "dataset", "name", row->name, "tags", api_tags_json(row->tags), "created_at",
                               api_seconds(row->created_ms), "ready", data != NULL, "problems", problems, "splits", splits_json(row), "shape",
-                              shape_json(data), "classes", data ? data->classes : NULL);
+                              shape_json(data ? &data->shape : NULL), "classes", data ? data->classes : NULL);
 
         if (j && json_object_update_missing(j, conf) == 0)
             *out = j;

@@ -43,15 +43,8 @@ static enum err_code snip_score(const struct crit_net *in, float *const *score, 
     return rc;
 }
 
-static uint64_t snip_memory(const struct net *net, const void *conf)
-{
-    const struct snip_conf *c = conf;
-
-    return probe_memory(net, c->samples, c->batch_size);
-}
-
 const struct criterion crit_snip = {
     .plug = { "snip", "Keeps the weights that the loss feels most: |w g| / sum |w g|, best before training (SNIP: Lee, Ajanthan & Torr 2019).", snip_params,
               sizeof(struct snip_conf) },
-    .samples = true, .score_net = snip_score, .memory = snip_memory
+    .samples = true, .score_net = snip_score, .memory = probe_memory_alone
 };

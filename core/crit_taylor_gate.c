@@ -70,15 +70,8 @@ static enum err_code gate_score(const struct crit_net *in, const struct groups *
     return rc;
 }
 
-static uint64_t gate_memory(const struct net *net, const void *conf)
-{
-    const struct gate_conf *c = conf;
-
-    return probe_memory(net, c->samples, c->batch_size);
-}
-
 const struct criterion crit_taylor_gate = {
     .plug = { "taylor_gate", "Keeps neurons whose removal would change the loss most, to first order: root of the mean over mini-batches of (sum of a dL/da)^2 "
               "(Molchanov et al. 2019).", gate_params, sizeof(struct gate_conf) },
-    .samples = true, .score_neurons = gate_score, .memory = gate_memory
+    .samples = true, .score_neurons = gate_score, .memory = probe_memory_alone
 };

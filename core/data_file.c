@@ -66,15 +66,8 @@ static enum err_code put_head(struct data_out *o, struct err *e)
 
 static json_t *describe(const struct data_head *h)
 {
-    json_t *shape = json_array();
-
-    for (int i = 0; i < h->shape.n_d; i++)
-        if (json_array_append_new(shape, json_integer(h->shape.d[i])) != 0) {
-            json_decref(shape);
-            return NULL;
-        }
-    return json_pack("{s:s,s:s,s:o,s:I}", "kind", data_kind_name[h->kind], "dtype", data_dtype_name[h->dtype], "shape", shape,
-                     "samples", (json_int_t)h->n);
+    return json_pack("{s:s,s:s,s:o,s:I}", "kind", data_kind_name[h->kind], "dtype", data_dtype_name[h->dtype], "shape",
+                     shape_json(&h->shape), "samples", (json_int_t)h->n);
 }
 
 static enum err_code place(struct data_head *h, uint64_t max_bytes, struct err *e)

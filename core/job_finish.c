@@ -4,25 +4,11 @@
 
 #include <stdio.h>
 
-#include "core/mem.h"
-
 /* ---- finishing steps ---- */
-
-/* Masks that say where the zeros are, so that the net runs as fast as it can. */
-static enum err_code mask_zeros(struct net *net, struct err *e)
-{
-    for (struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
-        if (w->info.prunable && !w->mask && !(w->mask = mem_alloc(w->len)))
-            return job_no_memory(e);
-        for (size_t i = 0; w->mask && i < w->len; i++)
-            w->mask[i] = w->x[i] != 0;
-    }
-    return ERR_OK;
-}
 
 static enum err_code adopt(struct job *j, struct model *m, struct err *e)
 {
-    enum err_code rc = mask_zeros(m->net, e);
+    enum err_code rc = net_mask_zeros(m->net, e);
 
     j->net = m->net;
     if (rc == ERR_OK)

@@ -244,18 +244,6 @@ const struct plug_table model_format_table = { "format", rows };
 
 /* ---- description ---- */
 
-static json_t *describe_shape(const struct shape *s)
-{
-    json_t *list = s ? json_array() : json_null();
-
-    for (int i = 0; s && i < s->n_d; i++)
-        if (json_array_append_new(list, json_integer(s->d[i])) != 0) {
-            json_decref(list);
-            return NULL;
-        }
-    return list;
-}
-
 static double share_of_zeros(uint64_t weights, uint64_t nonzero)
 {
     return weights ? 1 - (double)nonzero / (double)weights : 0;
@@ -284,7 +272,7 @@ static json_t *describe_layer(const struct net *net, int first, int last)
             kernel = &w->info.shape;
     }
     return json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:f}", "name", net->node[own].layer, "op", net->node[own].op->plug.name, "output",
-                     describe_shape(&output), "shape", describe_shape(kernel), "weights", (json_int_t)size.weights,
+                     shape_json(&output), "shape", shape_json(kernel), "weights", (json_int_t)size.weights,
                      "nonzero", (json_int_t)size.nonzero, "params", (json_int_t)size.params, "macs", (json_int_t)size.macs, "sparsity",
                      share_of_zeros(size.weights, size.nonzero));
 }
@@ -310,8 +298,8 @@ json_t *model_describe(const struct net *net)
     struct net_size size;
 
     net_count(net, &size);
-    return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:f}", "layers", describe_layers(net), "input", describe_shape(net_input(net)),
-                     "output", describe_shape(net_output(net)), "weights", (json_int_t)size.weights, "nonzero", (json_int_t)size.nonzero,
+    return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:f}", "layers", describe_layers(net), "input", shape_json(net_input(net)),
+                     "output", shape_json(net_output(net)), "weights", (json_int_t)size.weights, "nonzero", (json_int_t)size.nonzero,
                      "params", (json_int_t)size.params, "macs", (json_int_t)size.macs, "sparsity",
                      share_of_zeros(size.weights, size.nonzero));
 }

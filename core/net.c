@@ -253,6 +253,17 @@ void net_apply_masks(struct net *net)
     }
 }
 
+enum err_code net_mask_zeros(struct net *net, struct err *e)
+{
+    for (struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
+        if (w->info.prunable && !w->mask && !(w->mask = mem_alloc(w->len)))
+            return err_set(e, ERR_NOMEM, "out of memory");
+        for (size_t i = 0; w->mask && i < w->len; i++)
+            w->mask[i] = w->x[i] != 0;
+    }
+    return ERR_OK;
+}
+
 /* ---- dense and sparse ---- */
 
 /* Kernels that their op can run sparse: weight 0 of a dense layer, or of a convolution whose outputs see all channels. */

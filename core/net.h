@@ -81,6 +81,8 @@ struct net_size {
 void net_count(const struct net *net, struct net_size *out);
 /* Zeroes what is masked. */
 void net_apply_masks(struct net *net);
+/* Masks that hide exactly the zeros of prunable weights: so the net runs as fast as it can. net_pack is due. */
+MUST enum err_code net_mask_zeros(struct net *net, struct err *e);
 
 /* Makes every masked kernel sparse, or dense again, as sparse_pays (op_plan.sparse_density) says for batches of n samples; values are x's. Execs for training that
  * stand are void. On error all runs dense. */

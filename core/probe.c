@@ -172,3 +172,10 @@ uint64_t probe_memory(const struct net *net, int64_t samples, int64_t batch_size
 {
     return exec_memory(net, (int)(samples < batch_size ? samples : batch_size), EXEC_KEEP);
 }
+
+uint64_t probe_memory_alone(const struct net *net, const void *conf)
+{
+    const int64_t *head = conf;
+
+    return probe_memory(net, head[0], head[1]);
+}

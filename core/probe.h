@@ -38,5 +38,7 @@ MUST enum err_code probe_gradient(const struct crit_net *in, const struct probe_
 void probe_share(const struct net *net, float *const *score);
 /* Bytes that a run needs, in->net included. */
 uint64_t probe_memory(const struct net *net, int64_t samples, int64_t batch_size);
+/* The same as `memory` of a criterion that needs no more, whose options begin with samples and batch_size. */
+uint64_t probe_memory_alone(const struct net *net, const void *conf);
 
 #endif

@@ -219,16 +219,9 @@ json_t *pruner_describe_layers(const struct pruner *p, const struct net *net)
 
     for (int i = 0; i < p->n_layers; i++) {
         const struct layer *l = &p->layer[i];
-        const struct shape *shape = &net->weight[l->w].info.shape;
-        json_t *dims = json_array();
 
-        for (int d = 0; dims && d < shape->n_d; d++)
-            if (json_array_append_new(dims, json_integer(shape->d[d])) != 0) {
-                json_decref(dims);
-                dims = NULL;
-            }
-        if (json_array_append_new(list, json_pack("{s:s,s:o,s:I,s:I,s:b}", "name", layer_name(net, l), "shape", dims, "weights",
-                                                  (json_int_t)net->weight[l->w].len, "units", (json_int_t)l->n_units, "ignored",
+        if (json_array_append_new(list, json_pack("{s:s,s:o,s:I,s:I,s:b}", "name", layer_name(net, l), "shape", shape_json(&net->weight[l->w].info.shape),
+                                                  "weights", (json_int_t)net->weight[l->w].len, "units", (json_int_t)l->n_units, "ignored",
                                                   l->group == IGNORED)) != 0) {
             json_decref(list);
             return NULL;

@@ -26,18 +26,6 @@ bool report_put(json_t *object, const char *key, json_t *v)
     return json_object_set_new(object, key, v) == 0;
 }
 
-static json_t *shape_json(const struct shape *s)
-{
-    json_t *list = json_array();
-
-    for (int i = 0; i < s->n_d; i++)
-        if (json_array_append_new(list, json_integer(s->d[i])) != 0) {
-            json_decref(list);
-            return NULL;
-        }
-    return list;
-}
-
 /* Share of the numbers that are not zero. */
 static double share_at(const struct weight *w, float bound, size_t nonzero)
 {
@@ -182,21 +170,6 @@ static enum err_code measure(struct exec *x, struct latency *out, enum latency_f
     return ERR_OK;
 }
 
-/* Masks that say where zeros are, so that net_pack sees them. */
-static enum err_code mask_zeros(struct net *net, struct err *e)
-{
-    for (struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
-        if (!w->info.prunable)
-            continue;
-        w->mask = w->mask ? w->mask : mem_alloc(w->len);
-        if (!w->mask)
-            return err_set(e, ERR_NOMEM, "out of memory");
-        for (size_t i = 0; i < w->len; i++)
-            w->mask[i] = w->x[i] != 0;
-    }
-    return ERR_OK;
-}
-
 /* Brings a copy of the net into a form, for a batch. The dense form loses the zeros: it comes last. */
 static enum err_code take_form(struct net *copy, enum latency_form form, int batch, struct err *e)
 {
@@ -211,7 +184,7 @@ static enum err_code measure_forms(struct exec *now, struct net *copy, struct ex
                                    struct err *e)
 {
     static const enum latency_form order[] = { LATENCY_NOW, LATENCY_MASKED, LATENCY_SPARSE, LATENCY_DENSE };
-    enum err_code rc = mask_zeros(copy, e);
+    enum err_code rc = net_mask_zeros(copy, e);
 
     for (int f = 0; f < LATENCY_FORMS; f++)
         for (int b = 0; b < LATENCY_BATCHES && rc == ERR_OK; b++) {

@@ -251,14 +251,7 @@ enum err_code st_writer_new(struct st_writer **out, struct err *e)
 
 static json_t *describe(const struct st_writer *w, enum st_dtype dtype, const struct shape *shape, size_t bytes)
 {
-    json_t *dims = json_array();
-
-    for (int i = 0; dims && i < shape->n_d; i++)
-        if (json_array_append_new(dims, json_integer(shape->d[i])) != 0) {
-            json_decref(dims);
-            return NULL;
-        }
-    return json_pack("{s:s, s:o, s:[I,I]}", "dtype", dtypes[dtype].name, "shape", dims, "data_offsets", (json_int_t)w->bytes,
+    return json_pack("{s:s, s:o, s:[I,I]}", "dtype", dtypes[dtype].name, "shape", shape_json(shape), "data_offsets", (json_int_t)w->bytes,
                      (json_int_t)(w->bytes + bytes));
 }
 

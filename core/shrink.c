@@ -248,18 +248,6 @@ static enum err_code build(struct shrink *s, struct err *e)
 
 /* ---- the report ---- */
 
-static json_t *describe_shape(const struct shape *s)
-{
-    json_t *list = json_array();
-
-    for (int i = 0; i < s->n_d; i++)
-        if (json_array_append_new(list, json_integer(s->d[i])) != 0) {
-            json_decref(list);
-            return NULL;
-        }
-    return list;
-}
-
 static json_t *describe_layers(const struct shrink *s)
 {
     json_t *list = json_array();
@@ -269,7 +257,7 @@ static json_t *describe_layers(const struct shrink *s)
 
         if (before->info.prunable &&
             json_array_append_new(list, json_pack("{s:s,s:o,s:o}", "name", s->net->node[before->node].layer, "shape_before",
-                                                  describe_shape(&before->info.shape), "shape_after", describe_shape(&after->info.shape))) != 0) {
+                                                  shape_json(&before->info.shape), "shape_after", shape_json(&after->info.shape))) != 0) {
             json_decref(list);
             return NULL;
         }

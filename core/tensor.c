@@ -47,3 +47,15 @@ const char *shape_text(const struct shape *s, char *buf, size_t n)
         snprintf(buf + at, n - at, s->n_d == 1 ? ",)" : ")");
     return buf;
 }
+
+json_t *shape_json(const struct shape *s)
+{
+    json_t *list = s ? json_array() : json_null();
+
+    for (int i = 0; s && i < s->n_d; i++)
+        if (json_array_append_new(list, json_integer(s->d[i])) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    return list;
+}

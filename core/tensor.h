@@ -7,6 +7,8 @@
 #ifndef CORE_TENSOR_H
 #define CORE_TENSOR_H
 
+#include <jansson.h>
+
 #include "core/err.h"
 
 enum { SHAPE_MAX = 8 };
@@ -30,5 +32,7 @@ MUST enum err_code shape_check(const struct shape *s, struct err *e);
 bool shape_equal(const struct shape *a, const struct shape *b);
 /* "(784, 300)"; buf of at least 96 bytes holds any shape. Returns buf. */
 const char *shape_text(const struct shape *s, char *buf, size_t n);
+/* [784, 300]; null of no shape. New reference; NULL when memory is short. */
+json_t *shape_json(const struct shape *s);
 
 #endif
