@@ -44,6 +44,12 @@ bool cholesky_inverse(int n, double *a)
     return info == 0;
 }
 
+void cholesky_solve(int n, const double *u, double *b)
+{
+    cblas_dtrsv(CblasRowMajor, CblasUpper, CblasTrans, CblasNonUnit, n, u, n, b, 1);
+    cblas_dtrsv(CblasRowMajor, CblasUpper, CblasNoTrans, CblasNonUnit, n, u, n, b, 1);
+}
+
 int tile_rows(int m, int most)
 {
     int n_tiles = (m + most - 1) / most;

@@ -19,6 +19,8 @@ void gemm_double(bool ta, bool tb, int m, int n, int k, double alpha, const doub
 bool cholesky(int n, double *a);
 /* The triangle of U becomes that of the inverse of U'U. */
 bool cholesky_inverse(int n, double *a);
+/* b (n) becomes x, U'U x = b. */
+void cholesky_solve(int n, const double *u, double *b);
 
 /* Rows of one tile when m rows are cut into tiles of at most `most`: tiles of equal size, a multiple of 4 but for the last. */
 int tile_rows(int m, int most);

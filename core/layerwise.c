@@ -27,7 +27,6 @@ struct gram {
     const struct layerwise *l;
     struct team *team;
     int input;       /* node */
-    double *h;       /* groups,l->n,l->n: the upper triangles */
     const float *x;  /* c,h,w,n: the inputs of a batch */
     double *columns; /* groups,l->n,places * n: patches in double, and a row of ones for the bias */
     int *place;      /* n_places */
@@ -98,7 +97,7 @@ static void gram_tile(void *ctx, int tile)
     const struct gram *g = ctx;
     int n = g->l->n, per = n_tiles(n), group = tile / per, first = tile % per * TILE, k = (int)n_patches(g);
     const double *a = g->columns + ((size_t)group * (size_t)n + (size_t)first) * n_patches(g);
-    double *h = g->h + (size_t)group * square(n) + (size_t)first * (size_t)n + first;
+    double *h = g->l->h + (size_t)group * square(n) + (size_t)first * (size_t)n + first;
 
     gemm_double(false, true, tile_end(tile % per, n) - first, n - first, k, 1, a, k, a, k, 1, h, n);
 }
@@ -122,15 +121,15 @@ static enum err_code add_batch(void *user, const struct probe_batch *b, struct e
     }
     if (b->first + b->n == b->samples)
         for (size_t k = 0; k < groups(g->l) * square(g->l->n); k++)
-            g->h[k] *= scale;
+            g->l->h[k] *= scale;
     return ERR_OK;
 }
 
-static enum err_code gather(const struct layerwise *l, const struct crit_net *in, const struct layerwise_conf *conf, double *h, struct err *e)
+static enum err_code gather(const struct layerwise *l, const struct crit_net *in, const struct layerwise_conf *conf, struct err *e)
 {
     const struct probe_conf probe = { .samples = conf->samples, .batch_size = conf->batch_size };
     int w = (int)(l->kernel - in->net->weight), all = patch_places(&l->g);
-    struct gram g = { .l = l, .team = in->team, .input = in->net->node[l->kernel->node].in[0], .h = h,
+    struct gram g = { .l = l, .team = in->team, .input = in->net->node[l->kernel->node].in[0],
                       .n_places = conf->places < all ? (int)conf->places : all };
     enum err_code rc = ERR_NOMEM;
 
@@ -145,12 +144,15 @@ static enum err_code gather(const struct layerwise *l, const struct crit_net *in
     return rc;
 }
 
-/* The lower triangle becomes that of the transpose. */
-static void mirror(double *a, int n)
+void layerwise_mirror(double *a, int n)
 {
-    for (int i = 0; i < n; i++)
-        for (int j = 0; j < i; j++)
-            a[(size_t)i * (size_t)n + (size_t)j] = a[(size_t)j * (size_t)n + (size_t)i];
+    enum { SIDE = 16 }; /* of blocks: both triangles' parts stay in the cache */
+
+    for (int top = 0; top < n; top += SIDE)
+        for (int left = 0; left <= top; left += SIDE)
+            for (int i = top; i < n && i < top + SIDE; i++)
+                for (int j = left; j < i && j < left + SIDE; j++)
+                    a[(size_t)i * (size_t)n + (size_t)j] = a[(size_t)j * (size_t)n + (size_t)i];
 }
 
 /* Marks dead inputs and uncouples them. Returns the mean diagonal of the others. */
@@ -170,22 +172,26 @@ static double find_dead(int len, double *h, bool *dead)
     return alive > 0 ? sum / alive : 1;
 }
 
-static bool try_inverse(int len, const double *h, double lambda, bool factor, double *inverse)
+static void damp(int len, double *h, double lambda)
 {
     size_t n = (size_t)len;
 
-    memcpy(inverse, h, square(len) * sizeof *h);
     for (size_t j = 0; j < n; j++)
-        inverse[j * n + j] += lambda;
+        h[j * n + j] += lambda;
+}
+
+static bool try_inverse(int len, const double *h, double lambda, bool factor, double *inverse)
+{
+    memcpy(inverse, h, square(len) * sizeof *h);
+    damp(len, inverse, lambda);
     return cholesky(len, inverse) && cholesky_inverse(len, inverse) && (!factor || cholesky(len, inverse));
 }
 
 /* Of one group. used: see crit_net. */
-static enum err_code invert(const struct layerwise *l, int group, double *h, double damping, bool factor, double *used, struct err *e)
+static enum err_code invert(const struct layerwise *l, int group, double damping, bool factor, double *used, struct err *e)
 {
-    double *inverse = l->inverse + (size_t)group * square(l->n), mean;
+    double *h = l->h + (size_t)group * square(l->n), *inverse = l->inverse + (size_t)group * square(l->n), mean;
 
-    h += (size_t)group * square(l->n);
     mean = find_dead(l->n, h, l->dead + (size_t)group * (size_t)l->n);
     if (!isfinite(mean))
         return err_set(e, ERR_DIVERGED, "the inputs of %s are not finite", l->kernel->name);
@@ -194,7 +200,8 @@ static enum err_code invert(const struct layerwise *l, int group, double *h, dou
             if (used)
                 *used = fmax(*used, damping); /* NAN: nothing yet */
             if (!factor)
-                mirror(inverse, l->n);
+                layerwise_mirror(inverse, l->n);
+            damp(l->n, h, damping * mean);
             return ERR_OK;
         }
         damping = damping > 0 ? 10 * damping : 1e-8;
@@ -216,12 +223,12 @@ static void load(struct layerwise *l)
     }
 }
 
-static enum err_code look(struct layerwise *l, const struct crit_net *in, bool factor, const struct layerwise_conf *conf, double *h, struct err *e)
+static enum err_code look(struct layerwise *l, const struct crit_net *in, bool factor, const struct layerwise_conf *conf, struct err *e)
 {
-    enum err_code rc = gather(l, in, conf, h, e);
+    enum err_code rc = gather(l, in, conf, e);
 
     for (int group = 0; group < l->g.groups && rc == ERR_OK; group++)
-        rc = invert(l, group, h, conf->damping, factor, in->damping, e);
+        rc = invert(l, group, conf->damping, factor, in->damping, e);
     return rc;
 }
 
@@ -230,7 +237,6 @@ enum err_code layerwise_init(struct layerwise *l, const struct crit_net *in, int
 {
     struct weight *kernel = &in->net->weight[w];
     bool has_bias = in->net->node[kernel->node].plan.n_weights > 1;
-    double *h;
     enum err_code rc;
 
     *l = (struct layerwise){ .runs = in->runs, .kernel = kernel, .bias = has_bias ? kernel + 1 : NULL, .g = patch_shape(in->net, w) };
@@ -241,9 +247,8 @@ enum err_code layerwise_init(struct layerwise *l, const struct crit_net *in, int
     l->w = mem_alloc((size_t)l->rows * (size_t)l->n * sizeof *l->w);
     l->inverse = mem_alloc(groups(l) * square(l->n) * sizeof *l->inverse);
     l->dead = mem_zalloc(groups(l) * (size_t)l->n, sizeof *l->dead);
-    h = mem_zalloc(groups(l) * square(l->n), sizeof *h);
-    rc = l->w && l->inverse && l->dead && h ? look(l, in, factor, conf, h, e) : err_set(e, ERR_NOMEM, "out of memory");
-    mem_free(h);
+    l->h = mem_zalloc(groups(l) * square(l->n), sizeof *l->h);
+    rc = l->w && l->inverse && l->dead && l->h ? look(l, in, factor, conf, e) : err_set(e, ERR_NOMEM, "out of memory");
     if (rc == ERR_OK)
         load(l);
     else
@@ -254,6 +259,7 @@ enum err_code layerwise_init(struct layerwise *l, const struct crit_net *in, int
 void layerwise_clear(struct layerwise *l)
 {
     mem_free(l->w);
+    mem_free(l->h);
     mem_free(l->inverse);
     mem_free(l->dead);
     *l = (struct layerwise){ 0 };

@@ -27,6 +27,7 @@ struct layerwise {
     int rows, cols, n;            /* n: columns of the kernel, and 1 for the bias */
     int group_rows;               /* consecutive rows that read the same channels */
     double *w;                    /* rows,n */
+    double *h;                    /* groups,n,n: H + lambda I, upper triangle */
     double *inverse;              /* groups,n,n: of H + lambda I, both triangles; factor: U instead, inverse = U'U, upper triangle */
     bool *dead;                   /* groups,n */
     struct unit_runs runs;        /* of in */
@@ -36,8 +37,11 @@ struct layerwise {
 MUST enum err_code layerwise_init(struct layerwise *l, const struct crit_net *in, int w, bool factor, const struct layerwise_conf *conf,
                                    struct err *e);
 void layerwise_clear(struct layerwise *l);
+/* a (n,n): the lower triangle becomes the upper one's mirror image. */
+void layerwise_mirror(double *a, int n);
 /* Of row r's group. */
-static inline double *layerwise_inverse(const struct layerwise *l, int r) { return l->inverse + (size_t)(r / l->group_rows) * (size_t)l->n * (size_t)l->n; }
+static inline const double *layerwise_h(const struct layerwise *l, int r) { return l->h + (size_t)(r / l->group_rows) * (size_t)l->n * (size_t)l->n; }
+static inline const double *layerwise_inverse(const struct layerwise *l, int r) { return l->inverse + (size_t)(r / l->group_rows) * (size_t)l->n * (size_t)l->n; }
 static inline const bool *layerwise_dead(const struct layerwise *l, int r) { return l->dead + (size_t)(r / l->group_rows) * (size_t)l->n; }
 /* Columns of the run that column j lies in: *first .. *end - 1; where there are no runs, of the row. */
 static inline void layerwise_run(const struct layerwise *l, int j, int *first, int *end)
