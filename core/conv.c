@@ -165,7 +165,7 @@ static size_t taps_len(const struct conv_pass *p) { return conv_grains((size_t)p
 static size_t pass_scratch_len(const struct conv_pass *p)
 {
     return (size_t)p->ring * conv_slot_len(p) + p->row_len + CONV_OUTPUTS * conv_run_len(p) + 2 * taps_len(p) + conv_grains((size_t)p->ring) +
-           conv_grains(2 * conv_run_len(p) / CONV_GRAIN);
+           conv_grains(2 * conv_run_len(p) / CONV_GRAIN) + (p->image ? conv_int8_scratch_len(p) : 0);
 }
 
 static struct conv_scratch cut_scratch(const struct conv_pass *p)
@@ -178,6 +178,8 @@ static struct conv_scratch cut_scratch(const struct conv_pass *p)
     s.tap = (uint32_t *)(void *)(s.value + taps_len(p));
     s.have = (int *)(void *)(s.tap + taps_len(p));
     s.at = (size_t *)(void *)(s.have + conv_grains((size_t)p->ring));
+    if (p->image)
+        conv_int8_cut(p, &s, (float *)(void *)(s.at + conv_grains(2 * conv_run_len(p) / CONV_GRAIN) / 2));
     return s;
 }
 
@@ -290,7 +292,9 @@ static void fill_ring(const struct conv_pass *p, const struct conv_scratch *s, c
     for (int i = 0; i < ti.n; i++) {
         int sy = conv_source_row(p, y, ti.first + i * ti.step), slot = sy % p->ring;
 
-        if (s->have[slot] != sy)
+        if (s->have[slot] != sy && p->c->int8)
+            conv_int8_rows(p, s, (uint32_t *)(void *)(s->ring + (size_t)slot * conv_slot_len(p)), t, sy);
+        else if (s->have[slot] != sy)
             conv_pack_rows(p, s->ring + (size_t)slot * conv_slot_len(p), t, sy);
         s->have[slot] = sy;
     }
@@ -356,7 +360,9 @@ static void make_run(const struct conv_pass *p, const struct conv_scratch *s, co
     r.out = p->to + (size_t)t->group * (size_t)p->to_c * r.out_stride + ((size_t)y * (size_t)p->to_w + (size_t)x) * (size_t)p->n + (size_t)t->from_n;
     for (size_t i = 0; i < len / CONV_GRAIN; i++)
         s->at[i] = straight || r.staged ? i * CONV_GRAIN : i * CONV_GRAIN / samples * step + i * CONV_GRAIN % samples;
-    if (p->c->sparse)
+    if (p->c->int8)
+        conv_int8_run(p, s, &r);
+    else if (p->c->sparse)
         conv_sparse_run(p, s, &r);
     else
         dense_run(p, s, &r);
@@ -366,9 +372,12 @@ static void pass_tile(void *ctx, int i)
 {
     const struct conv_pass *p = ctx;
     const struct conv_tile t = tile_of(p, i);
-    const struct conv_scratch s = cut_scratch(p);
+    struct conv_scratch s = cut_scratch(p);
 
-    memset(s.zeros, 0, p->row_len * sizeof *s.zeros);
+    if (p->c->int8)
+        conv_int8_tile(p, &s, &t);
+    else if (p->c->sparse)
+        memset(s.zeros, 0, p->row_len * sizeof *s.zeros);
     for (int r = 0; r < p->ring; r++)
         s.have[r] = -1;
     for (int y = t.strip * p->rows; y < p->to_h && y < (t.strip + 1) * p->rows; y++) {
@@ -387,16 +396,20 @@ static void run_pass(struct conv_pass *p, const struct op_call *c)
     p->c = c;
     p->packed = c->state;
     pass_blocks(p, c->n);
-    if (!c->sparse)
+    if (c->int8)
+        conv_int8_scales(c, team);
+    else if (!c->sparse)
         team_for(team, p->g->groups, pack_group, p);
     team_for(team, p->g->groups * p->n_blocks * p->n_chunks * p->n_strips, pass_tile, p);
 }
 
 void conv_forward(const struct conv *g, const struct op_call *c)
 {
+    const struct conv words = conv_of_words(g);
     struct conv_pass p;
 
-    conv_pass_shape(&p, g, false);
+    conv_pass_shape(&p, c->int8 ? &words : g, false);
+    p.image = c->int8 ? g : NULL;
     p.from = c->x[0];
     p.to = c->y;
     p.bias = c->w[1];
@@ -423,27 +436,30 @@ size_t conv_state_len(const struct conv *g)
     return larger(conv_kernel_len(g), conv_gradient_state_len(g));
 }
 
-static size_t pass_scratch_for(const struct conv *g, bool back, int n)
+static size_t pass_scratch_for(struct conv_pass p, int n)
 {
-    struct conv_pass p;
-
-    conv_pass_shape(&p, g, back);
     pass_blocks(&p, n);
     return pass_scratch_len(&p);
 }
 
 /* Of any batch. A block of more than a grain of samples, of whole rows, is not larger than that of the largest batch that is one block. */
+static size_t pass_scratch(const struct conv *g, bool back, const struct conv *image)
+{
+    struct conv_pass p;
+    size_t most;
+
+    conv_pass_shape(&p, g, back);
+    p.image = image;
+    most = pass_scratch_for(p, (int)larger(1, ROOM / sample_len(&p)));
+    for (int n = 1; n <= CONV_GRAIN; n++)
+        most = larger(most, pass_scratch_for(p, n));
+    return most;
+}
+
 size_t conv_scratch_len(const struct conv *g)
 {
-    size_t most = conv_gradient_scratch_len(g);
+    const struct conv words = conv_of_words(g);
+    size_t most = larger(pass_scratch(g, false, NULL), pass_scratch(g, true, NULL));
 
-    for (int back = 0; back < 2; back++) {
-        struct conv_pass p;
-
-        conv_pass_shape(&p, g, back);
-        most = larger(most, pass_scratch_for(g, back, (int)larger(1, ROOM / sample_len(&p))));
-        for (int n = 1; n <= CONV_GRAIN; n++)
-            most = larger(most, pass_scratch_for(g, back, n));
-    }
-    return conv_grains(most);
+    return conv_grains(larger(most, larger(pass_scratch(&words, false, g), conv_gradient_scratch_len(g))));
 }

@@ -29,6 +29,7 @@ struct conv_taps { int first, step, n; };
 /* From rows of one array, packed, rows of another: forward y from x, back dx from dy. */
 struct conv_pass {
     const struct conv *g;
+    const struct conv *image; /* where g is of words (conv_int8.c): what they are made of; else NULL */
     const struct op_call *c;
     bool back;
     const float *from, *mask; /* what is packed; mask: only where it is positive */
@@ -55,6 +56,11 @@ struct conv_scratch {
     float *value;        /* as many numbers of a sparse kernel */
     int *have;           /* per slot of the ring: row, or -1 */
     size_t *at;          /* per grain of the run: where it goes */
+    /* a kernel in integers: of each number of a piece of a run, and some more */
+    float *scale, *inverse, *nothing;
+    int32_t *zero;
+    int piece;           /* length: whole places */
+    uint32_t *single;    /* a row's bytes, one by one */
 };
 /* A run of the output: row y, from column x on, n places; ti and tj: the taps that meet the image, tj whatever its columns. */
 struct conv_run {
@@ -89,6 +95,18 @@ static inline size_t conv_slot_len(const struct conv_pass *p) { return (size_t)p
 /* Where the runs of all taps begin, in the order of the kernel, for row y of the output of a forward pass. */
 void conv_all_taps(const struct conv_pass *p, const float *ring, const float *zeros, uint32_t *tap, const struct conv_tile *t, int y);
 void conv_sparse_run(const struct conv_pass *p, const struct conv_scratch *s, const struct conv_run *r);
+
+/* conv_int8.c */
+/* The convolution of words that a kernel in integers makes of one. */
+struct conv conv_of_words(const struct conv *g);
+/* Once for a call; then for each tile; for a row that its ring takes; for a run. */
+void conv_int8_scales(const struct op_call *c, struct team *team);
+void conv_int8_tile(const struct conv_pass *p, struct conv_scratch *s, const struct conv_tile *t);
+void conv_int8_rows(const struct conv_pass *p, const struct conv_scratch *s, uint32_t *out, const struct conv_tile *t, int sy);
+void conv_int8_run(const struct conv_pass *p, const struct conv_scratch *s, const struct conv_run *r);
+/* Its share of the scratch, from `at` on. */
+size_t conv_int8_scratch_len(const struct conv_pass *p);
+void conv_int8_cut(const struct conv_pass *p, struct conv_scratch *s, float *at);
 
 /* conv_gradient.c */
 size_t conv_gradient_state_len(const struct conv *g);

@@ -150,7 +150,7 @@ static enum err_code run_quantize(struct model *m, const void *conf, const struc
 }
 
 static const struct finish_step quantize = {
-    { "quantize", "Kernels of dense layers in int8, symmetric, one scale per output (largest / 127); zeros stay zeros, biases stay float32. Accuracy and "
+    { "quantize", "Kernels of dense layers and convolutions in int8, symmetric, one scale per output (largest / 127); zeros stay zeros, biases stay float32. Accuracy and "
       "latency are then measured with integer arithmetic. Batch norm is folded into the kernel before it first.", quantize_params,
       sizeof(struct finish_quantize) },
     offsetof(struct export_conf, quantize), run_quantize

@@ -1,14 +1,9 @@
 /* core/int8_kernels.c: the product of an integer kernel (see int8.h): the batch is quantised, multiplied in integers, and scaled back.
  *
  * The integer part stands once, in int8_level.h, and is compiled for each level of vector code; the best is chosen at run time. Sums are exact
- * and the float parts are the same code for all levels, so all give the same bytes. AVX2 has no exact product of bytes (vpmaddubsw saturates): it widens
- * them to 16 bits, even and odd ones apart. */
-#include "core/int8.h"
+ * and the float parts are the same code for all levels, so all give the same bytes. */
+#include "core/int8_kernels.h"
 #include "core/simd.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 enum { ROWS = 4, SMALL = 1 << 17 /* words times samples: less is not worth waking the team */ };
 
@@ -33,78 +28,8 @@ SIMD_INLINE int32_t dot_word(uint32_t x, int32_t w)
     return sum;
 }
 
-#if defined(__x86_64__)
-#define LANES 16
-#define LEVEL(name) name##_vnni
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
-#define VECTOR __m512i
-#define WEIGHTS __m512i
-#define LOAD(p) _mm512_loadu_si512(p)
-#define STORE(p, v) _mm512_storeu_si512(p, v)
-#define ALL(w) _mm512_set1_epi32(w)
-#define READY(v) (v)
-#define DOT(sum, x, w) _mm512_dpbusd_epi32(sum, x, w)
-#define GATHER(x, at) _mm512_i32gather_epi32(_mm512_loadu_si512(at), x, 4)
-#include "core/int8_level.h"
-
-struct pairs { __m256i even, odd; };
-#define LANES 8
-#define LEVEL(name) name##_avx2
-#define TARGET __attribute__((target("avx2")))
-#define VECTOR __m256i
-#define WEIGHTS struct pairs
-#define LOAD(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
-#define STORE(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
-#define ALL(w) _mm256_set1_epi32(w)
-#define READY(v) ready_avx2(v)
-#define DOT(sum, x, w) add4_avx2(sum, x, w)
-#define GATHER(x, at) _mm256_i32gather_epi32((const int *)(const void *)(x), LOAD(at), 4)
-TARGET SIMD_INLINE struct pairs ready_avx2(__m256i w)
-{
-    return (struct pairs){ _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8), _mm256_srai_epi16(w, 8) };
-}
-TARGET SIMD_INLINE __m256i add4_avx2(__m256i sum, __m256i x, struct pairs w)
-{
-    __m256i even = _mm256_and_si256(x, _mm256_set1_epi16(255)), odd = _mm256_srli_epi16(x, 8);
-
-    return _mm256_add_epi32(sum, _mm256_add_epi32(_mm256_madd_epi16(even, w.even), _mm256_madd_epi16(odd, w.odd)));
-}
-#include "core/int8_level.h"
-
-static bool has_avx2(void) { return __builtin_cpu_supports("avx2"); }
-static bool has_vnni(void)
-{
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512vnni");
-}
-#endif
-
-typedef int32_t lanes4 __attribute__((vector_size(16)));
-typedef int32_t packed4 __attribute__((vector_size(16), aligned(4), may_alias)); /* in memory */
-struct bytes4 { lanes4 b[4]; };
-#define LANES 4
-#define LEVEL(name) name##_portable
-#define TARGET
-#define VECTOR lanes4
-#define WEIGHTS struct bytes4
-#define LOAD(p) ((lanes4)*(const packed4 *)(const void *)(p))
-#define STORE(p, v) (*(packed4 *)(void *)(p) = (v))
-#define ALL(w) ((lanes4){ 0 } + (w))
-#define READY(v) ready_portable(v)
-#define DOT(sum, x, w) add4_portable(sum, x, w)
-#define GATHER(x, at) ((lanes4){ (int32_t)(x)[(at)[0]], (int32_t)(x)[(at)[1]], (int32_t)(x)[(at)[2]], (int32_t)(x)[(at)[3]] })
-SIMD_INLINE struct bytes4 ready_portable(lanes4 w)
-{
-    typedef uint32_t bits4 __attribute__((vector_size(16)));
-    const bits4 u = (bits4)w;
-
-    return (struct bytes4){ { (lanes4)(u << 24) >> 24, (lanes4)(u << 16) >> 24, (lanes4)(u << 8) >> 24, w >> 24 } };
-}
-SIMD_INLINE lanes4 add4_portable(lanes4 sum, lanes4 x, struct bytes4 w)
-{
-    return sum + (x & 255) * w.b[0] + (x >> 8 & 255) * w.b[1] + (x >> 16 & 255) * w.b[2] + (x >> 24 & 255) * w.b[3];
-}
-#include "core/int8_level.h"
+#define LEVEL_CODE "core/int8_level.h"
+#include "core/int8_levels.h"
 
 /* ---- levels ---- */
 
@@ -112,13 +37,22 @@ struct level {
     const char *name;
     bool (*is_there)(void); /* NULL: always */
     int (*sums)(const struct product *p, int row, int last);
+    struct int8_floats floats;
 };
+#if defined(__x86_64__)
+static bool has_avx2(void) { return __builtin_cpu_supports("avx2"); }
+static bool has_vnni(void)
+{
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+#endif
 static const struct level levels[] = {
 #if defined(__x86_64__)
-    { "avx512_vnni", has_vnni, sums_vnni },
-    { "avx2", has_avx2, sums_avx2 },
+    { "avx512_vnni", has_vnni, sums_vnni, { words_vnni, bytes_vnni, join_vnni, scale_back_vnni } },
+    { "avx2", has_avx2, sums_avx2, { words_avx2, bytes_avx2, join_avx2, scale_back_avx2 } },
 #endif
-    { "portable", NULL, sums_portable },
+    { "portable", NULL, sums_portable, { words_portable, bytes_portable, join_portable, scale_back_portable } },
 };
 enum { N_LEVELS = sizeof levels / sizeof levels[0] };
 int int8_skip_levels;
@@ -137,6 +71,10 @@ int int8_n_levels(void)
     return N_LEVELS - best_level();
 }
 
+int int8_level(void) { return best_level() + int8_skip_levels; }
+
+const struct int8_floats *int8_floats(void) { return &levels[int8_level()].floats; }
+
 const char *int8_level_name(int level)
 {
     return levels[best_level() + level].name;
@@ -144,32 +82,15 @@ const char *int8_level_name(int level)
 
 /* ---- float to bytes ---- */
 
-/* Smallest and largest number of each sample, and 0. */
-SIMD static void ranges(const float *x, size_t stride, int cols, int n, float *restrict low, float *restrict high)
+SIMD void int8_ranges(const float *x, size_t stride, size_t rows, int n, float *restrict low, float *restrict high)
 {
     for (int j = 0; j < n; j++)
         low[j] = high[j] = 0;
-    for (int c = 0; c < cols; c++, x += stride)
+    for (size_t r = 0; r < rows; r++, x += stride)
         for (int j = 0; j < n; j++) {
             low[j] = x[j] < low[j] ? x[j] : low[j];
             high[j] = x[j] > high[j] ? x[j] : high[j];
         }
-}
-
-/* Adds byte number b to the words of one row: x times inv, rounded to the nearest, ties to even. */
-SIMD static void add_bytes(uint32_t *restrict out, const float *restrict x, const float *restrict inv, const int32_t *restrict zero, int n, int b)
-{
-    for (int j = 0; j < n; j++) {
-        float high = zero[j] ? 127.0f : 255.0f, low = zero[j] ? -127.0f : 0.0f, v = x[j] * inv[j];
-        uint32_t bits;
-
-        v = v < low ? low : v;
-        v = v > high ? high : v;
-        v += 12582912.0f; /* 1.5 * 2^23: the integer is left in the low bits */
-        memcpy(&bits, &v, sizeof bits);
-        bits = ((bits + (uint32_t)zero[j]) & 255) << 8 * b;
-        out[j] = b > 0 ? out[j] | bits : bits;
-    }
 }
 
 /* The same of a single sample, whose numbers lie in a row. */
@@ -214,13 +135,14 @@ SIMD static void bytes_of_one(unsigned char *restrict out, const float *restrict
 static void quantise(struct product *p, const float *x)
 {
     const struct int8 *k = p->k;
+    const struct int8_floats *floats = int8_floats();
     float low[INT8_BATCH], high[INT8_BATCH], inv[INT8_BATCH];
     const bool single = p->ld == 1 && p->stride == 1;
 
     if (k->input.s == 0 && single)
         range_of_one(x, k->cols, low, high);
     else if (k->input.s == 0)
-        ranges(x, p->stride, k->cols, p->n, low, high);
+        int8_ranges(x, p->stride, (size_t)k->cols, p->n, low, high);
     for (int j = 0; j < p->n; j++) {
         const struct int8_scale r = k->input.s == 0 ? int8_scale_of(low[j], high[j]) : k->input;
 
@@ -230,26 +152,21 @@ static void quantise(struct product *p, const float *x)
     }
     if (single)
         bytes_of_one((unsigned char *)k->x, x, k->cols, inv[0], p->zero[0]);
-    for (int c = 0; !single && c < k->cols; c++)
-        add_bytes(k->x + (size_t)(c / 4) * (size_t)p->ld, x + (size_t)c * p->stride, inv, p->zero, p->n, c % 4);
-}
+    for (int c = 0; !single && c < k->cols; c += 4) {
+        const float *in[4];
 
-/* ---- bytes to float ---- */
-
-SIMD static void scale_back(float *restrict y, const int32_t *restrict sum, const float *restrict s, const int32_t *restrict zero, int n,
-                            float scale, int32_t of_weights, float bias)
-{
-    for (int j = 0; j < n; j++) {
-        int32_t v = (int32_t)((uint32_t)sum[j] - (uint32_t)zero[j] * (uint32_t)of_weights);
-
-        y[j] = (float)v * (s[j] * scale) + bias;
+        for (int b = 0; b < 4; b++)
+            in[b] = x + (size_t)(c + b < k->cols ? c + b : c) * p->stride; /* beyond the last one weights are 0 */
+        floats->words(k->x + (size_t)(c / 4) * (size_t)p->ld, in, inv, p->zero, p->n);
     }
 }
+
+/* ---- the product ---- */
 
 static void product_tile(void *ctx, int tile)
 {
     struct product p = *(const struct product *)ctx;
-    const struct level *l = &levels[best_level() + int8_skip_levels];
+    const struct level *l = &levels[int8_level()];
     int32_t sum[ROWS][INT8_BATCH];
 
     p.sum = sum;
@@ -257,7 +174,8 @@ static void product_tile(void *ctx, int tile)
         int m = l->sums(&p, row, last);
 
         for (int r = 0; r < m; r++, row++)
-            scale_back(p.y + (size_t)row * p.stride, sum[r], p.s, p.zero, p.n, p.k->scale[row], p.k->sum[row], p.bias ? p.bias[row] : 0);
+            l->floats.scale_back(p.y + (size_t)row * p.stride, sum[r], p.s, p.zero, p.n,
+                                 (struct int8_row){ .scale = p.k->scale[row], .bias = p.bias ? p.bias[row] : 0, .of_weights = p.k->sum[row] });
     }
 }
 

@@ -1,6 +1,5 @@
-/* core/int8_level.h: the integer product in vectors of LANES samples; included by int8_kernels.c once for each level of vector code, with LANES,
- * LEVEL(name), TARGET, and the vector's operations: VECTOR, WEIGHTS (a vector of words of weights, made ready), LOAD, STORE, ALL (one word in every lane),
- * READY, DOT (adds the four products of each lane) and GATHER.
+/* core/int8_level.h: the integer product of a dense layer in vectors of LANES samples; compiled by int8_kernels.c for each level (core/int8_levels.h says
+ * what it may use).
  *
  * A whole kernel runs in blocks of ROWS rows by four vectors of samples, whose sums stay in registers; a sparse one row by row, its sums in registers
  * while its words pass. A single sample has no neighbours: there the lanes are words. */
@@ -117,14 +116,93 @@ TARGET static int LEVEL(sums)(const struct product *p, int row, int last)
     return 1;
 }
 
-#undef VECTOR
-#undef WEIGHTS
-#undef LOAD
-#undef STORE
-#undef ALL
-#undef READY
-#undef DOT
-#undef GATHER
-#undef LANES
-#undef LEVEL
-#undef TARGET
+/* ---- floats ---- */
+
+/* Vectors one after the other; the last one may overlap the one before it. Fewer numbers than one has go through a copy. */
+TARGET SIMD_INLINE void LEVEL(words_at)(uint32_t *out, const float *const x[4], const float *inverse, const int32_t *zero, int j)
+{
+    const struct LEVEL(range) r = LEVEL(range_of)(inverse + j, zero + j);
+    const INTS a = LEVEL(byte_of)(x[0] + j, &r), b = LEVEL(byte_of)(x[1] + j, &r), c = LEVEL(byte_of)(x[2] + j, &r), d = LEVEL(byte_of)(x[3] + j, &r);
+
+    STORE_INTS(out + j) = ((a & 0xff) | (b & 0xff) << 8 | (c & 0xff) << 16 | d << 24) ^ r.zero;
+}
+
+TARGET static void LEVEL(words)(uint32_t *out, const float *const x[4], const float *inverse, const int32_t *zero, int n)
+{
+    for (int j = 0; j < n - LANES; j += LANES)
+        LEVEL(words_at)(out, x, inverse, zero, j);
+    if (n >= LANES) {
+        LEVEL(words_at)(out, x, inverse, zero, n - LANES);
+    } else {
+        float some[4][LANES] = { { 0 } }, inv[LANES] = { 0 };
+        const float *const in[4] = { some[0], some[1], some[2], some[3] };
+        int32_t z[LANES] = { 0 };
+        uint32_t to[LANES];
+
+        for (int b = 0; b < 4; b++)
+            memcpy(some[b], x[b], (size_t)n * sizeof(float));
+        memcpy(inv, inverse, (size_t)n * sizeof *inv);
+        memcpy(z, zero, (size_t)n * sizeof *z);
+        LEVEL(words_at)(to, in, inv, z, 0);
+        memcpy(out, to, (size_t)n * sizeof *out);
+    }
+}
+
+TARGET SIMD_INLINE void LEVEL(bytes_at)(uint32_t *out, const float *x, const float *inverse, const int32_t *zero, int j)
+{
+    const struct LEVEL(range) r = LEVEL(range_of)(inverse + j, zero + j);
+
+    STORE_INTS(out + j) = (LEVEL(byte_of)(x + j, &r) ^ r.zero) & 0xff;
+}
+
+TARGET static void LEVEL(bytes)(uint32_t *out, const float *x, const float *inverse, const int32_t *zero, int n)
+{
+    for (int j = 0; j < n - LANES; j += LANES)
+        LEVEL(bytes_at)(out, x, inverse, zero, j);
+    if (n >= LANES) {
+        LEVEL(bytes_at)(out, x, inverse, zero, n - LANES);
+    } else {
+        float some[LANES] = { 0 }, inv[LANES] = { 0 };
+        int32_t z[LANES] = { 0 };
+        uint32_t to[LANES];
+
+        memcpy(some, x, (size_t)n * sizeof *x);
+        memcpy(inv, inverse, (size_t)n * sizeof *inv);
+        memcpy(z, zero, (size_t)n * sizeof *z);
+        LEVEL(bytes_at)(to, some, inv, z, 0);
+        memcpy(out, to, (size_t)n * sizeof *out);
+    }
+}
+
+TARGET static void LEVEL(join)(uint32_t *out, const uint32_t *const in[4], int n)
+{
+    int j = 0;
+
+    for (; j + LANES <= n; j += LANES)
+        STORE_INTS(out + j) = LOAD_INTS(in[0] + j) | LOAD_INTS(in[1] + j) << 8 | LOAD_INTS(in[2] + j) << 16 | LOAD_INTS(in[3] + j) << 24;
+    for (; j < n; j++)
+        out[j] = in[0][j] | in[1][j] << 8 | in[2][j] << 16 | in[3][j] << 24;
+}
+
+TARGET SIMD_INLINE void LEVEL(scale_back_at)(float *y, const int32_t *sum, const float *s, const int32_t *zero, int j, const struct int8_row *row)
+{
+    STORE_NUMBERS(y + j) = LEVEL(scaled)(LOAD_INTS(sum + j), LOAD_NUMBERS(s + j), (INTS)(LOAD_INTS(zero + j) != 0), row);
+}
+
+TARGET static void LEVEL(scale_back)(float *y, const int32_t *sum, const float *s, const int32_t *zero, int n, struct int8_row row)
+{
+    for (int j = 0; j < n - LANES; j += LANES)
+        LEVEL(scale_back_at)(y, sum, s, zero, j, &row);
+    if (n >= LANES) {
+        LEVEL(scale_back_at)(y, sum, s, zero, n - LANES, &row);
+    } else {
+        float scale[LANES] = { 0 }, to[LANES];
+        int32_t some[LANES] = { 0 }, z[LANES] = { 0 };
+
+        memcpy(some, sum, (size_t)n * sizeof *sum);
+        memcpy(scale, s, (size_t)n * sizeof *s);
+        memcpy(z, zero, (size_t)n * sizeof *z);
+        LEVEL(scale_back_at)(to, some, scale, z, 0, &row);
+        memcpy(y, to, (size_t)n * sizeof *y);
+    }
+}

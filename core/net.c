@@ -327,14 +327,25 @@ enum err_code net_pack(struct net *net, int n, struct err *e)
 
 bool net_can_int8(const struct net *net, const struct weight *w)
 {
-    return net->node[w->node].op->int8 && w == &net->weight[net->node[w->node].first_weight] && w->info.shape.d[1] <= INT8_MAX_COLS;
+    return net->node[w->node].op->int8 && w == &net->weight[net->node[w->node].first_weight] && w->len / (size_t)weight_axis(w, 0) <= INT8_MAX_COLS;
+}
+
+/* A dense layer's kernel has two axes; a convolution's has the window behind them, and as many groups as its channels go into the input's. */
+static enum err_code make_int8(struct int8 **out, const struct net *net, const struct weight *w, const int8_t *q, const float *scale, struct err *e)
+{
+    const struct shape *in = &net->node[net->node[w->node].in[0]].plan.out, *s = &w->info.shape;
+    const struct int8_window window = int8_window_of(s->d[1], s->n_d == 4 ? s->d[2] : 1, s->d[s->n_d - 1]);
+
+    if (s->n_d == 2)
+        return int8_new(out, q, scale, s->d[0], s->d[1], e);
+    return int8_new_conv(out, q, scale, s->d[0], s->d[0] / (in->d[0] / s->d[1]), &window, e);
 }
 
 enum err_code net_set_int8(struct net *net, struct weight *w, const int8_t *q, const float *scale, struct int8_scale input, struct err *e)
 {
-    const int rows = w->info.shape.d[0], cols = w->info.shape.d[1];
+    const size_t cols = w->len / (size_t)w->info.shape.d[0];
     struct int8 *made;
-    enum err_code rc = int8_new(&made, q, scale, rows, cols, e);
+    enum err_code rc = make_int8(&made, net, w, q, scale, e);
 
     if (rc != ERR_OK)
         return rc;
@@ -344,7 +355,7 @@ enum err_code net_set_int8(struct net *net, struct weight *w, const int8_t *q, c
     sparse_free(w->sparse);
     w->sparse = NULL;
     for (size_t i = 0; i < w->len; i++)
-        w->x[i] = (float)q[i] * scale[i / (size_t)cols];
+        w->x[i] = (float)q[i] * scale[i / cols];
     net->packing++;
     return ERR_OK;
 }

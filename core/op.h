@@ -104,7 +104,7 @@ struct op {
     int min_in, max_in;
     bool view;        /* the output is the input, perhaps in another shape: exec gives both one buffer; no forward, no backward */
     bool sparse;      /* weight 0 (out, in..) of a plan of NEURONS_MAKE may come sparse */
-    bool int8;        /* weight 0 (out, in) may come in integers */
+    bool int8;        /* weight 0 (out, in..) may come in integers */
     bool clamp;       /* can run the relu behind it: op_call.clamp */
     bool same_dx;     /* all inputs get the same gradient: backward writes dx[0] alone. Without clamp it is dy itself, and exec does not call it */
     bool linear;      /* in its inputs, and 0 makes 0 */

@@ -230,6 +230,7 @@ static enum err_code conv_shape(const struct spec *s, const struct shape *in, st
     p->neurons = s->multiplier ? NEURONS_PLACES : s->groups == 1 ? NEURONS_MAKE : NEURONS_MIX;
     p->pads = reads_outside(g.h, g.top, g.oh, g.sh, g.kh, g.dh) || reads_outside(g.w, g.left, g.ow, g.sw, g.kw, g.dw);
     p->state_len = conv_state_len(&g);
+    p->state_len_per_sample = CONV_STATE_PER_SAMPLE;
     p->scratch_len = conv_scratch_len(&g);
     if (can_winograd(&winograd, &g, MANY)) { /* whether it pays depends on the batch, the memory does not */
         more(&p->state_len, winograd_shared_len(&winograd));
@@ -268,7 +269,7 @@ static void forward(const struct spec spec, const struct op_call *c)
     const struct winograd_room room = { c->state, c->scratch, c->scratch_stride };
     struct winograd_shape s;
 
-    if (!c->sparse && by_winograd(&s, &g, c->n, WINOGRAD_FORWARD))
+    if (!c->sparse && !c->int8 && by_winograd(&s, &g, c->n, WINOGRAD_FORWARD))
         winograd_forward(&s, c->x[0], c->w[KERNEL], c->w[BIAS], c->clamp, c->y, &room, c->team);
     else
         conv_forward(&g, c);
@@ -299,7 +300,7 @@ static void backward(const struct spec spec, const struct op_call *c)
     } \
     static void name##_forward(const struct op_call *c) { forward(name##_spec(c->conf), c); } \
     static void name##_backward(const struct op_call *c) { backward(name##_spec(c->conf), c); } \
-    const struct op op_##name = { .plug = { #name, help, name##_params, sizeof(struct name##_conf) }, .min_in = 1, .max_in = 1, .clamp = true, \
+    const struct op op_##name = { .plug = { #name, help, name##_params, sizeof(struct name##_conf) }, .min_in = 1, .max_in = 1, .int8 = true, .clamp = true, \
                                   .grid = ORDER_CHANNELS, .shape = name##_shape, .forward = name##_forward, .backward = name##_backward, __VA_ARGS__ }
 CONV(conv2d, "Convolution of images with learned kernels.", .sparse = true);
 CONV(conv1d, "Convolution of sequences with learned kernels.", .sparse = true);

@@ -86,7 +86,7 @@ static enum err_code find_ranges(struct ranges *all, struct net *net, enum quant
 
 static enum err_code quantize(struct net *net, struct weight *w, struct int8_scale input, struct quantized *out, struct err *e)
 {
-    const int rows = w->info.shape.d[0], cols = w->info.shape.d[1];
+    const int rows = w->info.shape.d[0], cols = (int)(w->len / (size_t)rows);
     int8_t *q = mem_alloc(w->len);
     float *scale = mem_vector((size_t)rows);
     uint64_t zeros = 0, before = 0;

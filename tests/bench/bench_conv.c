@@ -1,9 +1,10 @@
 /* The three products of a convolution: direct (core/conv.c), Winograd where it can, and gathered inputs (im2col, a row of the output at once) with
  * OpenBLAS: billions of operations (2 * c * o * kh * kw * oh * ow * n) per second of one thread, in the same run and alternated; the best of some
- * rounds. Also how much faster the sparse kernels are than the direct ones at some densities: what conv_sparse_density is calibrated by.
+ * rounds. Also how much faster the sparse kernels are than the direct ones at some densities: what conv_sparse_density is calibrated by; and
+ * the forward product in integers against the better one in floats, with scales of each sample's own and with a fixed one.
  *
  *     cmake --build build --target bench_conv && build/tests/bench_conv [--batch N] [--rounds N] [--skip N] [--threads N] [--sparse]
- *             [--direct] [c o h k stride] ...
+ *             [--int8] [--direct] [c o h k stride] ...
  *
  * Padding is "same" for kernels of 3, "valid" else. --skip: leaves out the N best levels of vector code. */
 #include <string.h>
@@ -23,6 +24,7 @@ struct layer {
     int n;
     float *x, *y, *dx, *dy, *w, *dw, *bias, *db, *tile, *state, *scratch;
     struct sparse *s;
+    struct int8 *int8;
     struct winograd_shape wino;
     struct winograd_room room;
     struct team *team;
@@ -42,7 +44,7 @@ static void layer_init(struct layer *l, const int s[5], int n, struct team *team
     l->x = filled(in_len(l), 1), l->dx = filled(in_len(l), 2), l->y = filled(out_len(l), 3), l->dy = filled(out_len(l), 4);
     l->w = filled(kernel_len(l), 5), l->dw = filled(kernel_len(l), 6), l->bias = filled((size_t)o, 7), l->db = filled((size_t)o, 8);
     l->tile = filled((size_t)(c * k * k * out) * (size_t)n, 9);
-    l->state = filled(conv_state_len(&l->g), 10);
+    l->state = filled(conv_state_len(&l->g) + CONV_STATE_PER_SAMPLE * (size_t)n, 10);
     l->scratch = filled(conv_scratch_len(&l->g) * (size_t)threads, 11);
     l->wino = (struct winograd_shape){ c, o, h, h, n, 1, 1, 1, 1 };
     if (k == 3 && stride == 1 && s[1] > 0)
@@ -57,6 +59,7 @@ static void layer_clear(struct layer *l)
     for (size_t i = 0; i < sizeof a / sizeof a[0]; i++)
         mem_free(a[i]);
     sparse_free(l->s);
+    int8_free(l->int8);
 }
 
 static void set_density(struct layer *l, double density)
@@ -73,10 +76,29 @@ static void set_density(struct layer *l, double density)
     mem_free(mask);
 }
 
-/* Sparse, once a density is set. */
+/* Integers that are not 0 with that chance; input 0: each sample has its own scale. */
+static void set_int8(struct layer *l, double density, float input)
+{
+    const struct rng r = { 1, RNG_TEST, 15, 0 };
+    const struct int8_window w = int8_window_of(l->g.c / l->g.groups, l->g.kh, l->g.kw);
+    int8_t *q = mem_alloc(kernel_len(l));
+    float *scale = filled((size_t)l->g.o, 16);
+
+    int8_free(l->int8);
+    for (size_t i = 0; q && i < kernel_len(l); i++)
+        q[i] = (int8_t)(rng_unit(&r, 2 * i) < density ? (int)rng_below(&r, 2 * i + 1, 255) - 127 : 0);
+    if (!q || int8_new_conv(&l->int8, q, scale, l->g.o, l->g.o / l->g.groups, &w, NULL) != ERR_OK)
+        exit(1);
+    l->int8->input.s = input;
+    mem_free(q);
+    mem_free(scale);
+}
+
+/* Sparse or in integers, once a density is set. */
 static void direct(struct layer *l, int product)
 {
-    struct op_call c = { .sparse = l->s, .n = l->n, .x = { l->x }, .y = l->y, .w = { l->w, l->bias }, .state = l->state, .scratch = l->scratch,
+    const struct shape in = { 3, { l->g.c, l->g.h, l->g.w } };
+    struct op_call c = { .sparse = l->s, .int8 = l->int8, .in_shape = { &in }, .n = l->n, .x = { l->x }, .y = l->y, .w = { l->w, l->bias }, .state = l->state, .scratch = l->scratch,
                          .scratch_stride = conv_scratch_len(&l->g), .dy = l->dy, .dw = { l->dw, l->db }, .team = l->team };
 
     switch (product) {
@@ -221,6 +243,39 @@ static void densities(struct layer *l, int rounds)
     fflush(stdout);
 }
 
+static double forward_only(struct layer *l, void (*run)(struct layer *l, int product), int rounds)
+{
+    double best = 1e9;
+
+    for (int r = 0; r < rounds; r++) {
+        double t = seconds(l, run, FORWARD, 1);
+
+        best = t < best ? t : best;
+    }
+    return best;
+}
+
+static void integers(struct layer *l, int rounds)
+{
+    static const double density[] = { 1, 0.2, 0.1, 0.05, 0.02 };
+    double t = forward_only(l, direct, rounds), by_winograd = l->room.shared ? forward_only(l, winograd, rounds) : t;
+
+    t = by_winograd < t ? by_winograd : t;
+    printf("%4d->%-4d %3dx%-3d k %d s %d n %3d: floats %.3f ms; times faster, own scales (fixed):", l->g.c, l->g.o, l->g.h, l->g.w, l->g.kh, l->g.sh,
+           l->n, 1e3 * t);
+    for (size_t k = 0; k < sizeof density / sizeof density[0]; k++) {
+        double own, fixed;
+
+        set_int8(l, density[k], 0);
+        own = forward_only(l, direct, rounds);
+        set_int8(l, density[k], 0.01f);
+        fixed = forward_only(l, direct, rounds);
+        printf(" %g: %.2f (%.2f)", density[k], t / own, t / fixed);
+    }
+    printf("\n");
+    fflush(stdout);
+}
+
 static const int shapes[][5] = { /* outputs -1: depthwise */
     { 1, 20, 28, 5, 1 }, { 20, 50, 12, 5, 1 }, { 3, 16, 32, 3, 1 }, { 16, 16, 32, 3, 1 }, { 16, 32, 32, 3, 2 }, { 32, 32, 16, 3, 1 },
     { 32, 64, 16, 3, 2 }, { 64, 64, 8, 3, 1 }, { 16, 32, 32, 1, 2 }, { 64, 64, 8, 1, 1 }, { 11, 13, 16, 3, 1 }, { 128, 128, 16, 3, 1 },
@@ -230,7 +285,7 @@ static const int shapes[][5] = { /* outputs -1: depthwise */
 int main(int argc, char **argv)
 {
     int n = 128, rounds = 10, threads = 1, custom[5], n_custom = 0;
-    bool only = false, sparse = false;
+    bool only = false, sparse = false, int8 = false;
     struct team *team = NULL;
     struct layer l;
 
@@ -243,16 +298,20 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc)
             threads = (int)strtol(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--skip") == 0 && i + 1 < argc)
-            conv_skip_levels = winograd_skip_levels = (int)strtol(argv[++i], NULL, 10) % conv_n_levels();
+            conv_skip_levels = winograd_skip_levels = int8_skip_levels = (int)strtol(argv[++i], NULL, 10) % conv_n_levels();
         else if (strcmp(argv[i], "--direct") == 0)
             only = true;
         else if (strcmp(argv[i], "--sparse") == 0)
             sparse = true;
+        else if (strcmp(argv[i], "--int8") == 0)
+            int8 = true;
         else
             custom[n_custom++ % 5] = (int)strtol(argv[i], NULL, 10);
         if (n_custom > 0 && n_custom % 5 == 0 && argv[i][0] != '-') {
             layer_init(&l, custom, n, team);
-            if (sparse)
+            if (int8)
+                integers(&l, rounds);
+            else if (sparse)
                 densities(&l, rounds);
             else
                 measure(&l, rounds, only);
@@ -264,7 +323,9 @@ int main(int argc, char **argv)
     clock_used = team ? CLOCK_MONOTONIC : clock_used;
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0] && n_custom == 0; i++) {
         layer_init(&l, shapes[i], n, team);
-        if (!sparse)
+        if (int8)
+            integers(&l, rounds);
+        else if (!sparse)
             measure(&l, rounds, only);
         else if (l.g.groups == 1)
             densities(&l, rounds);

@@ -73,7 +73,7 @@ static void layer_fill(struct layer *l, int n, int threads)
     l->dx = spoilt(in);
     l->dw = spoilt(len);
     l->db = spoilt((size_t)l->plan.out.d[0]);
-    l->state = spoilt(l->plan.state_len);
+    l->state = spoilt(l->plan.state_len + (size_t)n * l->plan.state_len_per_sample);
     l->scratch = spoilt((l->plan.scratch_len + GUARD) * (size_t)threads);
 }
 
@@ -369,6 +369,128 @@ START_TEST(sparse_products)
 }
 END_TEST
 
+/* ---- in integers ---- */
+
+struct integers { int8_t *q; float *scale; struct int8 *k; };
+
+/* A share of the kernel's numbers as integers, the others 0. */
+static struct integers integers_of(const struct layer *l, const struct plain *p, double density)
+{
+    const struct rng r = { 4, RNG_TEST, 6, 0 };
+    const size_t len = shape_len(&l->plan.weight[0].shape), rows = (size_t)p->o;
+    const struct int8_window w = int8_window_of(p->c / p->groups, p->kh, p->kw);
+    struct integers i = { mem_alloc(len), mem_vector(rows), NULL };
+
+    for (size_t k = 0; k < len; k++)
+        i.q[k] = (int8_t)(rng_unit(&r, 2 * k) < density ? (int)rng_below(&r, 2 * k + 1, 255) - 127 : 0);
+    for (size_t k = 0; k < rows; k++)
+        i.scale[k] = 0.01f * (float)(1 + k % 5);
+    ck_assert_int_eq(int8_new_conv(&i.k, i.q, i.scale, p->o, p->o / p->groups, &w, NULL), ERR_OK);
+    return i;
+}
+
+static void integers_clear(struct integers *i)
+{
+    int8_free(i->k);
+    mem_free(i->q);
+    mem_free(i->scale);
+}
+
+/* The byte of number `at` of sample s less the zero, as int8.h defines it. */
+static int64_t plain_byte(const struct layer *l, size_t at, struct int8_scale s)
+{
+    float v = l->x[at] * (1 / s.s);
+
+    return lrintf(fminf(fmaxf(v, s.zero ? -127 : 0), s.zero ? 127 : 255));
+}
+
+static struct int8_scale plain_scale(const struct layer *l, const struct integers *w, size_t s)
+{
+    float low = 0, high = 0;
+
+    for (size_t i = s; i < shape_len(&l->in) * (size_t)l->n; i += (size_t)l->n) {
+        low = fminf(low, l->x[i]);
+        high = fmaxf(high, l->x[i]);
+    }
+    return w->k->input.s == 0 ? int8_scale_of(low, high) : w->k->input;
+}
+
+static int64_t plain_integer(const struct plain *p, const struct layer *l, const struct integers *w, int o, int y, int x, size_t s, struct int8_scale scale)
+{
+    const int cg = p->c / p->groups, taps = p->kh * p->kw;
+    int64_t sum = 0;
+
+    for (int k = 0; k < cg * taps; k++) {
+        const int c = o / (p->o / p->groups) * cg + k / taps;
+        const int yy = y * p->sh - p->top + k / p->kw % p->kh * p->dh, xx = x * p->sw - p->left + k % p->kw * p->dw;
+
+        if (yy >= 0 && yy < p->h && xx >= 0 && xx < p->w)
+            sum += w->q[o * cg * taps + k] * plain_byte(l, (((size_t)c * (size_t)p->h + (size_t)yy) * (size_t)p->w + (size_t)xx) * (size_t)p->n + s, scale);
+    }
+    return sum;
+}
+
+static void same_integers(const struct plain *p, const struct layer *l, const struct integers *w, bool clamp, const char *text)
+{
+    for (size_t s = 0; s < (size_t)p->n; s += p->n > 20 ? 7 : 1) {
+        const struct int8_scale scale = plain_scale(l, w, s);
+
+        for (size_t i = 0; i < shape_len(&l->plan.out); i++) {
+            const int o = (int)(i / ((size_t)p->oh * (size_t)p->ow)), at = (int)(i % ((size_t)p->oh * (size_t)p->ow));
+            float want = (float)plain_integer(p, l, w, o, at / p->ow, at % p->ow, s, scale) * (scale.s * w->scale[o]) + (l->plan.n_weights > 1 ? l->bias[o] : 0);
+
+            want = clamp && want < 0 ? 0 : want;
+            if (memcmp(&l->y[i * (size_t)p->n + s], &want, sizeof want) != 0)
+                ck_abort_msg("%s: output %d of %d, %d, sample %zu is %.9g, not %.9g", text, o, at / p->ow, at % p->ow, s,
+                             (double)l->y[i * (size_t)p->n + s], (double)want);
+        }
+    }
+}
+
+/* Exactly the plain sum, at every level, whatever the kernel has of zeros; fixed: one scale for all samples. */
+static void check_integers(const struct sides *sides, bool clamp, double density, bool fixed)
+{
+    struct drawn d = case_of(sides);
+    struct integers w;
+    struct layer l;
+    struct op_call c;
+    struct err e = { 0 };
+
+    ck_assert_msg(layer_shape(&l, d.op, d.text, d.in, &e) == ERR_OK, "%s: %s", d.text, e.msg);
+    layer_fill(&l, d.p.n, 1);
+    for (size_t i = 0; i < shape_len(&l.in); i++)
+        l.x[i * (size_t)d.p.n] = fabsf(l.x[i * (size_t)d.p.n]); /* a sample without negative numbers */
+    w = integers_of(&l, &d.p, density);
+    w.k->input = fixed ? int8_scale_of(-1.5f, 2) : w.k->input;
+    snprintf(d.text + strlen(d.text), 100, " on %d x %d x %d x %d%s, integers of density %g", d.p.c, d.p.h, d.p.w, d.p.n, clamp ? ", clamped" : "", density);
+    c = layer_call(&l, NULL);
+    c.training = false;
+    c.clamp = clamp;
+    c.int8 = w.k;
+    c.w[0] = NULL;
+    l.op->forward(&c);
+    same_integers(&d.p, &l, &w, clamp, d.text);
+    ck_assert(isnan(l.y[shape_len(&l.plan.out) * (size_t)d.p.n]));
+    integers_clear(&w);
+    layer_clear(&l);
+}
+
+START_TEST(integer_products)
+{
+    static const double density[] = { 1, 0.02, 0.6, 0.1, 0 };
+
+    int8_skip_levels = _i;
+    for (int i = 0; i < 2 * DRAWS; i++) {
+        const struct sides s = draw_sides(2000 + i * int8_n_levels() + _i);
+
+        check_integers(&s, i % 2, density[i % 5], i % 3 == 0);
+    }
+    for (int i = 0; i < N_LARGE; i += _i + 1)
+        check_integers(&large[i], (i + _i) % 2, density[(i + _i) % 4], i % 3 == 0);
+    int8_skip_levels = 0;
+}
+END_TEST
+
 /* ---- the same bytes for any team ---- */
 
 static void run_all(struct layer *l, struct team *team, const struct sparse *sparse)
@@ -551,6 +673,7 @@ static void cases(Suite *s)
 
     gemm_init();
     tcase_add_loop_test(tc, products, 0, conv_n_levels());
+    tcase_add_loop_test(tc, integer_products, 0, int8_n_levels());
     tcase_add_loop_test(tc, sparse_products, 0, conv_n_levels());
     tcase_add_loop_test(tc, same_bytes_for_any_team, 2, 5);
     tcase_add_loop_test(tc, shapes_refused, 0, sizeof refused / sizeof refused[0]);

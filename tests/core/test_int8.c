@@ -1,21 +1,14 @@
 /* Kernels in integers: numpy's numbers to the last bit, at every level of vector code, for any team and batch; the structure; and what quantising
- * a net promises. */
+ * a net promises. Convolutions' products stand in test_conv.c. */
 #include "core/int8.h"
 
 #include "core/calibrate.h"
 #include "core/mem.h"
 #include "tests/core/train_fixture.h"
+#include "tests/engine_net.h"
 
 #define N(a) ((int)(sizeof(a) / sizeof(a)[0]))
 #define SURE(holds, ...) do { if (!(holds)) ck_abort_msg(__VA_ARGS__); } while (0)
-
-static void fill_normal(float *x, size_t n, uint32_t stream)
-{
-    const struct rng r = { 11, RNG_TEST, stream, 0 };
-
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)rng_normal(&r, i);
-}
 
 /* ---- golden ---- */
 
@@ -185,6 +178,7 @@ END_TEST
 
 START_TEST(memory)
 {
+    const struct int8_window window = int8_window_of(5, 3, 2);
     struct layer l;
     bool fired = true;
 
@@ -194,7 +188,7 @@ START_TEST(memory)
         enum err_code rc;
 
         mem_fail_in = i;
-        rc = int8_new(&k, l.q, l.scale, 20, 30, NULL);
+        rc = _i ? int8_new_conv(&k, l.q, l.scale, 20, 10, &window, NULL) : int8_new(&k, l.q, l.scale, 20, 30, NULL);
         fired = mem_fail_in == 0;
         mem_fail_in = 0;
         ck_assert(rc == (fired ? ERR_NOMEM : ERR_OK) && (k == NULL) == fired);
@@ -272,6 +266,110 @@ START_TEST(batch_does_not_matter)
 }
 END_TEST
 
+/* ---- convolutions ---- */
+
+enum { IMAGES = 150, PIXELS = 3 * 6 * 8 };
+
+struct images { struct dataset d; struct data_views views; struct net *net; };
+
+static void images_init(struct images *im)
+{
+    static float x[IMAGES * PIXELS], center[PIXELS], scale[PIXELS];
+    static int32_t label[IMAGES];
+    struct plug_value reshape = { .plug = &op_find("reshape")->plug };
+    struct reshape_conf image = { { 3, { 3, 6, 8 } } };
+    int at = 0;
+
+    fill_normal(x, IMAGES * PIXELS, 5);
+    for (int i = 0; i < PIXELS; i++)
+        scale[i] = 1;
+    im->d = (struct dataset){ .shape = { 1, { PIXELS } }, .n_features = PIXELS, .n_classes = 2, .center = center, .scale = scale,
+                              .split = { { .n = IMAGES, .x = x, .label = label } } };
+    ck_assert_int_eq(data_views_new(&im->views, &im->d, 0, 1, NULL), ERR_OK);
+    im->net = net_of(PIXELS);
+    memcpy(reshape.conf, &image, sizeof image);
+    ck_assert_int_eq(net_add(im->net, op_of(reshape.plug), &reshape, "image", &at, 1, &at, NULL), ERR_OK);
+    net_chain(im->net, "conv2d", "{\"filters\": 9, \"kernel_height\": 3, \"kernel_width\": 3, \"padding\": \"same\"}", "a");
+    net_chain(im->net, "relu", "", "a");
+    net_chain(im->net, "depthwise_conv2d", "{\"kernel_height\": 3, \"kernel_width\": 3, \"stride_width\": 2, \"depth_multiplier\": 2}", "b");
+    net_chain(im->net, "conv2d", "{\"filters\": 6, \"kernel_height\": 2, \"kernel_width\": 1, \"groups\": 3, \"use_bias\": false}", "c");
+    net_chain(im->net, "relu", "", "c");
+    net_chain(im->net, "global_average_pool", "", "pool");
+    net_chain(im->net, "dense", "{\"units\": 5}", "out");
+    net_init(im->net, 1);
+    for (struct weight *w = im->net->weight; w < im->net->weight + im->net->n_weights; w++)
+        for (size_t k = 0; k < w->len && w->info.prunable; k += 3)
+            w->x[k] = 0;
+}
+
+static void images_clear(struct images *im)
+{
+    net_free(im->net);
+    data_views_free(&im->views);
+}
+
+static void predict(struct images *im, float *y, int size, struct team *team)
+{
+    struct data_batch b = { .label = mem_alloc(IMAGES * sizeof(int32_t)) };
+    struct exec *x;
+
+    ck_assert_int_eq(exec_new(&x, im->net, size, EXEC_INFER, 0, team, NULL), ERR_OK);
+    b.x = exec_input(x);
+    for (int first = 0; first < IMAGES; first += size) {
+        const int n = IMAGES - first < size ? IMAGES - first : size;
+
+        data_gather(&im->views.train, NULL, first, n, &b, NULL);
+        exec_forward(x, n, false, 0);
+        for (int k = 0; k < 5; k++)
+            for (int i = 0; i < n; i++)
+                y[5 * (first + i) + k] = exec_value(x, im->net->n_nodes - 1)[k * n + i];
+    }
+    mem_free(b.label);
+    exec_free(x);
+}
+
+/* All kernels; zeros stay, outputs move a little, and are the same bytes for any batch and team. */
+START_TEST(quantised_convolutions)
+{
+    static const enum quantize_mode modes[] = { QUANTIZE_DYNAMIC, QUANTIZE_MAX, QUANTIZE_PERCENTILE };
+    static const int batches[] = { 1, 3, 64, 100 };
+    float before[5 * IMAGES], after[5 * IMAGES], again[5 * IMAGES];
+    double most = 0, size = 0;
+    struct images im;
+    struct calibration c;
+    struct quantized report;
+    struct net *kept;
+    struct team *team;
+
+    images_init(&im);
+    c = (struct calibration){ .train = &im.views.train, .samples = IMAGES };
+    predict(&im, before, IMAGES, NULL);
+    ck_assert_int_eq(net_clone(&kept, im.net, NULL), ERR_OK);
+    ck_assert_int_eq(quantize_net(im.net, modes[_i], 99.99, &c, &report, NULL), ERR_OK);
+    ck_assert_int_eq(report.kernels, 4);
+    for (int i = 0; i < im.net->n_weights; i++) {
+        const struct weight *w = &im.net->weight[i];
+
+        for (size_t k = 0; w->int8 && k < w->len; k++)
+            SURE((kept->weight[i].x[k] != 0 || w->x[k] == 0) && w->x[k] == (float)w->int8->q[k] * w->int8->scale[k / (size_t)w->int8->cols], "%s", w->name);
+    }
+    predict(&im, after, IMAGES, NULL);
+    for (int i = 0; i < 5 * IMAGES; i++) {
+        most = fmax(most, fabs((double)before[i] - (double)after[i]));
+        size = fmax(size, fabs((double)before[i]));
+    }
+    SURE(most < 0.05 * size && most > 0, "%g of %g", most, size);
+    ck_assert_int_eq(team_new(&team, 3, NULL), ERR_OK);
+    for (int b = 0; b < N(batches); b++) {
+        predict(&im, again, batches[b], team);
+        SURE(memcmp(again, after, sizeof after) == 0, "batches of %d", batches[b]);
+    }
+    team_free(team);
+    net_free(kept);
+    images_clear(&im);
+}
+END_TEST
+
 /* ---- batch norm ---- */
 
 /* By the definition: the mean and variance of each norm's input over all samples, the norms before it already set. */
@@ -341,9 +439,10 @@ static void cases(Suite *s)
     tcase_add_loop_test(tc, golden, 0, int8_n_levels());
     tcase_add_loop_test(tc, every_way_the_same_bytes, 0, int8_n_levels());
     tcase_add_loop_test(tc, widest_sums_do_not_overflow, 0, int8_n_levels());
-    tcase_add_test(tc, memory);
+    tcase_add_loop_test(tc, memory, 0, 2);
     tcase_add_loop_test(tc, a_quantised_net, 0, 3);
     tcase_add_test(tc, batch_does_not_matter);
+    tcase_add_loop_test(tc, quantised_convolutions, 0, 3);
     tcase_add_loop_test(tc, pooled_statistics, 1, 3);
     tcase_add_test(tc, failures_leave_nothing);
 }

@@ -12,7 +12,8 @@
 #include "tests/suite.h"
 
 #define SURE(holds, ...) do { if (!(holds)) ck_abort_msg(__VA_ARGS__); } while (0)
-static const char *const models[] = { "mlp_keras2", "mlp_keras3", "residual_keras2", "residual_keras3", "layers_keras3" };
+static const char *const models[] = { "mlp_keras2", "mlp_keras3", "residual_keras2", "residual_keras3", "layers_keras3",
+                                      "residual_image_keras3", "mobile_keras2", "sequence_keras3" };
 enum { N_MODELS = sizeof models / sizeof models[0] };
 
 static struct model open_model(const char *name)
@@ -61,7 +62,7 @@ enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
 
 static void quantise(struct net *net, struct weight *w, int seed)
 {
-    const int rows = w->info.shape.d[0], cols = w->info.shape.d[1];
+    const int rows = w->info.shape.d[0], cols = (int)(w->len / (size_t)rows);
     int8_t *q = mem_alloc(w->len);
     float *scale = mem_vector((size_t)rows);
 

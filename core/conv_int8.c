@@ -1,0 +1,302 @@
+/* core/conv_int8.c: convolutions with kernels in integers (see conv.h, int8.h). A pass of words: what is packed of the image's rows are words, quantised on the way,
+ * so that to conv.c it is a convolution of words: of a quarter of the channels; or, where a word is of four columns, of one row for every four columns of
+ * the window, which is one column wide then. Zeros around the image are zero's bytes.
+ *
+ * Sums become numbers while they are in registers, where whole grains of a run lie together; else by pieces of runs, while they are in the first-level
+ * cache. */
+#include "core/conv_int8.h"
+
+#include "core/conv_impl.h"
+#include "core/simd.h"
+
+enum {
+    PIECE = 32 * CONV_GRAIN, /* of a run, at most, if it has several places */
+    SLICE = 64               /* samples whose ranges one tile finds */
+};
+
+struct conv conv_of_words(const struct conv *g)
+{
+    const struct int8_window w = int8_window_of(g->c / g->groups, g->kh, g->kw);
+    struct conv words = *g;
+
+    words.c = w.depth * g->groups;
+    if (w.across) {
+        words.w = words.ow;
+        words.kw = words.sw = words.dw = 1;
+        words.left = 0;
+    }
+    return words;
+}
+
+/* ---- scales of samples: in the call's state ---- */
+
+struct scales { float *s, *inverse; int32_t *zero; }; /* of each sample */
+
+static struct scales scales_of(const struct op_call *c)
+{
+    return (struct scales){ c->state, c->state + c->n, (int32_t *)(void *)(c->state + 2 * (size_t)c->n) };
+}
+
+/* Few samples: several rows are looked at as one. */
+static void ranges_of_few(const float *x, size_t rows, int n, float *low, float *high)
+{
+    const int times = SLICE / n;
+    float small[2 * SLICE], large[2 * SLICE];
+
+    int8_ranges(x, (size_t)(times * n), rows / (size_t)times, times * n, small, large);
+    int8_ranges(x + rows / (size_t)times * (size_t)(times * n), (size_t)n, rows % (size_t)times, n, small + times * n, large + times * n);
+    for (int j = 0; j < n; j++) {
+        low[j] = high[j] = 0;
+        for (int i = j; i < (times + 1) * n; i += n) {
+            low[j] = small[i] < low[j] ? small[i] : low[j];
+            high[j] = large[i] > high[j] ? large[i] : high[j];
+        }
+    }
+}
+
+static void find_scales(void *ctx, int tile)
+{
+    const struct op_call *c = ctx;
+    const struct scales all = scales_of(c);
+    const int first = tile * SLICE, n = conv_min(SLICE, c->n - first);
+    float low[SLICE], high[SLICE];
+
+    if (c->int8->input.s == 0 && c->n < SLICE)
+        ranges_of_few(c->x[0], shape_len(c->in_shape[0]), n, low, high);
+    else if (c->int8->input.s == 0)
+        int8_ranges(c->x[0] + first, (size_t)c->n, shape_len(c->in_shape[0]), n, low, high);
+    for (int j = 0; j < n; j++) {
+        const struct int8_scale r = c->int8->input.s == 0 ? int8_scale_of(low[j], high[j]) : c->int8->input;
+
+        all.s[first + j] = r.s;
+        all.inverse[first + j] = 1 / r.s;
+        all.zero[first + j] = r.zero;
+    }
+}
+
+void conv_int8_scales(const struct op_call *c, struct team *team)
+{
+    team_for(c->int8->input.s == 0 ? team : NULL, conv_ceil(c->n, SLICE), find_scales, (void *)c);
+}
+
+/* ---- packing: words of rows ---- */
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Row sy of a channel of the tile's group. */
+static const float *row_at(const struct conv_pass *p, const struct conv_tile *t, int channel, int sy)
+{
+    const struct conv *g = p->image;
+    const size_t row = ((size_t)t->group * (size_t)(g->c / g->groups) + (size_t)channel) * (size_t)g->h + (size_t)sy;
+
+    return p->from + row * (size_t)g->w * (size_t)p->n + t->from_n;
+}
+
+/* Four rows, or one (four are the same then), and where they go. */
+struct line { const float *row[4]; bool single; int samples; uint32_t *out; };
+
+/* n numbers from number `at` of the rows on. */
+static void pack_numbers(const struct conv_scratch *s, const struct line *l, size_t at, size_t to, int n)
+{
+    const float *const x[4] = { l->row[0] + at, l->row[1] + at, l->row[2] + at, l->row[3] + at };
+
+    if (l->single)
+        int8_floats()->bytes(l->out + to, x[0], s->inverse, s->zero, n);
+    else
+        int8_floats()->words(l->out + to, x, s->inverse, s->zero, n);
+}
+
+static void pack_zeros(const struct conv_scratch *s, const struct line *l, int first, int places)
+{
+    const struct line zeros = { { s->nothing, s->nothing, s->nothing, s->nothing }, l->single, l->samples, l->out };
+
+    for (int i = first; i < first + places; i++)
+        pack_numbers(s, &zeros, 0, (size_t)i * (size_t)l->samples, l->samples);
+}
+
+/* `places` places, of columns column, column + step, .. of the image. */
+static void pack_line(const struct conv_pass *p, const struct conv_scratch *s, const struct line *l, int64_t column, int step, int places)
+{
+    const int64_t width = p->image->w, samples = l->samples;
+    const int before = (int)(column < 0 ? least((-column + step - 1) / step, places) : 0);
+    const int64_t first = column + (int64_t)before * step; /* in the image, if any is */
+    const int inside = (int)(first < width ? least((width - 1 - first) / step + 1, places - before) : 0);
+
+    pack_zeros(s, l, 0, before);
+    if (step == 1 && samples == p->n) { /* straight in memory too */
+        for (int64_t k = 0, n = inside * samples; k < n; k += s->piece)
+            pack_numbers(s, l, (size_t)(first * samples + k), (size_t)(before * samples + k), (int)least(n - k, s->piece));
+    } else {
+        for (int i = 0; i < inside; i++)
+            pack_numbers(s, l, (size_t)(first + (int64_t)i * step) * (size_t)p->n, (size_t)((before + i) * samples), l->samples);
+    }
+    pack_zeros(s, l, before + inside, places - before - inside);
+}
+
+/* A word of four channels; too many meet weights of 0. */
+static void pack_deep(const struct conv_pass *p, const struct conv_scratch *s, uint32_t *out, const struct conv_tile *t, int word, int sy)
+{
+    const struct conv *g = p->image;
+    const int last = g->c / g->groups - 1, places = t->columns + p->more;
+    struct line l = { .samples = t->samples };
+
+    for (int b = 0; b < 4; b++)
+        l.row[b] = row_at(p, t, conv_min(4 * word + b, last), sy);
+    for (int f = 0; f < p->phases; f++) {
+        l.out = out + (size_t)f * (size_t)places * (size_t)t->samples;
+        pack_line(p, s, &l, (int64_t)t->first * g->sw + (int64_t)f * g->dw % g->sw - g->left, g->sw, places);
+    }
+}
+
+/* Columns of the image that a row of so many places meets. */
+static int span_of(const struct conv *g, int columns) { return (columns - 1) * g->sw + (g->kw - 1) * g->dw + 1; }
+
+/* The words of a channel, of four columns each: its bytes one by one, then four together. */
+static void pack_across(const struct conv_pass *p, const struct conv_scratch *s, uint32_t *out, const struct conv_tile *t, int channel, int sy)
+{
+    const struct conv *g = p->image;
+    const float *row = row_at(p, t, channel, sy);
+    const struct line l = { { row, row, row, row }, true, t->samples, s->single };
+    const size_t samples = (size_t)t->samples;
+
+    pack_line(p, s, &l, (int64_t)t->first * g->sw - g->left, 1, span_of(g, t->columns));
+    for (int first = 0; first < g->kw; first += 4, out += p->row_len)
+        for (int i = 0; i < t->columns; i += g->sw == 1 ? t->columns : 1) {
+            const uint32_t *in[4];
+
+            for (int b = 0; b < 4; b++)
+                in[b] = s->single + (size_t)(i * g->sw + conv_min(first + b, g->kw - 1) * g->dw) * samples;
+            int8_floats()->join(out + (size_t)i * samples, in, (g->sw == 1 ? t->columns : 1) * t->samples);
+        }
+}
+
+void conv_int8_rows(const struct conv_pass *p, const struct conv_scratch *s, uint32_t *out, const struct conv_tile *t, int sy)
+{
+    const struct int8_window *w = &p->c->int8->window;
+    const int quads = w->across ? p->from_c / w->channels : 1;
+
+    for (int f = 0; f < p->from_c; f += quads)
+        if (w->across)
+            pack_across(p, s, out + (size_t)f * p->row_len, t, f / quads, sy);
+        else
+            pack_deep(p, s, out + (size_t)f * p->row_len, t, f, sy);
+}
+
+/* ---- tiles ---- */
+
+/* Of a run: whole places. */
+static int piece_len(int samples) { return samples < PIECE ? PIECE / samples * samples : samples; }
+
+static size_t piece_room(const struct conv_pass *p) { return conv_grains((size_t)conv_max(p->samples, PIECE) + CONV_GRAIN); }
+
+static size_t single_room(const struct conv_pass *p)
+{
+    const struct conv *g = p->image;
+
+    return int8_window_of(g->c / g->groups, g->kh, g->kw).across ? conv_grains((size_t)span_of(g, p->columns) * (size_t)p->samples) : 0;
+}
+
+size_t conv_int8_scratch_len(const struct conv_pass *p) { return 4 * piece_room(p) + single_room(p); }
+
+void conv_int8_cut(const struct conv_pass *p, struct conv_scratch *s, float *at)
+{
+    s->scale = at;
+    s->inverse = s->scale + piece_room(p);
+    s->nothing = s->inverse + piece_room(p);
+    s->zero = (int32_t *)(void *)(s->nothing + piece_room(p));
+    s->single = (uint32_t *)(void *)(s->zero + piece_room(p));
+}
+
+/* Whether rows outside of the image are met. */
+static bool meets_zeros(const struct conv_pass *p)
+{
+    const struct conv *g = p->g;
+
+    return g->top > 0 || (int64_t)(g->oh - 1) * g->sh - g->top + (int64_t)(g->kh - 1) * g->dh >= g->h;
+}
+
+void conv_int8_tile(const struct conv_pass *p, struct conv_scratch *s, const struct conv_tile *t)
+{
+    const struct scales all = scales_of(p->c);
+
+    s->piece = piece_len(t->samples);
+    for (int k = 0; k < s->piece + CONV_GRAIN; k++) {
+        s->scale[k] = all.s[t->from_n + k % t->samples];
+        s->inverse[k] = all.inverse[t->from_n + k % t->samples];
+        s->zero[k] = all.zero[t->from_n + k % t->samples];
+        s->nothing[k] = 0;
+    }
+    if (meets_zeros(p))
+        pack_zeros(s, &(struct line){ .samples = t->samples, .out = (uint32_t *)(void *)s->zeros }, 0, p->phases * (t->columns + p->more));
+}
+
+/* ---- runs ---- */
+
+/* Piece of a run: numbers at .. at + n - 1. */
+struct piece { const struct conv_run *r; int at, n; };
+
+/* Sums that are no whole grains, of one output, to where they go. */
+static void settle(const struct conv_pass *p, const struct conv_scratch *s, const struct piece *x, int output, const int32_t *sum, const struct int8_row *row)
+{
+    const int samples = x->r->t->samples, step = samples == p->n ? x->n : samples;
+    float *out = x->r->out + (size_t)output * x->r->out_stride + (size_t)(x->at / samples) * (size_t)p->n;
+
+    for (int i = 0; i < x->n; i += step, out += p->n)
+        int8_floats()->scale_back(out, sum + i, s->scale, s->zero, step, *row);
+}
+
+/* Outputs first .. first + n_out - 1 of the group. */
+static void run_outputs(const struct conv_pass *p, const struct conv_scratch *s, const struct piece *x, struct conv_words *w, int first, int n_out,
+                        void (*run)(const struct conv_words *w))
+{
+    const struct int8 *k = p->c->int8;
+    struct int8_row row[INT8_OUTPUTS];
+
+    for (int q = 0; q < n_out; q++) {
+        const int number = x->r->t->group * k->group + first + q;
+
+        row[q] = (struct int8_row){ k->scale[number], p->bias ? p->bias[number] : 0, k->sum[number], p->c->clamp };
+    }
+    w->row = row;
+    w->out = w->sum ? NULL : x->r->out + (size_t)first * x->r->out_stride;
+    run(w);
+    for (int q = 0; w->sum && q < n_out; q++)
+        settle(p, s, x, first + q, w->sum + (size_t)q * w->stride, &row[q]);
+}
+
+static void run_piece(const struct conv_pass *p, const struct conv_scratch *s, const struct piece *x, struct conv_words *w)
+{
+    const struct int8 *k = p->c->int8;
+    const int first = x->r->t->group * k->group;
+
+    w->w = k->whole ? k->word + (size_t)first * (size_t)k->words : k->word;
+    for (int b = 0; k->whole && b < int8_n_blocks(k->group); b++, w->w += (size_t)w->n_out * (size_t)k->words) {
+        const int at = int8_block(k->group, b, &w->n_out);
+
+        run_outputs(p, s, x, w, at, w->n_out, conv_words_level()->block);
+    }
+    for (int q = 0; !k->whole && q < k->group; q++) {
+        w->start = k->start[first + q];
+        w->end = k->start[first + q + 1];
+        run_outputs(p, s, x, w, q, 1, conv_words_level()->line);
+    }
+}
+
+void conv_int8_run(const struct conv_pass *p, const struct conv_scratch *s, const struct conv_run *r)
+{
+    const bool whole = r->t->samples % CONV_GRAIN == 0;
+    const int all = r->n * r->t->samples;
+    struct conv_words w = { .tap = s->tap, .sum = whole ? NULL : (int32_t *)(void *)s->stage, .n_words = p->c->int8->words, .s = s->scale, .zero = s->zero,
+                            .across = p->c->int8->across };
+
+    conv_all_taps(p, s->ring, s->zeros, s->tap, r->t, r->y);
+    for (int at = 0; at < all; at += s->piece) {
+        const struct piece x = { r, at, conv_min(s->piece, all - at) };
+
+        w.in = (const uint32_t *)(const void *)s->ring + at;
+        w.n = (int)conv_grains((size_t)x.n);
+        w.at = s->at + at / CONV_GRAIN;
+        w.stride = whole ? r->out_stride : (size_t)w.n;
+        run_piece(p, s, &x, &w);
+    }
+}
