@@ -185,7 +185,7 @@ void conv_int8_rows(const struct conv_pass *p, const struct conv_scratch *s, uin
 /* ---- tiles ---- */
 
 /* Of a run: whole places. */
-static int piece_len(int samples) { return samples < PIECE ? PIECE / samples * samples : samples; }
+static int piece_len(int samples, int columns) { return conv_min(conv_max(PIECE / samples, 1), columns) * samples; }
 
 static size_t piece_room(const struct conv_pass *p) { return conv_grains((size_t)conv_max(p->samples, PIECE) + CONV_GRAIN); }
 
@@ -219,12 +219,13 @@ void conv_int8_tile(const struct conv_pass *p, struct conv_scratch *s, const str
 {
     const struct scales all = scales_of(p->c);
 
-    s->piece = piece_len(t->samples);
-    for (int k = 0; k < s->piece + CONV_GRAIN; k++) {
-        s->scale[k] = all.s[t->from_n + k % t->samples];
-        s->inverse[k] = all.inverse[t->from_n + k % t->samples];
-        s->zero[k] = all.zero[t->from_n + k % t->samples];
+    s->piece = piece_len(t->samples, t->columns);
+    for (int k = 0, sample = 0; k < s->piece + CONV_GRAIN; k++) {
+        s->scale[k] = all.s[t->from_n + sample];
+        s->inverse[k] = all.inverse[t->from_n + sample];
+        s->zero[k] = all.zero[t->from_n + sample];
         s->nothing[k] = 0;
+        sample = sample + 1 < t->samples ? sample + 1 : 0;
     }
     if (meets_zeros(p))
         pack_zeros(s, &(struct line){ .samples = t->samples, .out = (uint32_t *)(void *)s->zeros }, 0, p->phases * (t->columns + p->more));
