@@ -18,7 +18,7 @@ const struct route api_routes[] = {
     { "GET", "/openapi.json", SCOPE_OPEN, 0, 0, NULL, api_openapi, NULL },
     { "GET", "/v1/capabilities", SCOPE_READ, 0, 0, NULL, api_capabilities, NULL },
 
-    { "POST", "/v1/models", SCOPE_SUBMIT, BODY_FILE, HTTP_MAX_UPLOAD, "name tags", api_model_create, NULL },
+    { "POST", "/v1/models", SCOPE_SUBMIT, BODY_FILE | BODY_HASH, HTTP_MAX_UPLOAD, "name tags", api_model_create, NULL },
     { "GET", "/v1/models", SCOPE_READ, 0, 0, PAGE " tag", api_model_list, NULL },
     { "GET", "/v1/models/{model}", SCOPE_READ, 0, 0, NULL, api_model_get, NULL },
     { "PATCH", "/v1/models/{model}", SCOPE_SUBMIT, BODY_JSON, API_MAX_JSON, NULL, api_model_patch, NULL },

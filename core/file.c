@@ -15,13 +15,15 @@
 
 _Thread_local long file_fail_in;
 
-enum { BUF_LEN = 65536 };
+enum { BUF_LEN = 65536, AHEAD_LEN = 8 << 20 };
 
 struct file_out {
     int fd;
     char path[PATH_MAX], temp[PATH_MAX];
     uint64_t size; /* with what is still in buf */
+    uint64_t begun; /* the disk was asked to write so far */
     size_t n_buf;
+    bool scratch, hashed;
     bool patched;  /* the running hash is void */
     bool published;
     struct sha256_ctx sha;
@@ -72,14 +74,16 @@ static enum err_code fsync_dir(const char *path, struct err *e)
     return rc == 0 ? ERR_OK : err_errno(e, errno, "cannot sync the directory");
 }
 
-enum err_code file_out_new(struct file_out **out, const char *path, struct err *e)
+static enum err_code begin(struct file_out **out, const char *path, bool scratch, bool hashed, struct err *e)
 {
     struct file_out *f = mem_alloc(sizeof *f);
 
     if (!f)
         return err_set(e, ERR_NOMEM, "out of memory");
-    f->size = 0;
+    f->size = f->begun = 0;
     f->n_buf = 0;
+    f->scratch = scratch;
+    f->hashed = hashed;
     f->patched = f->published = false;
     sha256_init(&f->sha);
     if ((size_t)snprintf(f->path, sizeof f->path, "%s", path) >= sizeof f->path ||
@@ -98,6 +102,25 @@ enum err_code file_out_new(struct file_out **out, const char *path, struct err *
     return ERR_OK;
 }
 
+enum err_code file_out_new(struct file_out **out, const char *path, struct err *e)
+{
+    return begin(out, path, false, true, e);
+}
+
+enum err_code file_out_scratch(struct file_out **out, const char *path, bool hashed, struct err *e)
+{
+    return begin(out, path, true, hashed, e);
+}
+
+/* The disk writes while more comes, so that the sync at the end finds little left to do. */
+static void write_ahead(struct file_out *f)
+{
+    if (f->scratch || f->size - f->begun < AHEAD_LEN)
+        return;
+    (void)sync_file_range(f->fd, (off_t)f->begun, (off_t)(f->size - f->begun), SYNC_FILE_RANGE_WRITE);
+    f->begun = f->size;
+}
+
 static enum err_code flush(struct file_out *f, struct err *e)
 {
     enum err_code rc = write_all(f->fd, f->buf, f->n_buf, e);
@@ -111,7 +134,8 @@ enum err_code file_out_write(struct file_out *f, const void *data, size_t n, str
 {
     enum err_code rc;
 
-    sha256_update(&f->sha, n, data);
+    if (f->hashed)
+        sha256_update(&f->sha, n, data);
     if (f->n_buf + n > BUF_LEN) {
         rc = flush(f, e);
         if (rc != ERR_OK)
@@ -126,6 +150,7 @@ enum err_code file_out_write(struct file_out *f, const void *data, size_t n, str
         f->n_buf += n;
     }
     f->size += n;
+    write_ahead(f);
     return ERR_OK;
 }
 
@@ -170,11 +195,11 @@ enum err_code file_out_publish(struct file_out *f, char *hash, struct err *e)
         rc = hash_again(f, e);
     if (rc != ERR_OK)
         return rc;
-    if (fails_now() || fsync(f->fd) != 0)
+    if (!f->scratch && (fails_now() || fsync(f->fd) != 0))
         return err_errno(e, errno, "cannot sync");
     if (fails_now() || rename(f->temp, f->path) != 0)
         return err_errno(e, errno, "cannot rename");
-    rc = fsync_dir(f->path, e);
+    rc = f->scratch ? ERR_OK : fsync_dir(f->path, e);
     if (rc != ERR_OK) {
         unlink(f->path);
         return rc;

@@ -18,6 +18,8 @@ struct file_out;
 /* Starts writing `path`. Buffers 64 KiB. */
 MUST enum err_code file_out_new(struct file_out **out, const char *path, struct err *e);
 MUST enum err_code file_out_write(struct file_out *f, const void *data, size_t n, struct err *e);
+/* A file that is read once and removed: nothing is synced, and without `hashed` it has no hash. */
+MUST enum err_code file_out_scratch(struct file_out **out, const char *path, bool hashed, struct err *e);
 /* Bytes written so far. */
 uint64_t file_out_size(const struct file_out *f);
 /* Overwrites n bytes at an offset already written (a header patched at the end). The hash is then taken over the final file. */

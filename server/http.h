@@ -37,9 +37,9 @@ struct req {
     const char *method, *path;     /* path: as it came, without the query */
     const char *arg[REQ_MAX_ARGS]; /* the {parts} of the path, decoded, in order; ids are checked by handlers */
     const json_t *body;            /* BODY_JSON: parsed, NULL when empty and the route allows it */
-    const char *body_path;         /* BODY_FILE: the upload, a temporary file; removed after the handler unless it renamed it */
+    const char *body_path;         /* BODY_FILE: the upload, a temporary file, not synced; removed after the handler */
     uint64_t body_bytes;
-    const char *body_hash;         /* sha256, hex */
+    const char *body_hash;         /* BODY_HASH: sha256, hex */
     const char *content_type;      /* lower case, without parameters; "" when absent */
     char request_id[40];
     char client[48];           /* its address, numeric; "" : not known */
@@ -76,7 +76,7 @@ typedef enum err_code handler(struct app *app, const struct req *rq, struct repl
 /* Does If-None-Match or If-Match (NULL: absent, false) name the ETag (without quotes)? "*" names all. */
 bool http_etag_matches(const char *given, const char *etag);
 
-enum route_flags { BODY_JSON = 1, BODY_FILE = 2, BODY_OPTIONAL = 4, SLOW = 8 };
+enum route_flags { BODY_JSON = 1, BODY_FILE = 2, BODY_OPTIONAL = 4, SLOW = 8, BODY_HASH = 16 /* of a file: body_hash is wanted */ };
 struct route {
     const char *method, *path; /* "/v1/jobs/{id}/cancel"; HEAD is served where GET is */
     enum scope scope;          /* that the request needs */

@@ -197,7 +197,7 @@ static enum err_code open_upload(struct exchange *x, struct err *e)
     enum err_code rc = x->conf->temp_path(x->conf->user, &x->rq, x->upload_path, sizeof x->upload_path,
                                           x->declared == HTTP_UNDECLARED ? 0 : x->declared, e);
 
-    return rc == ERR_OK ? file_out_new(&x->upload, x->upload_path, e) : rc;
+    return rc == ERR_OK ? file_out_scratch(&x->upload, x->upload_path, x->route->flags & BODY_HASH, e) : rc;
 }
 
 static enum err_code begin(struct exchange *x, struct err *e)
@@ -291,7 +291,7 @@ static enum err_code finish_body(struct exchange *x, struct err *e)
     if (x->upload) {
         if (x->rq.body_bytes == 0)
             return err_set(e, ERR_SYNTAX, "the body is empty: it must be the file");
-        rc = file_out_publish(x->upload, x->upload_hash, e);
+        rc = file_out_publish(x->upload, x->route->flags & BODY_HASH ? x->upload_hash : NULL, e);
         x->published = rc == ERR_OK;
         x->rq.body_path = x->upload_path;
         x->rq.body_hash = x->upload_hash;

@@ -83,7 +83,7 @@ static const struct route routes[] = {
     { "GET", "/things/{id}", SCOPE_OPEN, 0, 0, NULL, echo, NULL },
     { "DELETE", "/things/{id}", SCOPE_OPEN, 0, 0, NULL, echo, NULL },
     { "POST", "/things/{id}/go", SCOPE_OPEN, 0, 0, NULL, echo, NULL },
-    { "PUT", "/things/{id}/file", SCOPE_OPEN, BODY_FILE, FILE_LIMIT, NULL, echo, no_such },
+    { "PUT", "/things/{id}/file", SCOPE_OPEN, BODY_FILE | BODY_HASH, FILE_LIMIT, NULL, echo, no_such },
     { "GET", "/slow", SCOPE_OPEN, SLOW, 0, NULL, slow, NULL },
     { NULL, NULL, SCOPE_MISSING, 0, 0, NULL, NULL, NULL }
 };
