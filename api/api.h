@@ -39,6 +39,8 @@ handler api_job_iterations, api_job_iteration, api_job_iteration_model, api_job_
 handler api_model_predict, api_job_predict, api_job_iteration_predict, api_model_evaluate, api_job_evaluate, api_job_iteration_evaluate;
 handler api_events, api_curves;
 handler api_token_create, api_token_list, api_token_get, api_token_revoke;
+handler api_limits_get, api_limits_put;
+extern const struct param api_limits_params[];
 /* All tables of plug-ins by their keys in capabilities; ends with a NULL key. */
 extern const struct api_kind { const char *key; const struct plug_table *table; } api_kinds[];
 handler api_capabilities, api_openapi, api_healthz, api_readyz, api_metrics, api_root;

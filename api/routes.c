@@ -60,6 +60,8 @@ const struct route api_routes[] = {
     { "GET", "/v1/tokens", SCOPE_ADMIN, 0, 0, PAGE, api_token_list, NULL },
     { "GET", "/v1/tokens/{token}", SCOPE_ADMIN, 0, 0, NULL, api_token_get, NULL },
     { "DELETE", "/v1/tokens/{token}", SCOPE_ADMIN, 0, 0, NULL, api_token_revoke, NULL },
+    { "GET", "/v1/tenants/{tenant}/limits", SCOPE_ADMIN, 0, 0, NULL, api_limits_get, NULL },
+    { "PUT", "/v1/tenants/{tenant}/limits", SCOPE_ADMIN, BODY_JSON, API_MAX_JSON, NULL, api_limits_put, NULL },
     END
 };
 

@@ -144,6 +144,13 @@ static struct auth_conf access_of(const struct config *c)
                                .loopback = http_is_loopback(c->listen) };
 }
 
+static enum err_code set_quota(void *user, const void *row, struct err *e)
+{
+    const struct tenant_limits *l = row;
+
+    return quota_set(user, l->tenant, l->requests_per_second, l->streams, clock_mono_ms(), e);
+}
+
 static enum err_code start_access(struct parts *p, struct err *e)
 {
     const struct config *c = &p->config;
@@ -154,6 +161,8 @@ static enum err_code start_access(struct parts *p, struct err *e)
     p->app.local_only = conf.loopback && c->access != ACCESS_OPEN;
     if (rc == ERR_OK)
         rc = quota_new(&p->quota, c->tenant_requests_per_second, c->tenant_streams, e);
+    if (rc == ERR_OK)
+        rc = store_tenant_limits_all(p->store, set_quota, p->quota, e);
     p->app.quota = p->quota;
     if (rc == ERR_OK && !conf.loopback && c->access == ACCESS_OPEN)
         log_event(LOG_WARN, "open to whoever reaches this address: no tokens are asked for", LOG_S("listen", c->listen));

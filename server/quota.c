@@ -15,7 +15,7 @@
 enum { TENANT_LISTS = 64, ADDRESS_SETS = 256, ADDRESS_WAYS = 4, ADDRESS_LEN = 48 };
 
 struct bucket { double full; int64_t at_ms; };
-struct quota_tenant { struct quota_tenant *next; char name[TENANT_LEN]; struct bucket requests; int64_t streams; };
+struct quota_tenant { struct quota_tenant *next; char name[TENANT_LEN]; struct bucket requests; int64_t streams, own_rate, own_streams; /* own: -1: as all */ };
 struct quota_address { char name[ADDRESS_LEN]; struct bucket wrong; };
 struct quota {
     pthread_mutex_t lock;
@@ -98,53 +98,87 @@ static struct quota_tenant *tenant_of(struct quota *q, const char *name, int64_t
     if (!t)
         return NULL;
     snprintf(t->name, sizeof t->name, "%s", name);
+    t->own_rate = t->own_streams = -1;
     t->requests = (struct bucket){ q->rate * QUOTA_BURST, now_ms };
     t->next = *list;
     *list = t;
     return t;
 }
 
-enum err_code quota_request(struct quota *q, const char *tenant, int64_t now_ms, int *retry_after, struct err *e)
+static double rate_of(const struct quota *q, const struct quota_tenant *t)
+{
+    return t->own_rate < 0 ? q->rate : (double)t->own_rate;
+}
+
+static int64_t streams_of(const struct quota *q, const struct quota_tenant *t)
+{
+    return t->own_streams < 0 ? q->max_streams : t->own_streams;
+}
+
+enum err_code quota_set(struct quota *q, const char *tenant, int64_t requests_per_second, int64_t streams, int64_t now_ms, struct err *e)
 {
     struct quota_tenant *t;
-    bool ok;
 
-    if (!q || q->rate <= 0)
+    if (!q)
         return ERR_OK;
     pthread_mutex_lock(&q->lock);
     t = tenant_of(q, tenant, now_ms);
-    ok = t && take(&t->requests, q->rate / 1000, q->rate * QUOTA_BURST, now_ms, retry_after);
+    if (t) {
+        t->own_rate = requests_per_second;
+        t->own_streams = streams;
+        t->requests = (struct bucket){ rate_of(q, t) * QUOTA_BURST, now_ms };
+    }
+    pthread_mutex_unlock(&q->lock);
+    return t ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+}
+
+enum err_code quota_request(struct quota *q, const char *tenant, int64_t now_ms, int *retry_after, struct err *e)
+{
+    struct quota_tenant *t;
+    double rate = 0;
+    bool ok;
+
+    if (!q)
+        return ERR_OK;
+    pthread_mutex_lock(&q->lock);
+    t = tenant_of(q, tenant, now_ms);
+    if (t)
+        rate = rate_of(q, t);
+    ok = t && (rate <= 0 || take(&t->requests, rate / 1000, rate * QUOTA_BURST, now_ms, retry_after));
     q->figures.requests += t && !ok;
     pthread_mutex_unlock(&q->lock);
     if (!t)
         return err_set(e, ERR_NOMEM, "out of memory");
-    return ok ? ERR_OK : err_set(e, ERR_TOO_MANY, "more than %g requests a second of this tenant", q->rate);
+    return ok ? ERR_OK : err_set(e, ERR_TOO_MANY, "more than %g requests a second of this tenant", rate);
 }
 
 enum err_code quota_stream_open(struct quota *q, const char *tenant, struct err *e)
 {
     struct quota_tenant *t;
+    int64_t most = 0;
     bool ok;
 
-    if (!q || q->max_streams <= 0)
+    if (!q)
         return ERR_OK;
     pthread_mutex_lock(&q->lock);
     t = tenant_of(q, tenant, 0);
-    ok = t && t->streams < q->max_streams;
+    if (t)
+        most = streams_of(q, t);
+    ok = t && (most <= 0 || t->streams < most);
     if (ok)
         t->streams++;
     q->figures.streams += t && !ok;
     pthread_mutex_unlock(&q->lock);
     if (!t)
         return err_set(e, ERR_NOMEM, "out of memory");
-    return ok ? ERR_OK : err_set(e, ERR_TOO_MANY, "more than %lld event streams and waiting requests of this tenant", (long long)q->max_streams);
+    return ok ? ERR_OK : err_set(e, ERR_TOO_MANY, "more than %lld event streams and waiting requests of this tenant", (long long)most);
 }
 
 void quota_stream_close(struct quota *q, const char *tenant)
 {
     struct quota_tenant *t;
 
-    if (!q || q->max_streams <= 0)
+    if (!q)
         return;
     pthread_mutex_lock(&q->lock);
     t = tenant_of(q, tenant, 0);

@@ -9,6 +9,8 @@ enum { QUOTA_BURST = 10 /* seconds' worth of requests at once */, QUOTA_WRONG = 
 struct quota;
 /* Per tenant; 0: no limit. */
 MUST enum err_code quota_new(struct quota **out, int64_t requests_per_second, int64_t streams, struct err *e);
+/* Of one tenant, from now on; -1: as all. */
+MUST enum err_code quota_set(struct quota *q, const char *tenant, int64_t requests_per_second, int64_t streams, int64_t now_ms, struct err *e);
 void quota_free(struct quota *q); /* NULL is legal */
 /* ERR_TOO_MANY; *retry_after: seconds until it may be tried again. Here and below, q NULL: no limits. Times are monotonic. */
 MUST enum err_code quota_request(struct quota *q, const char *tenant, int64_t now_ms, int *retry_after, struct err *e);

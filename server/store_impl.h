@@ -105,8 +105,11 @@ extern const char job_select[]; /* one job by id, $1 */
 db_row_fn job_row_read;         /* user: struct job_row, whose strings become its own */
 
 /* ---- the line of tenants (store_line.c) ---- */
-/* The id of the job whose turn it is; $4: at most so many running of a tenant, 0: any number. */
-#define LINE_NEXT "SELECT head FROM turns WHERE head IS NOT NULL AND ($4 = 0 OR running < $4) ORDER BY running, served, head LIMIT 1"
+/* The id of the job whose turn it is; $4: at most so many running of a tenant that has no limit of its own, 0: any number. */
+#define LINE_NEXT \
+    "SELECT head FROM turns WHERE head IS NOT NULL AND (running = 0 OR running <" \
+    " COALESCE(NULLIF(COALESCE((SELECT running_jobs FROM limits WHERE tenant = turns.tenant), $4), 0), running + 1))" \
+    " ORDER BY running, served, head LIMIT 1"
 /* After a job was added or its state has changed: its tenant's place. served: it is this tenant's turn now. */
 MUST enum err_code line_update(struct txn *t, const char *job, bool served, struct err *e);
 

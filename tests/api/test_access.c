@@ -88,7 +88,7 @@ static int call(const char *method, const char *target, const char *token, const
 static const char *address(const struct route *r)
 {
     static const struct { const char *name, *value; } args[] = {
-        { "{model}", mine.model }, { "{dataset}", mine.dataset }, { "{job}", mine.id }, { "{token}", my_token }, { "{iteration}", "1" },
+        { "{model}", mine.model }, { "{dataset}", mine.dataset }, { "{job}", mine.id }, { "{token}", my_token }, { "{tenant}", TENANT_DEFAULT }, { "{iteration}", "1" },
         { "{split}", "train" }, { "{part}", "features" },
     };
     static char text[400];
@@ -368,6 +368,28 @@ START_TEST(what_a_tenant_stores_is_limited)
 }
 END_TEST
 
+/* By whoever runs the server, for any tenant; at once. */
+START_TEST(limits_of_one_tenant)
+{
+    const char *target = "/v1/tenants/" OTHER "/limits";
+
+    ck_assert_int_eq(call("GET", target, tokens[0][SCOPE_ADMIN], NULL), 200);
+    ck_assert_int_eq(json_integer_value(json_object_get(reply.json, "waiting_jobs")), -1);
+    ck_assert_int_eq(call("PUT", target, tokens[0][SCOPE_ADMIN], "{\"waiting_jobs\": 5, \"requests_per_second\": 1}"), 200);
+    ck_assert_int_eq(call("GET", target, tokens[0][SCOPE_ADMIN], NULL), 200);
+    ck_assert_int_eq(json_integer_value(json_object_get(reply.json, "waiting_jobs")), 5);
+    ck_assert_int_eq(json_integer_value(json_object_get(reply.json, "storage_mb")), -1);
+    for (int i = 0; i < 10; i++)
+        ck_assert_int_eq(call("GET", "/v1/jobs", tokens[1][SCOPE_READ], NULL), 200);
+    ck_assert_int_eq(call("GET", "/v1/jobs", tokens[1][SCOPE_READ], NULL), 429);
+    ck_assert_int_eq(call("PUT", target, tokens[0][SCOPE_ADMIN], "{}"), 200); /* as all */
+    ck_assert_int_eq(call("PUT", target, tokens[0][SCOPE_ADMIN], "{\"streams\": -2}"), 422);
+    ck_assert_int_eq(call("PUT", target, tokens[0][SCOPE_SUBMIT], "{}"), 403);
+    ck_assert_int_eq(call("GET", "/v1/tenants/-/limits", tokens[0][SCOPE_ADMIN], NULL), 404);
+    ck_assert_int_eq(call("PUT", target, tokens[1][SCOPE_ADMIN], "{}"), 404); /* not even its own */
+}
+END_TEST
+
 /* ---- tokens ---- */
 
 START_TEST(tokens_by_the_api)
@@ -455,6 +477,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, a_stream_of_all_is_of_one_tenants);
     tcase_add_test(tc, a_stream_ends_with_its_token);
     tcase_add_test(tc, streams_and_requests_are_limited);
+    tcase_add_test(tc, limits_of_one_tenant);
     tcase_add_test(tc, what_a_tenant_stores_is_limited);
     tcase_add_test(tc, tokens_by_the_api);
     tcase_add_test(tc, wrong_tokens_are_limited_right_ones_are_not);

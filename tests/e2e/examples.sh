@@ -57,7 +57,7 @@ n=0
 while IFS=$'\t' read -r method path operation body; do
   body=$(sed -E "s/mdl_[0-9a-z]{20}/$trained/g; s/dst_[0-9a-z]{20}/$full/g; s/job_[0-9a-z]{20}/$finished/g; s/([^\\])\\\\\\\\/\1\\\\/g" <<<"$body")
   prepare "$operation"
-  where=$(sed "s/{model}/$model/; s/{dataset}/$dataset/; s/{job}/$job/; s/{token}/$token/; s/{iteration}/1/; s/{split}/train/; s/{part}/table/" <<<"$path")
+  where=$(sed "s/{model}/$model/; s/{dataset}/$dataset/; s/{job}/$job/; s/{token}/$token/; s/{tenant}/team-a/; s/{iteration}/1/; s/{split}/train/; s/{part}/table/" <<<"$path")
   call "$method" "$where$query" "${arguments[@]}"
   case $status in 2??) ;; *) fail "$operation: $method $where answered $status to $body: $reply" ;; esac
   example=$(jq -c --arg p "$path" --arg m "${method,,}" --arg s "$status" '.paths[$p][$m].responses[$s] | if . == null then error("undocumented") else . end

@@ -379,6 +379,16 @@ START_TEST(requests_a_second)
     OK(quota_new(&q, 0, 0, &err));
     for (int i = 0; i < 1000; i++)
         OK(quota_request(q, "a", 1, &after, &err));
+    OK(quota_set(q, "a", 1, 1, 1, &err)); /* a limit of its own, where others have none */
+    for (int i = 0; i < QUOTA_BURST; i++)
+        OK(quota_request(q, "a", 1, &after, &err));
+    ck_assert_int_eq(quota_request(q, "a", 1, &after, &err), ERR_TOO_MANY);
+    OK(quota_request(q, "b", 1, &after, &err));
+    OK(quota_stream_open(q, "a", &err));
+    ck_assert_int_eq(quota_stream_open(q, "a", &err), ERR_TOO_MANY);
+    OK(quota_set(q, "a", 0, -1, 1, &err));
+    OK(quota_request(q, "a", 1, &after, &err));
+    OK(quota_stream_open(q, "a", &err));
     quota_free(q);
     OK(quota_request(NULL, "a", 1, &after, &err));
 }

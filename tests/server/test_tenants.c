@@ -244,6 +244,57 @@ static void repeat(struct job_row j, int n)
         another(j, j.priority);
 }
 
+static int64_t take_all(int64_t count[2])
+{
+    struct job_row j = { 0 };
+    bool found = true;
+
+    for (count[0] = count[1] = 0; found;) {
+        OK(store_job_claim(st, "me", 1, 1000, &j, &found, &err));
+        if (found)
+            count[strcmp(j.tenant, B) == 0]++;
+        job_row_clear(&j);
+    }
+    return count[0] + count[1];
+}
+
+/* One tenant's own limits count in place of those of all, in both directions. */
+START_TEST(a_tenant_may_have_limits_of_its_own)
+{
+    struct tenant_limits own;
+    struct job_row first;
+    int64_t count[2];
+
+    store_set_limits(st, &(struct store_limits){ .bytes = 100, .waiting = 2, .running = 1 });
+    OK(store_tenant_limits(st, A, &own, &err));
+    ck_assert(own.storage_mb == -1 && own.waiting_jobs == -1 && own.running_jobs == -1 && own.streams == -1 && own.requests_per_second == -1);
+    own.waiting_jobs = 4;
+    own.running_jobs = 3;
+    own.storage_mb = 1;
+    OK(store_tenant_limits_set(st, &own, &err));
+    OK(store_tenant_limits(st, A, &own, &err));
+    ck_assert(strcmp(own.tenant, A) == 0 && own.waiting_jobs == 4 && own.running_jobs == 3 && own.storage_mb == 1 && own.streams == -1);
+    OK(store_tenant_room(st, A, 1 << 20, &err));
+    ck_assert_int_eq(store_tenant_room(st, A, (1 << 20) + 1, &err), ERR_NO_SPACE);
+    ck_assert_int_eq(store_tenant_room(st, B, 101, &err), ERR_NO_SPACE);
+    first = make_job_of(B, 0);
+    another(first, 0);
+    ck_assert_int_eq(store_job_add(st, &first, &err), ERR_TOO_MANY);
+    first = make_job_of(A, 0);
+    repeat(first, 3);
+    ck_assert_int_eq(store_job_add(st, &first, &err), ERR_TOO_MANY);
+    ck_assert_int_eq(take_all(count), 4);
+    ck_assert(count[0] == 3 && count[1] == 1);
+    own.running_jobs = 0; /* none at all */
+    OK(store_tenant_limits_set(st, &own, &err));
+    ck_assert_int_eq(take_all(count), 1);
+    own = (struct tenant_limits){ B, -1, -1, -1, -1, -1 };
+    OK(store_tenant_limits_set(st, &own, &err));
+    ck_assert_int_eq(take_all(count), 0);
+    check_invariants();
+}
+END_TEST
+
 /* However many workers there are: the first job of another is the next that is taken. */
 START_TEST(a_hundred_jobs_do_not_delay_anothers_first)
 {
@@ -388,6 +439,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, bytes_are_limited);
     tcase_add_test(tc, waiting_jobs_are_limited);
     tcase_add_test(tc, running_jobs_are_limited);
+    tcase_add_test(tc, a_tenant_may_have_limits_of_its_own);
     tcase_add_loop_test(tc, a_hundred_jobs_do_not_delay_anothers_first, 0, 3);
     tcase_add_test(tc, tenants_take_turns);
     tcase_add_loop_test(tc, positions_tell_the_truth, 0, 6);

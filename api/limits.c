@@ -1,0 +1,64 @@
+/* api/limits.c: what one tenant may have in place of what the settings give to all. They are set by an admin of the tenant "default", which is whoever runs
+ * the server; for other tenants' admins there is nothing here, or no limit would hold. */
+#include <stdio.h>
+#include <string.h>
+
+#include "api/api.h"
+#include "server/log.h"
+
+#define LIMIT(f, h) FIELD_INT(struct tenant_limits, f, -1, 1 << 30, -1, h " 0: no limit; -1: as the server's settings have it.")
+const struct param api_limits_params[] = {
+    LIMIT(storage_mb, "What the tenant may store, MB."),
+    LIMIT(waiting_jobs, "Its jobs that are queued or paused."),
+    LIMIT(running_jobs, "Its jobs that run at a time; more wait."),
+    LIMIT(streams, "Its event streams and waiting requests at a time."),
+    LIMIT(requests_per_second, "Its requests a second, in bursts of ten seconds' worth."),
+    FIELD_END
+};
+
+static enum err_code check_tenant(const struct req *rq, struct err *e)
+{
+    if (strcmp(rq->tenant, TENANT_DEFAULT) == 0 && tenant_valid(rq->arg[0]))
+        return ERR_OK;
+    return err_set(e, ERR_NOT_FOUND, "no tenant \"%.40s\"", rq->arg[0]);
+}
+
+static enum err_code reply_limits(struct reply *rp, const struct tenant_limits *l, struct err *e)
+{
+    json_t *j = json_pack("{s:s,s:s}", "object", "limits", "tenant", l->tenant), *fields = params_dump(api_limits_params, l);
+
+    if (!fields || json_object_update(j, fields) != 0) {
+        json_decref(j);
+        j = NULL;
+    }
+    json_decref(fields);
+    return api_reply(rp, 0, j, e);
+}
+
+enum err_code api_limits_get(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    struct tenant_limits l;
+    enum err_code rc = check_tenant(rq, e);
+
+    if (rc == ERR_OK)
+        rc = store_tenant_limits(app->store, rq->arg[0], &l, e);
+    return rc == ERR_OK ? reply_limits(rp, &l, e) : rc;
+}
+
+enum err_code api_limits_put(struct app *app, const struct req *rq, struct reply *rp, struct err *e)
+{
+    struct tenant_limits l = { .tenant = "" };
+    enum err_code rc = check_tenant(rq, e);
+
+    if (rc == ERR_OK)
+        rc = params_parse(&l, sizeof l, api_limits_params, rq->body, e);
+    if (rc != ERR_OK)
+        return rc;
+    snprintf(l.tenant, sizeof l.tenant, "%s", rq->arg[0]);
+    rc = store_tenant_limits_set(app->store, &l, e);
+    if (rc == ERR_OK)
+        rc = quota_set(app->quota, l.tenant, l.requests_per_second, l.streams, clock_mono_ms(), e);
+    if (rc == ERR_OK && app->workers)
+        workers_wake(app->workers); /* more of its jobs may run now */
+    return rc == ERR_OK ? reply_limits(rp, &l, e) : rc;
+}
