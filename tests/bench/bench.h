@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "core/data.h"
 #include "core/mem.h"
 #include "core/net.h"
 #include "core/rng.h"
@@ -56,6 +57,36 @@ static inline float *filled(size_t n, uint32_t stream)
     for (size_t i = 0; i < n; i++)
         x[i] = some[i % 61];
     return x;
+}
+
+/* Samples of random bytes, scaled to about -2 .. 2, of random classes: a train split. */
+static inline struct dataset *random_data(const struct shape *shape, int n_classes)
+{
+    enum { SAMPLES = 2048 };
+    struct dataset *d = mem_zalloc(1, sizeof *d);
+    const size_t n = shape_len(shape);
+    uint8_t *x = mem_alloc(n * SAMPLES);
+    int32_t *label = mem_alloc(SAMPLES * sizeof *label);
+    const struct rng r = { 1, RNG_TEST, 0, 0 };
+
+    *d = (struct dataset){ .shape = *shape, .n_features = (int)n, .n_classes = n_classes, .center = mem_vector(n), .scale = mem_vector(n) };
+    for (size_t i = 0; i < n; i++)
+        d->scale[i] = 1 / 64.0F, d->center[i] = 127;
+    for (size_t i = 0; i < n * SAMPLES; i++)
+        x[i] = (uint8_t)rng_u32(&r, i);
+    for (int i = 0; i < SAMPLES; i++)
+        label[i] = (int32_t)(rng_u32(&r, (uint64_t)i + 7) % (uint32_t)n_classes);
+    d->split[DATA_TRAIN] = (struct data_split){ .n = SAMPLES, .is_u8 = true, .x = x, .label = label };
+    return d;
+}
+
+static inline void random_data_free(struct dataset *d)
+{
+    mem_free((void *)(uintptr_t)d->split[DATA_TRAIN].x);
+    mem_free((void *)(uintptr_t)d->split[DATA_TRAIN].label);
+    mem_free(d->center);
+    mem_free(d->scale);
+    mem_free(d);
 }
 
 /* Masks a share of every kernel by chance, and packs the net for batches of n samples. */

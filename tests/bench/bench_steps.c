@@ -12,7 +12,7 @@
 #include "core/train.h"
 #include "tests/bench/bench.h"
 
-enum { MAX_STEPS = 1000, CLASSES = 10, N_SAMPLES = 2048 };
+enum { MAX_STEPS = 1000, CLASSES = 10 };
 static double width = 1;
 
 /* ---- nets ---- */
@@ -98,27 +98,6 @@ static void resnet20(struct net *net)
 static const struct { const char *name; void (*build)(struct net *net); struct shape input; } nets[] = {
     { "lenet5", lenet5, { 3, { 1, 28, 28 } } }, { "resnet20", resnet20, { 3, { 3, 32, 32 } } }
 };
-
-/* ---- data: random bytes ---- */
-
-static struct dataset *random_data(const struct shape *shape)
-{
-    struct dataset *d = mem_zalloc(1, sizeof *d);
-    const size_t n = shape_len(shape);
-    uint8_t *x = mem_alloc(n * N_SAMPLES);
-    int32_t *label = mem_alloc(N_SAMPLES * sizeof *label);
-    const struct rng r = { 1, RNG_TEST, 0, 0 };
-
-    *d = (struct dataset){ .shape = *shape, .n_features = (int)n, .n_classes = CLASSES, .center = mem_vector(n), .scale = mem_vector(n) };
-    for (size_t i = 0; i < n; i++)
-        d->scale[i] = 1 / 64.0F, d->center[i] = 127;
-    for (size_t i = 0; i < n * N_SAMPLES; i++)
-        x[i] = (uint8_t)rng_u32(&r, i);
-    for (int i = 0; i < N_SAMPLES; i++)
-        label[i] = (int32_t)(rng_u32(&r, (uint64_t)i + 7) % CLASSES);
-    d->split[DATA_TRAIN] = (struct data_split){ .n = N_SAMPLES, .is_u8 = true, .x = x, .label = label };
-    return d;
-}
 
 /* ---- a profile: every op behind a clock ---- */
 
@@ -249,7 +228,7 @@ static json_t *run(int which, const struct options *o, int threads)
     struct err e = { 0 };
     struct net *net;
     struct team *team;
-    struct dataset *d = random_data(&nets[which].input);
+    struct dataset *d = random_data(&nets[which].input, CLASSES);
     struct result training, inference;
 
     must(net_new(&net, &nets[which].input, &e), &e);
@@ -271,11 +250,7 @@ static json_t *run(int which, const struct options *o, int threads)
     fflush(stdout);
     team_free(team);
     net_free(net);
-    mem_free((void *)(uintptr_t)d->split[DATA_TRAIN].x);
-    mem_free((void *)(uintptr_t)d->split[DATA_TRAIN].label);
-    mem_free(d->center);
-    mem_free(d->scale);
-    mem_free(d);
+    random_data_free(d);
     return json_pack("{s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f}", "net", nets[which].name, "threads", threads, "batch", o->batch, "sparsity", o->sparsity,
                      "width", width, "train_ms", training.least, "train_median_ms", training.median, "infer_ms", inference.least, "infer_median_ms",
                      inference.median);

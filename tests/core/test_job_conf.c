@@ -154,27 +154,45 @@ START_TEST(every_allocation_fails_once)
 }
 END_TEST
 
-/* The configurations of the literature (tests/bench/papers) are jobs of LeNet-300-100 on data of MNIST's shape, and stay so. */
-static void check_paper(const char *path, const struct net *net)
+static void check_job(const char *path, json_t *job, const struct net *net)
 {
     const struct dataset mnist = { .shape = { 2, { 28, 28 } }, .n_features = 784, .n_classes = 10, .split = { { .n = 60000 }, { .n = 0 }, { .n = 10000 } } };
-    json_t *paper = json_load_file(path, 0, NULL), *job = json_object_get(paper, "job"), *claim = json_object_get(paper, "claim");
     struct job_conf c;
     struct err e = { 0 };
 
-    ck_assert_msg(job && json_is_string(json_object_get(paper, "paper")), "%s", path);
-    ck_assert_msg(json_is_number(json_object_get(claim, "sparsity")) && json_is_number(json_object_get(claim, "error")), "%s", path);
     json_object_set_new(job, "model", json_string("mdl_1"));
     json_object_set_new(job, "dataset", json_string("dst_1"));
     ck_assert_msg(job_conf_parse(&c, job, false, &e) == ERR_OK, "%s: %s %s", path, e.at, e.msg);
     ck_assert_msg(job_check(&c, net, &mnist, &e) == ERR_OK, "%s: %s %s", path, e.at, e.msg);
+}
+
+static void check_paper(const char *path, const struct net *net)
+{
+    json_t *paper = json_load_file(path, 0, NULL), *job = json_object_get(paper, "job"), *claim = json_object_get(paper, "claim");
+
+    ck_assert_msg(job && json_is_string(json_object_get(paper, "paper")), "%s", path);
+    ck_assert_msg(json_is_number(json_object_get(claim, "sparsity")) && json_is_number(json_object_get(claim, "error")), "%s", path);
+    check_job(path, job, net);
     json_decref(paper);
 }
 
-START_TEST(papers_are_jobs)
+static void check_example(const char *path, const struct net *net)
+{
+    json_t *job = json_load_file(path, 0, NULL);
+
+    check_job(path, job, net);
+    json_decref(job);
+}
+
+/* Jobs that stand in files, for LeNet-300-100 on MNIST's data: of the literature, and examples. */
+static const struct { const char *folder, *prefix; void (*check)(const char *path, const struct net *net); int least; } files[] = {
+    { GOLDEN_DIR "/../bench/papers", "", check_paper, 8 }, { GOLDEN_DIR "/../../api/examples", "job-", check_example, 2 }
+};
+
+START_TEST(files_are_jobs)
 {
     json_t *lenet = json_load_file(GOLDEN_DIR "/../../api/examples/lenet-300-100.json", 0, NULL);
-    DIR *dir = opendir(GOLDEN_DIR "/../bench/papers");
+    DIR *dir = opendir(files[_i].folder);
     struct dirent *entry;
     struct model m;
     char path[600];
@@ -182,12 +200,12 @@ START_TEST(papers_are_jobs)
 
     ck_assert(dir && lenet && keras_read(&m, lenet, NULL) == ERR_OK);
     while ((entry = readdir(dir)))
-        if (strstr(entry->d_name, ".json")) {
-            snprintf(path, sizeof path, "%s/%s", GOLDEN_DIR "/../bench/papers", entry->d_name);
-            check_paper(path, m.net);
+        if (strstr(entry->d_name, ".json") && strncmp(entry->d_name, files[_i].prefix, strlen(files[_i].prefix)) == 0) {
+            snprintf(path, sizeof path, "%s/%s", files[_i].folder, entry->d_name);
+            files[_i].check(path, m.net);
             n++;
         }
-    ck_assert_int_ge(n, 8);
+    ck_assert_int_ge(n, files[_i].least);
     closedir(dir);
     json_decref(lenet);
     model_clear(&m);
@@ -227,7 +245,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, retrain_inherits);
     tcase_add_test(tc, dump_parses_again_to_itself);
     tcase_add_test(tc, every_allocation_fails_once);
-    tcase_add_test(tc, papers_are_jobs);
+    tcase_add_loop_test(tc, files_are_jobs, 0, sizeof files / sizeof files[0]);
     tcase_add_test(tc, scaled_once);
 }
 SUITE_MAIN("job_conf", cases)
