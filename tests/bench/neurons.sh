@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # tests/bench/neurons.sh: neurons pruned to half of the multiply-adds through the API, shrunk, downloaded, and timed beside the dense model.
 #   tests/bench/neurons.sh [--net lenet-300-100|lenet-5|resnet-20] [--seeds "0 1 2"] [--threads 2] [--job FILE] [--rounds 41] [--json FILE]
+#       [--keep FOLDER]
 # The job is api/examples/job-neurons-half.json, or FILE; of convolutional nets it is shortened to one epoch, with augmentation. Data: Fashion-MNIST, the test
 # images for validation too (nothing is chosen by them); of ResNet-20 50,000 images of CIFAR-10's size made of it (tests/bench/cifar.py). Accuracy is of
-# the test split; memory is VmHWM of the daemon; times are those of build/tests/bench_shrink, batch 128, for the last seed.
+# the test split; memory is VmHWM of the daemon; times are those of build/tests/bench_shrink, batch 128, for the last seed, whose models --keep keeps.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-net=lenet-300-100 seeds="0 1 2" threads=2 file=api/examples/job-neurons-half.json rounds=41 json=""
+net=lenet-300-100 seeds="0 1 2" threads=2 file=api/examples/job-neurons-half.json rounds=41 json="" keep=""
 while [ $# -gt 0 ]; do
   case $1 in
     --net) net=$2 ;;
@@ -15,7 +16,8 @@ while [ $# -gt 0 ]; do
     --job) file=$2 ;;
     --rounds) rounds=$2 ;;
     --json) json=$2 ;;
-    *) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    --keep) keep=$(realpath "$2") ;;
+    *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
   esac
   shift 2
 done
@@ -50,6 +52,7 @@ done
 curl -fsS -o "$work/dense" "$url/v1/jobs/$id/iterations/0/model?format=document"
 curl -fsS -o "$work/shrunk" "$url/v1/jobs/$id/model?format=document"
 jq -r '(map(.dense) | add / length) as $d | (map(.shrunk) | add / length) as $s | "mean: \($d) dense, \($s) shrunk: \(100 * ($s - $d)) points"' <<<"$rows"
+[ -z "$keep" ] || cp "$work/dense" "$work/shrunk" "$keep"
 kill "$pid"; wait "$pid" || true; pid=""
 build/tests/bench_shrink --rounds "$rounds" "$work/dense" "$work/shrunk"
 [ -z "$json" ] || jq . <<<"$rows" >"$json"
