@@ -257,11 +257,11 @@ static void backward_node(const struct hessian *h, const struct probe_batch *b, 
 
 static double largest(const float *x, size_t n)
 {
-    double most = 0;
+    float most = 0;
 
     for (size_t i = 0; i < n; i++)
-        most = fmax(most, fabs((double)x[i]));
-    return most;
+        most = fmaxf(most, fabsf(x[i]));
+    return (double)most;
 }
 
 /* R{dz}: by the difference of dz, a hundredth of the scale on which a loss bends to both sides. */

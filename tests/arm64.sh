@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 root=$(id -u)
 as_root() { if [ "$root" = 0 ]; then "$@"; else sudo "$@"; fi; }
 packages="gcc-aarch64-linux-gnu qemu-user"
-for p in libc6-dev libmicrohttpd-dev libjansson-dev libsqlite3-dev libopenblas-dev nettle-dev zlib1g-dev libzstd-dev check; do packages="$packages $p:arm64"; done
+for p in libc6-dev libmicrohttpd-dev libjansson-dev libsqlite3-dev libopenblas-dev nettle-dev zlib1g-dev libzstd-dev libarchive-dev \
+  libbz2-dev liblzma-dev libpng-dev libjpeg62-turbo-dev check; do packages="$packages $p:arm64"; done
 # shellcheck disable=SC2086
 if ! dpkg-query -W $packages >/dev/null 2>&1; then
   as_root dpkg --add-architecture arm64
