@@ -2,7 +2,7 @@
 
 The other side of tests/bench/job.sh.
 
-usage: torch_prune.py DATA_DIR [--net lenet300|lenet5] [--dense 10] [--iters 10] [--retrain 2] [--target 0.95]
+usage: torch_prune.py DATA_DIR [--net lenet300100|lenet5] [--dense 10] [--iters 10] [--retrain 2] [--target 0.95]
                       [--batch 128] [--seed 0] [--threads 1]
 DATA_DIR holds MNIST-style IDX gz files. Prints one JSON line per stage: seconds, test accuracy, sparsity.
 Cubic (Zhu-Gupta) schedule, global L1 magnitude, Adam 1e-3, fresh optimizer state each iteration.
@@ -11,7 +11,7 @@ import argparse, gzip, json, time
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 import torch.nn.utils.prune as P
 
-a = argparse.ArgumentParser(); a.add_argument('data'); a.add_argument('--net', default='lenet300')
+a = argparse.ArgumentParser(); a.add_argument('data'); a.add_argument('--net', default='lenet300100')
 for k, v in dict(dense=10, iters=10, retrain=2, batch=128, seed=0, threads=1).items(): a.add_argument('--'+k, type=int, default=v)
 a.add_argument('--target', type=float, default=.95); a = a.parse_args()
 torch.set_num_threads(a.threads); torch.manual_seed(a.seed)
@@ -22,7 +22,7 @@ Y = torch.from_numpy(idx('train-labels-idx1-ubyte.gz', 8).astype(np.int64))
 Xt = torch.from_numpy(idx('t10k-images-idx3-ubyte.gz', 16).reshape(-1, 1, 28, 28).astype(np.float32) / 255)
 Yt = torch.from_numpy(idx('t10k-labels-idx1-ubyte.gz', 8).astype(np.int64))
 nets = dict(
-    lenet300=lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10)),
+    lenet300100=lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10)),
     lenet5=lambda: nn.Sequential(nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2),
                                  nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, 10)))
 net = nets[a.net](); mods = [(m, 'weight') for m in net if isinstance(m, (nn.Linear, nn.Conv2d))]
