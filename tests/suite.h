@@ -13,7 +13,7 @@ static inline TCase *suite_case(Suite *s, const char *name)
 {
     TCase *tc = tcase_create(name);
 
-    tcase_set_timeout(tc, 120);
+    tcase_set_timeout(tc, 1200);
     suite_add_tcase(s, tc);
     return tc;
 }
