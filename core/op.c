@@ -1,4 +1,4 @@
-/* core/op.c: the table of ops. */
+/* core/op.c: the table of ops, and the walk of those that work number by number. */
 #include "core/op.h"
 
 extern const struct op op_input, op_dense, op_linear, op_relu, op_leaky_relu, op_elu, op_gelu, op_sigmoid, op_tanh, op_hard_sigmoid, op_silu,
@@ -28,4 +28,26 @@ const struct op *op_find(const char *name)
     const struct plug *p = plug_find(&op_table, name);
 
     return p ? op_of(p) : NULL;
+}
+
+enum { RANGE = 16384 }; /* floats of one tile */
+struct ranges {
+    const struct op_call *c;
+    op_range_fn *fn;
+    size_t len;
+};
+
+static void range_tile(void *ctx, int tile)
+{
+    const struct ranges *r = ctx;
+    size_t first = (size_t)tile * RANGE;
+
+    r->fn(r->c, first, r->len - first < RANGE ? r->len - first : RANGE);
+}
+
+void op_ranges(const struct op_call *c, op_range_fn *fn)
+{
+    struct ranges r = { c, fn, shape_len(c->out_shape) * (size_t)c->n };
+
+    team_for(c->team, (int)((r.len + RANGE - 1) / RANGE), range_tile, &r);
 }

@@ -99,6 +99,11 @@ struct op_call {
 /* The calling thread's scratch, 64-byte aligned; holds nothing from one call to the next. For tiles, and for the thread that calls the op. */
 static inline float *op_scratch(const struct op_call *c) { return c->scratch + (size_t)team_number() * c->scratch_stride; }
 
+/* Of ops that work number by number: fn for ranges first .. first + n - 1 that cover the output, whatever its shape, on the team's threads. They are cut by
+ * its length alone, at multiples of 4. */
+typedef void op_range_fn(const struct op_call *c, size_t first, size_t n);
+void op_ranges(const struct op_call *c, op_range_fn *fn);
+
 struct op {
     struct plug plug; /* name, help and options; the options' names are Keras' */
     int min_in, max_in;

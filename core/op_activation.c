@@ -1,31 +1,7 @@
 /* core/op_activation.c: the activations of Keras. All but softmax work number by number: a row is the two range functions beside their
- * formula, and ACTIVATION. Ranges are tiles of the whole array, whatever its shape. */
+ * formula, and ACTIVATION. */
 #include "core/op.h"
 #include "core/simd.h"
-
-enum { RANGE = 16384 }; /* floats of one tile */
-
-typedef void range_fn(const struct op_call *c, size_t first, size_t n);
-struct ranges {
-    const struct op_call *c;
-    range_fn *fn;
-    size_t len;
-};
-
-static void range_tile(void *ctx, int tile)
-{
-    const struct ranges *r = ctx;
-    size_t first = (size_t)tile * RANGE;
-
-    r->fn(r->c, first, r->len - first < RANGE ? r->len - first : RANGE);
-}
-
-static void over_all(const struct op_call *c, range_fn *fn)
-{
-    struct ranges r = { c, fn, shape_len(c->out_shape) * (size_t)c->n };
-
-    team_for(c->team, (int)((r.len + RANGE - 1) / RANGE), range_tile, &r);
-}
 
 static enum err_code same_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
 {
@@ -47,7 +23,7 @@ static enum err_code same_shape(const void *conf, const struct shape *const *in,
             out[i] = (formula); \
         } \
     } \
-    static void name##_forward(const struct op_call *c) { over_all(c, name##_y); }
+    static void name##_forward(const struct op_call *c) { op_ranges(c, name##_y); }
 /* The derivative, from x or y. */
 #define BACKWARD(name, derivative) \
     SIMD static void name##_dx(const struct op_call *c, size_t first, size_t n) \
@@ -64,7 +40,7 @@ static enum err_code same_shape(const void *conf, const struct shape *const *in,
     static void name##_backward(const struct op_call *c) \
     { \
         if (c->dx[0]) \
-            over_all(c, name##_dx); \
+            op_ranges(c, name##_dx); \
     }
 /* The second derivative, from x or y. */
 #define BEND(name, second) \
@@ -79,7 +55,7 @@ static enum err_code same_shape(const void *conf, const struct shape *const *in,
             down[i] += up[i] * along[i] * (second); \
         } \
     } \
-    static void name##_bend(const struct op_call *c) { over_all(c, name##_ddx); }
+    static void name##_bend(const struct op_call *c) { op_ranges(c, name##_ddx); }
 /* Behind the size: .bend, and whatever else the row has. */
 #define ACTIVATION(name, help, table, size, ...) \
     const struct op op_##name = { .plug = { #name, help, table, size }, .min_in = 1, .max_in = 1, .activation = true, \

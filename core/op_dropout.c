@@ -9,13 +9,6 @@ static const struct param dropout_params[] = {
     FIELD_REAL(struct dropout_conf, rate, 0, 0.999, 0.5, "Share of numbers that are dropped while training."), FIELD_END
 };
 
-enum { RANGE = 8192 };
-struct drop {
-    const struct op_call *c;
-    size_t len;
-};
-static size_t range_len(const struct drop *d, size_t first) { return d->len - first < RANGE ? d->len - first : RANGE; }
-
 static enum err_code dropout_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
 {
     (void)conf, (void)n_in, (void)e;
@@ -46,42 +39,29 @@ SIMD static void multiply(float *restrict out, const float *restrict x, const fl
         out[i] = x[i] * factor[i];
 }
 
-static void forward_tile(void *ctx, int tile)
+static void forward_numbers(const struct op_call *c, size_t first, size_t n)
 {
-    const struct drop *d = ctx;
-    size_t first = (size_t)tile * RANGE, n = range_len(d, first);
-
-    if (!d->c->training) {
-        memcpy(d->c->y + first, d->c->x[0] + first, n * sizeof(float));
+    if (!c->training) {
+        memcpy(c->y + first, c->x[0] + first, n * sizeof(float));
         return;
     }
-    draw(d->c->state + first, d->c, first / 4, n); /* RANGE is a multiple of 4 */
-    multiply(d->c->y + first, d->c->x[0] + first, d->c->state + first, n);
+    draw(c->state + first, c, first / 4, n);
+    multiply(c->y + first, c->x[0] + first, c->state + first, n);
 }
 
-static void backward_tile(void *ctx, int tile)
+static void backward_numbers(const struct op_call *c, size_t first, size_t n)
 {
-    const struct drop *d = ctx;
-    size_t first = (size_t)tile * RANGE, n = range_len(d, first);
-
-    if (d->c->training)
-        multiply(d->c->dx[0] + first, d->c->dy + first, d->c->state + first, n);
+    if (c->training)
+        multiply(c->dx[0] + first, c->dy + first, c->state + first, n);
     else
-        memcpy(d->c->dx[0] + first, d->c->dy + first, n * sizeof(float));
+        memcpy(c->dx[0] + first, c->dy + first, n * sizeof(float));
 }
 
-static void dropout_run(const struct op_call *c, void (*fn)(void *ctx, int tile))
-{
-    struct drop d = { c, shape_len(c->out_shape) * (size_t)c->n };
-
-    team_for(c->team, (int)((d.len + RANGE - 1) / RANGE), fn, &d);
-}
-
-static void dropout_forward(const struct op_call *c) { dropout_run(c, forward_tile); }
+static void dropout_forward(const struct op_call *c) { op_ranges(c, forward_numbers); }
 static void dropout_backward(const struct op_call *c)
 {
     if (c->dx[0])
-        dropout_run(c, backward_tile);
+        op_ranges(c, backward_numbers);
 }
 
 const struct op op_dropout = {

@@ -2,20 +2,6 @@
 #include "core/op.h"
 #include "core/simd.h"
 
-enum { RANGE = 16384 };
-struct merge {
-    const struct op_call *c;
-    size_t len;
-};
-static size_t range_len(const struct merge *m, size_t first) { return m->len - first < RANGE ? m->len - first : RANGE; }
-
-static void merge_run(const struct op_call *c, void (*fn)(void *ctx, int tile))
-{
-    struct merge m = { c, shape_len(c->out_shape) * (size_t)c->n };
-
-    team_for(c->team, (int)((m.len + RANGE - 1) / RANGE), fn, &m);
-}
-
 /* ---- the sum ---- */
 
 static enum err_code add_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
@@ -47,11 +33,8 @@ SIMD static void add_range(float *restrict y, const float *restrict x, size_t n,
     }
 }
 
-static void add_tile(void *ctx, int tile)
+static void add_numbers(const struct op_call *c, size_t first, size_t n)
 {
-    const struct merge *m = ctx;
-    const struct op_call *c = m->c;
-    const size_t first = (size_t)tile * RANGE, n = range_len(m, first);
     const float least = c->clamp ? 0 : -INFINITY;
 
     add_two(c->y + first, c->x[0] + first, c->x[1] + first, n, c->n_in == 2 ? least : -INFINITY);
@@ -65,22 +48,19 @@ SIMD static void let_through(float *restrict dx, const float *restrict dy, const
         dx[i] = y[i] > 0 ? dy[i] : 0;
 }
 
-static void add_back_tile(void *ctx, int tile)
+static void add_back_numbers(const struct op_call *c, size_t first, size_t n)
 {
-    const struct merge *m = ctx;
-    const size_t first = (size_t)tile * RANGE, n = range_len(m, first);
-
-    if (m->c->clamp)
-        let_through(m->c->dx[0] + first, m->c->dy + first, m->c->y + first, n);
+    if (c->clamp)
+        let_through(c->dx[0] + first, c->dy + first, c->y + first, n);
     else
-        memcpy(m->c->dx[0] + first, m->c->dy + first, n * sizeof(float));
+        memcpy(c->dx[0] + first, c->dy + first, n * sizeof(float));
 }
 
-static void add_forward(const struct op_call *c) { merge_run(c, add_tile); }
+static void add_forward(const struct op_call *c) { op_ranges(c, add_numbers); }
 static void add_backward(const struct op_call *c)
 {
     if (c->dx[0])
-        merge_run(c, add_back_tile);
+        op_ranges(c, add_back_numbers);
 }
 
 const struct op op_add = { .plug = { "add", "Sum of inputs of one shape.", NULL, 0 }, .min_in = 2, .max_in = OP_MAX_IN, .clamp = true, .same_dx = true, .linear = true,

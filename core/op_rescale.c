@@ -8,9 +8,6 @@ static const struct param rescale_params[] = {
     FIELD_REAL(struct rescale_conf, offset, -1e30, 1e30, 0, "What is added then."), FIELD_END
 };
 
-enum { RANGE = 16384 };
-struct rescale { const struct op_call *c; size_t len; };
-
 static enum err_code rescale_shape(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e)
 {
     (void)conf, (void)n_in, (void)e;
@@ -25,41 +22,23 @@ SIMD static void rescale(float *restrict y, const float *restrict x, float scale
         y[i] = x[i] * scale + offset;
 }
 
-static size_t range_of(const struct rescale *r, int tile, size_t *first)
+static void forward_numbers(const struct op_call *c, size_t first, size_t n)
 {
-    *first = (size_t)tile * RANGE;
-    return r->len - *first < RANGE ? r->len - *first : RANGE;
+    const struct rescale_conf *conf = c->conf;
+
+    rescale(c->y + first, c->x[0] + first, (float)conf->scale, (float)conf->offset, n);
 }
 
-static void forward_tile(void *ctx, int tile)
+static void backward_numbers(const struct op_call *c, size_t first, size_t n)
 {
-    const struct rescale *r = ctx;
-    const struct rescale_conf *conf = r->c->conf;
-    size_t first, n = range_of(r, tile, &first);
-
-    rescale(r->c->y + first, r->c->x[0] + first, (float)conf->scale, (float)conf->offset, n);
+    rescale(c->dx[0] + first, c->dy + first, (float)((const struct rescale_conf *)c->conf)->scale, 0, n);
 }
 
-static void backward_tile(void *ctx, int tile)
-{
-    const struct rescale *r = ctx;
-    size_t first, n = range_of(r, tile, &first);
-
-    rescale(r->c->dx[0] + first, r->c->dy + first, (float)((const struct rescale_conf *)r->c->conf)->scale, 0, n);
-}
-
-static void rescale_run(const struct op_call *c, void (*fn)(void *ctx, int tile))
-{
-    struct rescale r = { c, shape_len(c->out_shape) * (size_t)c->n };
-
-    team_for(c->team, (int)((r.len + RANGE - 1) / RANGE), fn, &r);
-}
-
-static void rescale_forward(const struct op_call *c) { rescale_run(c, forward_tile); }
+static void rescale_forward(const struct op_call *c) { op_ranges(c, forward_numbers); }
 static void rescale_backward(const struct op_call *c)
 {
     if (c->dx[0])
-        rescale_run(c, backward_tile);
+        op_ranges(c, backward_numbers);
 }
 
 const struct op op_rescale = {
