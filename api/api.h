@@ -87,6 +87,9 @@ json_t *api_tags_json(const char *tags);
 /* A body into its tags and the rest, a new reference (NULL: no body), which a field table can parse. */
 MUST enum err_code api_untag(json_t **rest, char tags[TAGS_LEN], const json_t *body, struct err *e);
 /* A version of what json shows; json NULL: ERR_NOMEM. */
+/* FNV-1a of a text, on top of h (to begin with: API_HASH), so that texts follow each other. NULL: of none. */
+#define API_HASH 14695981039346656037u
+uint64_t api_hash(uint64_t h, const char *s);
 MUST enum err_code api_etag(char *etag, size_t n, const json_t *json, struct err *e);
 MUST enum err_code api_reply_version(struct reply *rp, json_t *json, struct err *e); /* api_reply with ETag; takes json */
 MUST enum err_code api_if_match(const struct req *rq, const char *etag, struct err *e); /* ERR_PRECONDITION when the client has seen another version */

@@ -145,10 +145,9 @@ json_t *api_job_flat(const struct job_row *j)
 void api_job_etag(const struct job_row *j, int64_t position, char *etag, size_t n)
 {
     const char *text[] = { j->progress, j->baseline, j->error, j->tags };
-    uint64_t h = 14695981039346656037u ^ (uint64_t)j->attempt ^ (uint64_t)position << 32 ^ (uint64_t)j->pause_requested << 31;
+    uint64_t h = API_HASH ^ (uint64_t)j->attempt ^ (uint64_t)position << 32 ^ (uint64_t)j->pause_requested << 31;
 
     for (size_t i = 0; i < sizeof text / sizeof text[0]; i++)
-        for (const char *p = text[i] ? text[i] : ""; *p; p++)
-            h = (h ^ (unsigned char)*p) * 1099511628211u;
+        h = api_hash(h, text[i]);
     snprintf(etag, n, "%s-%lld-%016llx", job_state_name(j->state), (long long)j->n_iterations, (unsigned long long)h);
 }

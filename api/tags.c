@@ -104,16 +104,20 @@ enum err_code api_untag(json_t **rest, char tags[TAGS_LEN], const json_t *body, 
 
 /* ---- versions ---- */
 
+uint64_t api_hash(uint64_t h, const char *s)
+{
+    for (; s && *s; s++)
+        h = (h ^ (unsigned char)*s) * 1099511628211u;
+    return h;
+}
+
 enum err_code api_etag(char *etag, size_t n, const json_t *json, struct err *e)
 {
-    uint64_t h = 14695981039346656037u;
     char *text = NULL;
     enum err_code rc = api_dump(&text, json, e);
 
-    for (const char *p = text; p && *p; p++)
-        h = (h ^ (unsigned char)*p) * 1099511628211u;
+    snprintf(etag, n, "%016llx", (unsigned long long)api_hash(API_HASH, text));
     mem_free(text);
-    snprintf(etag, n, "%016llx", (unsigned long long)h);
     return rc;
 }
 
