@@ -9,6 +9,7 @@
 
 #include "core/mem.h"
 #include "core/rng.h"
+#include "tests/core/prune_conf.h"
 #include "tests/suite.h"
 
 enum { MAX_LAYERS = 8 };
@@ -85,18 +86,6 @@ static inline uint64_t masked_all(const struct bench *b)
     for (int l = 0; l < b->net.n_nodes; l++)
         n += masked(b, l);
     return n;
-}
-
-static inline struct prune_conf conf_of(const char *json)
-{
-    struct prune_conf c;
-    json_t *j = json_loads(json, 0, NULL);
-    struct err e = { 0 };
-
-    ck_assert_ptr_nonnull(j);
-    ck_assert_msg(params_parse(&c, sizeof c, prune_params, j, &e) == ERR_OK, "%s: %s", e.at, e.msg);
-    json_decref(j);
-    return c;
 }
 
 #endif

@@ -7,6 +7,7 @@
 #include "core/gemm_kernels.h"
 #include "core/mem.h"
 #include "core/rng.h"
+#include "tests/core/draw.h"
 #include "tests/suite.h"
 
 static const int size[] = { 1, 2, 5, 6, 13, 31, 48, 65, 130 };
@@ -14,17 +15,6 @@ static const int depth[] = { 1, 3, 16, 37, 130, 700 };
 #define N(a) ((int)(sizeof(a) / sizeof(a)[0]))
 #define SURE(holds, ...) do { if (!(holds)) ck_abort_msg(__VA_ARGS__); } while (0)
 enum { GAP = 3 /* numbers between two rows, not to be touched */ };
-
-static float *draw(size_t n, uint32_t stream)
-{
-    const struct rng r = { 5, RNG_TEST, stream, 0 };
-    float *x = mem_vector(n);
-
-    ck_assert_ptr_nonnull(x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)rng_normal(&r, i);
-    return x;
-}
 
 struct shape3 { int m, n, k; bool ta, tb, add; };
 

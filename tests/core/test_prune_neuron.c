@@ -3,6 +3,7 @@
 #include "core/prune.h"
 
 #include "core/mem.h"
+#include "tests/core/prune_conf.h"
 #include "tests/engine_net.h"
 #include "tests/suite.h"
 
@@ -67,18 +68,6 @@ static struct net *some_net(int i)
         if (net->weight[w].info.trainable)
             fill_normal(net->weight[w].x, net->weight[w].len, (uint32_t)w);
     return net;
-}
-
-static struct prune_conf conf_of(const char *json)
-{
-    struct prune_conf c;
-    json_t *j = json_loads(json, 0, NULL);
-    struct err e = { 0 };
-
-    ck_assert_ptr_nonnull(j);
-    ck_assert_msg(params_parse(&c, sizeof c, prune_params, j, &e) == ERR_OK, "%s: %s", e.at, e.msg);
-    json_decref(j);
-    return c;
 }
 
 /* ---- what is masked ---- */

@@ -7,6 +7,7 @@
 
 #include "core/mem.h"
 #include "core/rng.h"
+#include "tests/core/draw.h"
 #include "tests/suite.h"
 
 static const int shape[][2] = { { 1, 1 }, { 10, 100 }, { 7, 33 }, { 100, 30 }, { 2, 1100 }, { 1100, 2 } }; /* rows, columns */
@@ -24,17 +25,6 @@ struct layer {
     float *w, *bias, *x, *y, *dy, *dx, *dw;
     struct sparse *s;
 };
-
-static float *draw(size_t n, uint32_t stream)
-{
-    const struct rng r = { 5, RNG_TEST, stream, 0 };
-    float *x = mem_vector(n);
-
-    ck_assert_ptr_nonnull(x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)rng_normal(&r, i);
-    return x;
-}
 
 static uint8_t *draw_mask(int rows, int cols, double d)
 {

@@ -7,6 +7,7 @@
 
 #include "core/mem.h"
 #include "core/rng.h"
+#include "tests/core/draw.h"
 #include "tests/suite.h"
 
 #define N(a) ((int)(sizeof(a) / sizeof(a)[0]))
@@ -31,17 +32,6 @@ struct layer {
     double *want, *size;                      /* of the product at hand: sums of the terms, and of their sizes */
     struct winograd_room room;
 };
-
-static float *draw(size_t n, uint32_t stream)
-{
-    const struct rng r = { 5, RNG_TEST, stream, 0 };
-    float *x = mem_vector(n);
-
-    ck_assert_ptr_nonnull(x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)rng_normal(&r, i);
-    return x;
-}
 
 static void spoil(float *x, size_t n)
 {
