@@ -35,15 +35,17 @@ static struct calibration calibration_of(const struct finish_in *in, int64_t sam
 
 /* ---- shrink ---- */
 
-static const struct param shrink_params[] = { FIELD_END };
+static const struct param shrink_params[] = {
+    FIELD_BOOL(struct finish_shrink, approximate, 0, "Also fold constants that a convolution pads with zeros: outputs differ at the edges."),
+    FIELD_END
+};
 
 static enum err_code run_shrink(struct model *m, const void *conf, const struct finish_in *in, json_t *report, struct err *e)
 {
     struct model smaller;
     json_t *own = NULL;
-    enum err_code rc = shrink_model(&smaller, &own, m, in->train, in->team, e);
+    enum err_code rc = shrink_model(&smaller, &own, m, ((const struct finish_shrink *)conf)->approximate, in->train, in->team, e);
 
-    (void)conf;
     if (rc != ERR_OK)
         return rc;
     model_clear(m);

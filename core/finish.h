@@ -8,7 +8,7 @@
 #include "core/data.h"
 #include "core/model.h"
 
-struct finish_shrink { bool on; };
+struct finish_shrink { bool on, approximate; };
 struct finish_recalibrate { bool on; int64_t samples; };
 struct finish_fold { bool on; };
 struct finish_quantize {

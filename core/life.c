@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "core/patch.h"
 
 #define SAME 1e-6f /* that places of one number may differ: a convolution rounds by place */
 
@@ -88,17 +89,42 @@ bool life_row_needed(const struct life *l, int w, int row)
     return any(l->needed[l->net->weight[w].node] + r.first, r.len);
 }
 
-bool life_column_constant(const struct life *l, int w, int column, float *x)
+static const float *column_values(const struct life *l, int w, int column)
 {
-    int node = l->net->node[l->net->weight[w].node].in[0];
-    struct run r = column_run(l->net, w, column);
-    const float *value = exec_value(l->exec, node) + r.first;
+    return exec_value(l->exec, l->net->node[l->net->weight[w].node].in[0]) + column_run(l->net, w, column).first;
+}
 
-    *x = value[0];
+enum life_column life_column(const struct life *l, int w, int column)
+{
+    const struct node *node = &l->net->node[l->net->weight[w].node];
+    const struct run r = column_run(l->net, w, column);
+    const float *value = column_values(l, w, column);
+    bool alike = true;
+
+    if (!all(l->known[node->in[0]] + r.first, r.len))
+        return LIFE_VARIES;
     for (size_t i = 0; i < r.len; i++)
-        if (!l->known[node][r.first + i] || !(fabsf(value[i] - value[0]) <= SAME * fabsf(value[0])))
-            return false;
-    return value[0] == 0 || !l->net->node[l->net->weight[w].node].plan.pads;
+        alike = alike && fabsf(value[i] - value[0]) <= SAME * fabsf(value[0]);
+    if (alike && (value[0] == 0 || !node->plan.pads))
+        return LIFE_CONSTANT;
+    return l->approximate ? LIFE_NEARLY : LIFE_VARIES;
+}
+
+double life_column_gives(const struct life *l, int w, int column, int row)
+{
+    const struct weight *kernel = &l->net->weight[w];
+    const float *value = exec_value(l->exec, l->net->node[kernel->node].in[0]);
+    const struct conv g = patch_shape(l->net, w);
+    const int taps = patch_taps(&g), middle = g.oh / 2 * g.ow + g.ow / 2;
+    double sum = 0;
+
+    for (int k = 0; k < taps; k++) {
+        const int64_t at = patch_source(&g, 0, column * taps + k, middle);
+
+        if (at >= 0)
+            sum += (double)kernel->x[((size_t)row * (size_t)g.c + (size_t)column) * (size_t)taps + (size_t)k] * (double)value[at];
+    }
+    return sum;
 }
 
 bool life_can_shift(const struct op *op)
@@ -191,6 +217,16 @@ static void need_mix(struct life *l, int i)
         memset(l->needed[node->in[k]], true, value_len(l->net, node->in[k]));
 }
 
+/* Whether a bias can take over what the column reads. */
+static bool fold_column(struct life *l, int w, int column)
+{
+    const enum life_column is = life_column(l, w, column);
+
+    l->n_nearly += is == LIFE_NEARLY;
+    l->n_folded += is == LIFE_NEARLY || (is == LIFE_CONSTANT && *column_values(l, w, column) != 0);
+    return is != LIFE_VARIES;
+}
+
 static void need_make(struct life *l, int i)
 {
     const struct node *node = &l->net->node[i];
@@ -203,10 +239,9 @@ static void need_make(struct life *l, int i)
             reads[c] = reads[c] || has_weight(w, o, c);
     for (int c = 0; c < w->info.shape.d[1]; c++) {
         struct run r = column_run(l->net, number, c);
-        float x;
 
-        if (reads[c] && life_column_constant(l, number, c, &x) && (x == 0 || life_can_shift(node->op)))
-            reads[c] = false; /* the bias takes it over */
+        if (reads[c] && life_can_shift(node->op))
+            reads[c] = !fold_column(l, number, c);
         if (reads[c])
             memset(l->needed[node->in[0]] + r.first, true, r.len);
     }
@@ -278,9 +313,9 @@ static bool allocate(struct life *l)
     return ok;
 }
 
-enum err_code life_new(struct life *out, struct net *net, struct err *e)
+enum err_code life_new(struct life *out, struct net *net, bool approximate, struct err *e)
 {
-    struct life l = { .net = net };
+    struct life l = { .net = net, .approximate = approximate };
     enum err_code rc = allocate(&l) ? exec_new(&l.exec, net, 1, EXEC_KEEP, 0, NULL, e) : err_set(e, ERR_NOMEM, "out of memory");
 
     if (rc != ERR_OK) {

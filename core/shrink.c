@@ -2,6 +2,7 @@
  * upload is (so the two agree), and the weights that stay are copied into the new net. */
 #include "core/shrink.h"
 
+#include <float.h>
 #include <string.h>
 
 #include "core/compare.h"
@@ -17,7 +18,7 @@ struct shrink {
     struct life life;
     bool **keep[2];       /* per axis and weight: the indexes that stay; axis 1 of kernels only */
     double **shift;       /* per kernel that makes neurons: what its rows take over from constants; else NULL */
-    int removed, folded, biases;
+    int removed, biases;
     struct model out;
     struct comparison apart;
 };
@@ -81,34 +82,16 @@ static void choose(struct shrink *s)
 
 /* ---- constants go into biases ---- */
 
-/* Sum of the numbers of a kernel at one row and column. */
-static double weight_at(const struct weight *w, int row, int column)
-{
-    size_t each = w->len / (size_t)weight_axis(w, 0) / (size_t)weight_axis(w, 1), first = ((size_t)row * (size_t)weight_axis(w, 1) + (size_t)column) * each;
-    double sum = 0;
-
-    for (size_t i = first; i < first + each; i++)
-        sum += (double)w->x[i];
-    return sum;
-}
-
 static void fold(struct shrink *s, int number)
 {
     const struct weight *w = &s->net->weight[number];
 
     for (int c = 0; c < weight_axis(w, 1); c++) {
-        float x;
-        bool used = false;
+        const enum life_column is = s->life.reads[number][c] ? LIFE_VARIES : life_column(&s->life, number, c);
 
-        if (s->life.reads[number][c] || !life_column_constant(&s->life, number, c, &x) || x == 0)
-            continue;
-        for (int o = 0; o < weight_axis(w, 0); o++) {
-            double shift = life_row_needed(&s->life, number, o) ? weight_at(w, o, c) * (double)x : 0;
-
-            used = used || shift != 0;
-            s->shift[number][o] += shift;
-        }
-        s->folded += used;
+        for (int o = 0; o < weight_axis(w, 0) && is != LIFE_VARIES; o++)
+            if (life_row_needed(&s->life, number, o))
+                s->shift[number][o] += life_column_gives(&s->life, number, c, o);
     }
 }
 
@@ -278,10 +261,10 @@ static json_t *describe(const struct shrink *s)
 {
     int inputs = (int)shape_len(net_input(s->net));
 
-    return json_pack("{s:o,s:o,s:o,s:i,s:i,s:i,s:i,s:i,s:f,s:f,s:i}", "layers", describe_layers(s), "before", describe_size(s->net), "after",
-                     describe_size(s->out.net), "neurons_removed", s->removed, "constants_folded", s->folded, "biases_added", s->biases, "inputs",
-                     inputs, "dead_inputs", inputs - count(s->life.needed[0], inputs), "max_difference", s->apart.difference, "max_relative_difference",
-                     compare_relative(&s->apart), "samples", s->apart.n_samples);
+    return json_pack("{s:o,s:o,s:o,s:i,s:i,s:i,s:i,s:i,s:i,s:f,s:f,s:i}", "layers", describe_layers(s), "before", describe_size(s->net), "after",
+                     describe_size(s->out.net), "neurons_removed", s->removed, "constants_folded", s->life.n_folded, "constants_approximate",
+                     s->life.n_nearly, "biases_added", s->biases, "inputs", inputs, "dead_inputs", inputs - count(s->life.needed[0], inputs),
+                     "max_difference", s->apart.difference, "max_relative_difference", compare_relative(&s->apart), "samples", s->apart.n_samples);
 }
 
 static void clear(struct shrink *s)
@@ -300,8 +283,8 @@ static void clear(struct shrink *s)
     model_clear(&s->out);
 }
 
-enum err_code shrink_model(struct model *out, json_t **report, const struct model *in, const struct data_view *samples, struct team *team,
-                           struct err *e)
+enum err_code shrink_model(struct model *out, json_t **report, const struct model *in, bool approximate, const struct data_view *samples,
+                           struct team *team, struct err *e)
 {
     struct shrink s = { .in = in };
     enum err_code rc = net_clone(&s.net, in->net, e);
@@ -309,7 +292,7 @@ enum err_code shrink_model(struct model *out, json_t **report, const struct mode
     if (rc == ERR_OK)
         rc = groups_find(&s.groups, s.net, e);
     if (rc == ERR_OK)
-        rc = life_new(&s.life, s.net, e);
+        rc = life_new(&s.life, s.net, approximate, e);
     if (rc == ERR_OK && !allocate(&s))
         rc = err_set(e, ERR_NOMEM, "out of memory");
     if (rc == ERR_OK) {
@@ -321,7 +304,7 @@ enum err_code shrink_model(struct model *out, json_t **report, const struct mode
     }
     if (rc == ERR_OK)
         rc = compare_nets(&s.apart, s.net, s.out.net, samples, team, e);
-    if (rc == ERR_OK && !(compare_relative(&s.apart) <= SHRINK_TOLERANCE))
+    if (rc == ERR_OK && !(compare_relative(&s.apart) <= (s.life.n_nearly > 0 ? DBL_MAX : SHRINK_TOLERANCE)))
         rc = err_set(e, ERR_INTERNAL, "the shrunk model's outputs differ by %g, %g of the largest", s.apart.difference, compare_relative(&s.apart));
     if (rc == ERR_OK && report && !(*report = describe(&s)))
         rc = err_set(e, ERR_NOMEM, "out of memory");

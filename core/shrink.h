@@ -11,17 +11,18 @@
 #include "core/data.h"
 #include "core/model.h"
 
-#define SHRINK_TOLERANCE 1e-4   /* the largest difference of outputs, as a share of the largest output */
+#define SHRINK_TOLERANCE 1e-4   /* the largest difference of outputs, as a share of the largest output; none where constants were folded approximately */
 
 /* *out: a model of its own, its weights unpacked; in is not changed. A masked weight's mask comes along. A reader without bias gets one when it needs
- * it. samples: what both models are run on; NULL: normal random numbers. report (may be NULL): a new reference to
+ * it. approximate: what is known, but no constant at the edges of an image, where a kernel sees zeros beside it, goes into biases too, as what it is in
+ * the middle. samples: what both models are run on; NULL: normal random numbers. report (may be NULL): a new reference to
  *   {"layers": [{"name", "shape_before", "shape_after"}],       kernels, [out, in]
  *    "before", "after": {"weights", "nonzero", "params", "macs"},
- *    "neurons_removed", "constants_folded", "biases_added", "inputs", "dead_inputs",
+ *    "neurons_removed", "constants_folded", "constants_approximate" (of those), "biases_added", "inputs", "dead_inputs",
  *    "max_difference", "max_relative_difference", "samples"}.
- * ERR_INTERNAL: the two differ by more than the tolerance. ERR_STOPPED never: it takes two evaluations of the samples. */
-MUST enum err_code shrink_model(struct model *out, json_t **report, const struct model *in, const struct data_view *samples, struct team *team,
-                                struct err *e);
+ * ERR_INTERNAL: the two differ by more than the tolerance, or not by a number. ERR_STOPPED never: it takes two evaluations of the samples. */
+MUST enum err_code shrink_model(struct model *out, json_t **report, const struct model *in, bool approximate, const struct data_view *samples,
+                                struct team *team, struct err *e);
 /* Bytes beside the copy and the new model, at most. */
 uint64_t shrink_memory(const struct net *net);
 

@@ -182,7 +182,7 @@ int main(int argc, char **argv)
     } else {
         dense = lenet();
         prune(dense.net);
-        net_must(shrink_model(&small, NULL, &dense, NULL, NULL, &e), "shrink", &e);
+        net_must(shrink_model(&small, NULL, &dense, false, NULL, NULL, &e), "shrink", &e);
         net_init(dense.net, 1);
     }
     net_count(dense.net, &size[0]);

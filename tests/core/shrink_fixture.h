@@ -95,14 +95,16 @@ static const json_t *config_of(const struct model *m, const char *layer)
     return NULL;
 }
 
-static inline struct model shrunk(const struct model *m, json_t **report)
+static inline struct model shrunk_by(const struct model *m, bool approximate, json_t **report)
 {
     struct model out = { 0 };
     struct err e = { 0 };
 
-    ck_assert_msg(shrink_model(&out, report, m, NULL, NULL, &e) == ERR_OK, "%s", e.msg);
+    ck_assert_msg(shrink_model(&out, report, m, approximate, NULL, NULL, &e) == ERR_OK, "%s", e.msg);
     return out;
 }
+
+static inline struct model shrunk(const struct model *m, json_t **report) { return shrunk_by(m, false, report); }
 
 /* ---- laws ---- */
 

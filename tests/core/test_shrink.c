@@ -237,7 +237,7 @@ START_TEST(what_differs_is_refused)
     add_layer(&s, "Dense", "out", "{\"units\": 2}", "in", NULL);
     m = model_of(&s);
     net_weight(m.net, "out/bias")->x[0] = NAN;
-    ck_assert_int_eq(shrink_model(&out, &report, &m, NULL, NULL, NULL), ERR_INTERNAL);
+    ck_assert_int_eq(shrink_model(&out, &report, &m, false, NULL, NULL, NULL), ERR_INTERNAL);
     ck_assert(!out.net && !report);
     model_clear(&m);
 }
@@ -352,7 +352,7 @@ START_TEST(memory_is_short)
         enum err_code rc;
 
         mem_fail_in = k;
-        rc = shrink_model(&out, &report, &m, NULL, NULL, NULL);
+        rc = shrink_model(&out, &report, &m, false, NULL, NULL, NULL);
         fired = mem_fail_in == 0;
         mem_fail_in = 0;
         ck_assert(rc == (fired ? ERR_NOMEM : ERR_OK) && fired == !out.net && fired == !report);

@@ -1,5 +1,5 @@
 /* Shrinking of channels: by hand for padding, depthwise kernels, residual sums and flattened images; and for random graphs of convolutions, that the
- * smaller model computes the same. */
+ * smaller model computes the same; or, shrunk approximately, nearly the same where an image has no edges. */
 #include "core/gemm.h"
 #include "core/mem.h"
 #include "tests/core/shrink_fixture.h"
@@ -68,6 +68,136 @@ START_TEST(constants_stay_where_zeros_are_padded)
     model_clear(&m);
 }
 END_TEST
+
+/* ---- approximately ---- */
+
+/* The output, an image [side][side][c], of one sample of random numbers. */
+static void image(float *out, const struct model *m, size_t len)
+{
+    const struct rng r = { 5, RNG_TEST, 2, 0 };
+    struct exec *x;
+
+    ck_assert_int_eq(exec_new(&x, m->net, 1, EXEC_INFER, 0, NULL, NULL), ERR_OK);
+    for (size_t i = 0; i < shape_len(net_input(m->net)); i++)
+        exec_input(x)[i] = (float)rng_normal(&r, i);
+    exec_forward(x, 1, false, 0);
+    ck_assert_uint_eq(shape_len(&m->net->node[m->net->n_nodes - 1].plan.out), len);
+    memcpy(out, exec_value(x, m->net->n_nodes - 1), len * sizeof *out);
+    exec_free(x);
+}
+
+/* Both models on the same image: alike `rim` places and more from the edges, and not everywhere. */
+static void differ_at_the_edges(const struct model *a, const struct model *b, int channels, int side, int rim)
+{
+    const size_t len = (size_t)(channels * side * side);
+    float *x = malloc(len * sizeof *x), *y = malloc(len * sizeof *y);
+    bool differs = false;
+
+    image(x, a, len);
+    image(y, b, len);
+    for (int i = 0; i < (int)len; i++) {
+        const int row = i / channels / side, column = i / channels % side;
+        const bool edge = row < rim || column < rim || row >= side - rim || column >= side - rim, alike = fabsf(x[i] - y[i]) < 1e-5f;
+
+        ck_assert_msg(edge || alike, "channel %d (%d, %d): %g, was %g", i % channels, row, column, (double)y[i], (double)x[i]);
+        differs = differs || !alike;
+    }
+    ck_assert(differs);
+    free(x);
+    free(y);
+}
+
+/* A channel is what batch norm makes of 0, and a padded convolution reads it: exactly, nothing can be removed; approximately it goes, and what comes out
+ * differs as far from the edges as the kernel reaches. */
+static const struct { const char *config; int rim; } readers[] = {
+    { CONV(4, 3, SAME), 1 },
+    { CONV(4, 3, SAME ", \"strides\": [2, 2]"), 1 },
+    { CONV(4, 5, SAME NO_BIAS), 2 },
+    { CONV(4, 3, SAME ", \"dilation_rate\": [2, 2]"), 2 },
+};
+
+START_TEST(constants_fold_nearly_where_zeros_are_padded)
+{
+    struct sketch s = sketch_of_shape("9, 9, 2");
+    struct model m, exact, nearly, again;
+    json_t *report;
+    int side;
+
+    add_layer(&s, "Conv2D", "a", CONV(3, 3, SAME NO_BIAS), "in", NULL);
+    add_layer(&s, "BatchNormalization", "norm", "{}", "a", NULL);
+    add_layer(&s, "Activation", "relu", "{\"activation\": \"relu\"}", "norm", NULL);
+    add_layer(&s, "Conv2D", "b", readers[_i].config, "relu", NULL);
+    m = model_of(&s);
+    side = m.net->node[m.net->n_nodes - 1].plan.out.d[1];
+    zero(m.net, "a/kernel", 18, 18);
+    net_weight(m.net, "norm/beta")->x[1] = 0.75f;
+    exact = shrunk(&m, &report);
+    ck_assert(filters(&exact, "a") == 3 && figure(report, "constants_folded") == 0 && figure(report, "constants_approximate") == 0);
+    json_decref(report);
+    nearly = shrunk_by(&m, true, &report);
+    ck_assert_msg(filters(&nearly, "a") == 2 && figure(report, "neurons_removed") == 1, "%s", readers[_i].config);
+    ck_assert(figure(report, "constants_folded") == 1 && figure(report, "constants_approximate") == 1);
+    ck_assert(json_real_value(json_object_get(report, "max_relative_difference")) > SHRINK_TOLERANCE);
+    ck_assert(json_real_value(json_object_get(report, "max_difference")) > 0);
+    json_decref(report);
+    differ_at_the_edges(&m, &nearly, 4, side, readers[_i].rim);
+    again = shrunk_by(&nearly, true, &report);
+    ck_assert(figure(report, "neurons_removed") == 0 && figure(report, "constants_folded") == 0);
+    json_decref(report);
+    model_clear(&again);
+    model_clear(&nearly);
+    model_clear(&exact);
+    model_clear(&m);
+}
+END_TEST
+
+/* A depthwise kernel makes another constant of a channel at the edges; who reads it without padding takes what it is in the middle. */
+START_TEST(what_padding_bent_is_folded_nearly)
+{
+    struct sketch s = sketch_of_shape("7, 7, 2");
+    struct model m, nearly;
+    json_t *report;
+
+    add_layer(&s, "Conv2D", "a", CONV(3, 1, ""), "in", NULL);
+    add_layer(&s, "DepthwiseConv2D", "d", "{\"kernel_size\": 3" SAME "}", "a", NULL);
+    add_layer(&s, "Conv2D", "b", CONV(4, 1, ""), "d", NULL);
+    m = model_of(&s);
+    zero(m.net, "a/kernel", 2, 2);
+    net_weight(m.net, "a/bias")->x[1] = 0.5f;
+    nearly = shrunk(&m, NULL);
+    ck_assert_int_eq(filters(&nearly, "a"), 3);
+    model_clear(&nearly);
+    nearly = shrunk_by(&m, true, &report);
+    ck_assert(filters(&nearly, "a") == 2 && figure(report, "constants_approximate") == 1);
+    differ_at_the_edges(&m, &nearly, 4, 7, 1);
+    json_decref(report);
+    model_clear(&nearly);
+    model_clear(&m);
+}
+END_TEST
+
+/* An image that is all edge: of the kernel only what the output's middle meets. */
+START_TEST(the_middle_of_a_small_image)
+{
+    struct sketch s = sketch_of_shape("1, 1, 2");
+    struct model m, small;
+    json_t *report;
+
+    add_layer(&s, "Conv2D", "a", CONV(2, 1, ""), "in", NULL);
+    add_layer(&s, "Conv2D", "b", CONV(3, 3, SAME), "a", NULL);
+    m = model_of(&s);
+    zero(m.net, "a/kernel", 0, 2);
+    net_weight(m.net, "a/bias")->x[0] = 2;
+    small = shrunk_by(&m, true, &report);
+    ck_assert(filters(&small, "a") == 1 && figure(report, "constants_approximate") == 1);
+    ck_assert(json_real_value(json_object_get(report, "max_relative_difference")) < 1e-6);
+    json_decref(report);
+    model_clear(&small);
+    model_clear(&m);
+}
+END_TEST
+
+/* ---- by hand ---- */
 
 /* A channel whose depthwise row is zero is its bias from then on; one that nobody reads behind it takes its row along. */
 START_TEST(depthwise_rows)
@@ -292,6 +422,34 @@ START_TEST(random_graphs)
 }
 END_TEST
 
+/* Approximately at least as much goes, and nothing is left to go; what was not folded approximately is exact. */
+START_TEST(random_graphs_nearly)
+{
+    for (int seed = 15 * _i; seed < 15 * (_i + 1); seed++) {
+        struct draw d;
+        struct model m = random_model(&d, (uint64_t)seed), exact, nearly, again;
+        json_t *of_exact, *of_nearly, *of_again;
+
+        exact = shrunk(&m, &of_exact);
+        nearly = shrunk_by(&m, true, &of_nearly);
+        again = shrunk_by(&nearly, true, &of_again);
+        ck_assert_int_eq(figure(of_exact, "constants_approximate"), 0);
+        ck_assert_int_ge(figure(of_nearly, "constants_folded"), figure(of_nearly, "constants_approximate"));
+        ck_assert_int_ge(figure(of_nearly, "neurons_removed"), figure(of_exact, "neurons_removed"));
+        ck_assert(figure(of_nearly, "constants_approximate") > 0 || json_equal(of_exact, of_nearly));
+        ck_assert_msg(figure(of_again, "neurons_removed") == 0 && figure(of_again, "constants_folded") == 0, "net %d", seed);
+        same_model(&nearly, &again);
+        json_decref(of_exact);
+        json_decref(of_nearly);
+        json_decref(of_again);
+        model_clear(&exact);
+        model_clear(&nearly);
+        model_clear(&again);
+        model_clear(&m);
+    }
+}
+END_TEST
+
 static void cases(Suite *s)
 {
     TCase *tc = suite_case(s, "by hand");
@@ -300,10 +458,14 @@ static void cases(Suite *s)
     json_set_alloc_funcs(mem_alloc, mem_free);
     tcase_add_test(tc, constants_fold_without_padding);
     tcase_add_test(tc, constants_stay_where_zeros_are_padded);
+    tcase_add_loop_test(tc, constants_fold_nearly_where_zeros_are_padded, 0, sizeof readers / sizeof readers[0]);
+    tcase_add_test(tc, what_padding_bent_is_folded_nearly);
+    tcase_add_test(tc, the_middle_of_a_small_image);
     tcase_add_test(tc, depthwise_rows);
     tcase_add_test(tc, flattened_channels);
     tcase_add_test(tc, residual_channels);
     tc = suite_case(s, "laws");
     tcase_add_loop_test(tc, random_graphs, 0, 4);
+    tcase_add_loop_test(tc, random_graphs_nearly, 0, 4);
 }
 SUITE_MAIN("shrinking of channels", cases)
