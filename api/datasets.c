@@ -322,7 +322,7 @@ static enum err_code convert(struct dataset_part p[PARTS], struct app *app, cons
     if (rc == ERR_OK)
         rc = store_room(app->store, rq->body_bytes, e);
     if (rc == ERR_OK)
-        rc = data_convert(rq->body_path, (enum data_split_id)split, (enum data_part)part, &conf, path[0], path[1], &info[0], &info[1],
+        rc = data_convert(rq->body_path, true, (enum data_split_id)split, (enum data_part)part, &conf, path[0], path[1], &info[0], &info[1],
                           (uint64_t)(app->config ? app->config->max_upload_mb : 4096) << 20, e);
     for (int i = 0; i < PARTS; i++) {
         bool made = rc == ERR_OK && (part == DATA_TABLE || part == i);

@@ -55,8 +55,9 @@ struct data_file_info {
 /* Converts one upload of at most max_bytes (unpacked; 0: no limit) and publishes the compact files: DATA_TABLE writes both, DATA_FEATURES and
  * DATA_LABELS the one of that name; the other path and info may be NULL. Of an upload that holds several splits it takes that one. ERR_SYNTAX for
  * a broken file, ERR_INVALID for values that cannot be taken, naming line and column of CSV, the offset in IDX and NPY, the member of an
- * archive; ERR_TOO_LARGE. Nothing stays on error. */
-MUST enum err_code data_convert(const char *upload_path, enum data_split_id split, enum data_part part, const struct data_conf *conf,
+ * archive; ERR_TOO_LARGE. Nothing stays on error. scratch: nobody else reads the upload; what has been read of it may be gone afterwards, so that the disk
+ * and its cache need not hold both. */
+MUST enum err_code data_convert(const char *upload_path, bool scratch, enum data_split_id split, enum data_part part, const struct data_conf *conf,
                                 const char *features_path, const char *labels_path, struct data_file_info *features,
                                 struct data_file_info *labels, uint64_t max_bytes, struct err *e);
 

@@ -1,16 +1,20 @@
 /* core/data_file.c: writes and maps the compact file (layout in data.h).
  *
  * The statistics are merged chunk by chunk (Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance"): within a
- * chunk the mean, then the squared deviations from it, so that nothing cancels however large the mean is. */
+ * chunk the mean, then the squared deviations from it, so that nothing cancels however large the mean is. Bytes are summed as integers, exactly and in
+ * one pass, and merged only before 32 bits overflow: an upload of bytes is to be as fast as the disk. */
 #include <string.h>
 
 #include "core/data_impl.h"
 #include "core/jsonguard.h"
 #include "core/mem.h"
+#include "core/simd.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the compact file is mapped as it lies");
 
 enum { NUMBERS_AT = 4096 };
+static const uint64_t sums_max = UINT32_MAX / (255 * 255); /* samples: the squares of so many bytes fit 32 bits */
+_Static_assert(UINT32_MAX / (255 * 255) >= DATA_CHUNK, "any chunk can be summed");
 static const char magic[8] = "ESPDATA1";
 const char *const data_kind_name[DATA_KINDS] = { "features", "classes", "targets" };
 const char *const data_dtype_name[DATA_DTYPES] = { "u8", "f32", "i32" };
@@ -30,7 +34,10 @@ struct data_out {
     uint64_t n;       /* samples so far */
     size_t width;
     double *stats;     /* mean, m2, min, max: width each; NULL: not features */
-    double *mean, *sq; /* of the chunk, width each, behind them */
+    uint64_t merged;   /* samples in them; of bytes, the others are in the sums */
+    double *mean, *sq; /* of what is merged next, width each, behind them */
+    uint32_t *sum, *sum_sq;
+    uint8_t *low, *high; /* of bytes, so far */
 };
 
 size_t data_head_width(const struct data_head *h)
@@ -90,6 +97,17 @@ static enum err_code place(struct data_head *h, uint64_t max_bytes, struct err *
     return ERR_OK;
 }
 
+static void begin_stats(struct data_out *o)
+{
+    double *min = o->stats + 2 * o->width, *max = min + o->width;
+
+    memset(o->low, 255, o->width);
+    for (size_t i = 0; i < o->width; i++) {
+        min[i] = INFINITY;
+        max[i] = -INFINITY;
+    }
+}
+
 enum err_code data_out_new(struct data_out **out, const char *path, const struct data_head *head, uint64_t max_bytes, struct err *e)
 {
     struct data_out *o = mem_zalloc(1, sizeof *o);
@@ -104,7 +122,7 @@ enum err_code data_out_new(struct data_out **out, const char *path, const struct
         goto fail;
     o->json = describe(&o->head);
     if (o->head.stats_at > 0)
-        o->stats = mem_zalloc(6 * o->width, sizeof(double));
+        o->stats = mem_zalloc(o->width, 6 * sizeof(double) + 2 * sizeof(uint32_t) + 2);
     if (!o->json || (o->head.stats_at > 0 && !o->stats)) {
         rc = err_set(e, ERR_NOMEM, "out of memory");
         goto fail;
@@ -112,6 +130,11 @@ enum err_code data_out_new(struct data_out **out, const char *path, const struct
     if (o->stats) {
         o->mean = o->stats + 4 * o->width;
         o->sq = o->mean + o->width;
+        o->sum = (uint32_t *)(void *)(o->sq + o->width);
+        o->sum_sq = o->sum + o->width;
+        o->low = (uint8_t *)(o->sum_sq + o->width);
+        o->high = o->low + o->width;
+        begin_stats(o);
     }
     rc = file_out_new(&o->file, path, e);
     if (rc == ERR_OK)
@@ -135,47 +158,103 @@ void data_out_free(struct data_out *o)
     mem_free(o);
 }
 
-/* Mean, squared deviations, min and max of one chunk, features inside so that the loops vectorise; once per dtype. */
-#define CHUNK_STATS(name, type) \
-    static void name(double *restrict mean, double *restrict sq, double *restrict min, double *restrict max, const type *x, size_t n, \
-                     size_t width) \
-    { \
-        for (size_t s = 0; s < n; s++) \
-            for (size_t i = 0; i < width; i++) { \
-                double v = x[s * width + i]; \
-                mean[i] += v; \
-                min[i] = v < min[i] ? v : min[i]; \
-                max[i] = v > max[i] ? v : max[i]; \
-            } \
-        for (size_t i = 0; i < width; i++) \
-            mean[i] /= (double)n; \
-        for (size_t s = 0; s < n; s++) \
-            for (size_t i = 0; i < width; i++) { \
-                double d = x[s * width + i] - mean[i]; \
-                sq[i] += d * d; \
-            } \
+/* Mean and squared deviations of one chunk, its min and max merged into those so far; features inside so that the loops vectorise. */
+SIMD static void chunk_f32(double *restrict mean, double *restrict sq, double *restrict min, double *restrict max, const float *restrict x, size_t n,
+                           size_t width)
+{
+    for (size_t s = 0; s < n; s++)
+        for (size_t i = 0; i < width; i++) {
+            double v = (double)x[s * width + i];
+
+            mean[i] += v;
+            min[i] = v < min[i] ? v : min[i];
+            max[i] = v > max[i] ? v : max[i];
+        }
+    for (size_t i = 0; i < width; i++)
+        mean[i] /= (double)n;
+    for (size_t s = 0; s < n; s++)
+        for (size_t i = 0; i < width; i++) {
+            double d = (double)x[s * width + i] - mean[i];
+
+            sq[i] += d * d;
+        }
+}
+
+SIMD static void sums_u8(uint32_t *restrict sum, uint32_t *restrict sum_sq, uint8_t *restrict low, uint8_t *restrict high, const uint8_t *restrict x,
+                         size_t n, size_t width)
+{
+    for (size_t s = 0; s < n; s++)
+        for (size_t i = 0; i < width; i++) {
+            uint8_t v = x[s * width + i];
+
+            sum[i] += v;
+            sum_sq[i] += (uint32_t)v * v;
+            low[i] = v < low[i] ? v : low[i];
+            high[i] = v > high[i] ? v : high[i];
+        }
+}
+
+/* n samples, of mean and sq, to those before. */
+SIMD static void merge(double *restrict mean, double *restrict m2, const double *restrict mean_n, const double *restrict sq_n, size_t width, double before,
+                       double n)
+{
+    double share = n / (before + n), weight = before * share;
+
+    for (size_t i = 0; i < width; i++) {
+        double delta = mean_n[i] - mean[i];
+
+        mean[i] += delta * share;
+        m2[i] += sq_n[i] + delta * delta * weight;
     }
-CHUNK_STATS(chunk_u8, uint8_t)
-CHUNK_STATS(chunk_f32, float)
+}
+
+static void take_merged(struct data_out *o, uint64_t n)
+{
+    merge(o->stats, o->stats + o->width, o->mean, o->sq, o->width, (double)o->merged, (double)n);
+    o->merged += n;
+    memset(o->mean, 0, 2 * o->width * sizeof *o->mean);
+}
+
+static void merge_sums(struct data_out *o)
+{
+    uint64_t n = o->n - o->merged;
+
+    for (size_t i = 0; i < o->width; i++) {
+        uint64_t sum = o->sum[i];
+
+        o->mean[i] = (double)sum / (double)n;
+        o->sq[i] = (double)(n * o->sum_sq[i] - sum * sum) / (double)n;
+    }
+    take_merged(o, n);
+    memset(o->sum, 0, 2 * o->width * sizeof *o->sum);
+}
 
 static void take_stats(struct data_out *o, const void *x, size_t n)
 {
     size_t w = o->width;
-    double *mean = o->stats, *m2 = mean + w, *min = m2 + w, *max = min + w;
-    double before = (double)o->n, here = (double)n, all = before + here;
+    double *min = o->stats + 2 * w, *max = min + w;
 
-    memset(o->mean, 0, 2 * w * sizeof *o->mean);
-    for (size_t i = 0; o->n == 0 && i < w; i++)
-        min[i] = max[i] = o->head.dtype == DATA_U8 ? ((const uint8_t *)x)[i] : ((const float *)x)[i];
-    if (o->head.dtype == DATA_U8)
-        chunk_u8(o->mean, o->sq, min, max, x, n, w);
-    else
-        chunk_f32(o->mean, o->sq, min, max, x, n, w);
-    for (size_t i = 0; i < w; i++) {
-        double delta = o->mean[i] - mean[i];
+    if (o->head.dtype == DATA_U8) {
+        if (o->n - o->merged + n > sums_max)
+            merge_sums(o);
+        sums_u8(o->sum, o->sum_sq, o->low, o->high, x, n, w);
+        return;
+    }
+    chunk_f32(o->mean, o->sq, min, max, x, n, w);
+    take_merged(o, n);
+}
 
-        mean[i] += delta * here / all;
-        m2[i] += o->sq[i] + delta * delta * before * here / all;
+/* What is still in the sums. */
+static void finish_stats(struct data_out *o)
+{
+    double *min = o->stats + 2 * o->width, *max = min + o->width;
+
+    if (o->head.dtype != DATA_U8)
+        return;
+    merge_sums(o);
+    for (size_t i = 0; i < o->width; i++) {
+        min[i] = o->low[i];
+        max[i] = o->high[i];
     }
 }
 
@@ -229,8 +308,10 @@ enum err_code data_out_finish(struct data_out *o, const json_t *notes, struct er
         (o->head.kind == DATA_KIND_CLASSES && show_classes(o->json, notes) != 0))
         return err_set(e, ERR_NOMEM, "out of memory");
     rc = file_out_write(o->file, zeros, (8 - size % 8) % 8, e);
-    if (rc == ERR_OK && o->stats)
+    if (rc == ERR_OK && o->stats) {
+        finish_stats(o);
         rc = file_out_write(o->file, o->stats, 4 * o->width * sizeof *o->stats, e);
+    }
     return rc == ERR_OK ? put_notes(o, notes, e) : rc;
 }
 

@@ -109,11 +109,11 @@ static enum err_code check_part(const struct data_format *f, enum data_part part
     return err_set(e, ERR_INVALID, "a file of format %s goes to %s, not to %s", f->plug.name, parts, data_part_name[part]);
 }
 
-enum err_code data_convert(const char *upload_path, enum data_split_id split, enum data_part part, const struct data_conf *conf,
+enum err_code data_convert(const char *upload_path, bool scratch, enum data_split_id split, enum data_part part, const struct data_conf *conf,
                            const char *features_path, const char *labels_path, struct data_file_info *features,
                            struct data_file_info *labels, uint64_t max_bytes, struct err *e)
 {
-    struct data_upload u = { upload_path, split, part, conf, { features_path, labels_path }, { features, labels }, max_bytes };
+    struct data_upload u = { upload_path, scratch, split, part, conf, { features_path, labels_path }, { features, labels }, max_bytes };
     const struct data_format *format = format_of(conf->format.plug);
     enum err_code rc = format ? ERR_OK : find_format(&format, &u, e);
 

@@ -30,7 +30,7 @@ size_t data_head_chunk(const struct data_head *h);
 struct data_out;
 /* stats_at and notes_at of head are computed here. ERR_TOO_LARGE when the numbers take more than max_bytes (0: no limit). */
 MUST enum err_code data_out_new(struct data_out **out, const char *path, const struct data_head *head, uint64_t max_bytes, struct err *e);
-/* The next n samples; their statistics are taken on the way. */
+/* The next n samples, at most a chunk; their statistics are taken on the way. */
 MUST enum err_code data_out_put(struct data_out *o, const void *samples, size_t n, struct err *e);
 /* After head->n samples: statistics and notes (borrowed). Then only data_out_publish is left. */
 MUST enum err_code data_out_finish(struct data_out *o, const json_t *notes, struct err *e);
@@ -56,6 +56,8 @@ struct input;
 /* Opens a file, plain or gzip. max_bytes: of what comes out, 0: no limit. */
 MUST enum err_code input_open(struct input **out, const char *path, uint64_t max_bytes, struct err *e);
 void input_close(struct input *in);
+/* From here on the file loses what has been read of it. */
+void input_consume(struct input *in, const char *path);
 /* Up to n bytes; *got is less than n only at the end. ERR_SYNTAX: the gzip stream is broken. ERR_TOO_LARGE: a limit. */
 MUST enum err_code input_read(struct input *in, void *buf, size_t n, size_t *got, struct err *e);
 /* What comes out of a packed upload is limited, to max_bytes and to 100 times the bytes taken from it beyond the first MiB: ERR_TOO_LARGE. */
@@ -83,6 +85,7 @@ int data_split_word(const char *word, size_t n);
 /* One upload, on its way to compact files. */
 struct data_upload {
     const char *path;
+    bool scratch;             /* may be removed as it is read */
     enum data_split_id split; /* chooses in uploads that hold several */
     enum data_part part;
     const struct data_conf *conf;

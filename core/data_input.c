@@ -1,7 +1,10 @@
 /* core/data_input.c: the bytes of an upload, plain or gzip (told by its magic), in bounded memory.
  *
  * A gzip stream may pack a thousand to one: what comes out is limited to 100 times what went in beyond the first MiB, and absolutely.
- * zlib checks the CRC and length at the end of each member; members may follow each other (RFC 1952), anything else behind is refused. */
+ * zlib checks the CRC and length at the end of each member; members may follow each other (RFC 1952), anything else behind is refused.
+ *
+ * A file that is consumed gives back to the file system what has been read, while the converted file grows: pages of the cache that it has just left are
+ * taken again at once, where fresh ones may cost a virtual machine more than all the rest of a conversion (measured: 0.5 s against 4 s for 1 GiB). */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -12,13 +15,14 @@
 #include "core/data_impl.h"
 #include "core/mem.h"
 
-enum { BUF_LEN = 65536, RATIO = 100, RATIO_FREE = 1 << 20 };
+enum { BUF_LEN = 65536, DIRECT_LEN = 16384 /* so much is read past buf */, HOLE_LEN = 4 << 20, RATIO = 100, RATIO_FREE = 1 << 20 };
 
 struct input {
-    int fd;
+    int fd, hole_fd; /* hole_fd: for writing; -1: the file stays as it is */
     bool packed, at_end; /* at_end: of the file */
     bool in_member;      /* inside a gzip member */
     uint64_t size, max_bytes, taken, given; /* taken: bytes read from the file */
+    uint64_t holes; /* bytes given back */
     size_t pos, len;     /* of buf */
     z_stream z;
     unsigned char buf[BUF_LEN];
@@ -36,22 +40,38 @@ static void z_release(void *opaque, void *p)
     mem_free(p);
 }
 
-/* Reads on when buf is used up; at_end when there is nothing more. */
+static void give_back(struct input *in)
+{
+    if (in->hole_fd < 0 || in->taken - in->holes < HOLE_LEN)
+        return;
+    (void)fallocate(in->hole_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)in->holes, (off_t)(in->taken - in->holes));
+    in->holes = in->taken;
+}
+
+/* Up to n bytes of the file, n > 0; at_end when there is nothing more. */
+static enum err_code take(struct input *in, unsigned char *to, size_t n, size_t *got, struct err *e)
+{
+    ssize_t k;
+
+    do {
+        k = read(in->fd, to, n);
+    } while (k < 0 && errno == EINTR);
+    if (k < 0)
+        return err_errno(e, errno, "cannot read the upload");
+    in->at_end = k == 0;
+    in->taken += (uint64_t)k;
+    give_back(in);
+    *got = (size_t)k;
+    return ERR_OK;
+}
+
+/* Reads on when buf is used up. */
 static enum err_code fill(struct input *in, struct err *e)
 {
-    while (in->pos == in->len && !in->at_end) {
-        ssize_t k = read(in->fd, in->buf, BUF_LEN);
-
-        if (k < 0 && errno == EINTR)
-            continue;
-        if (k < 0)
-            return err_errno(e, errno, "cannot read the upload");
-        in->at_end = k == 0;
-        in->pos = 0;
-        in->len = (size_t)k;
-        in->taken += (uint64_t)k;
-    }
-    return ERR_OK;
+    if (in->pos < in->len || in->at_end)
+        return ERR_OK;
+    in->pos = in->len = 0;
+    return take(in, in->buf, BUF_LEN, &in->len, e);
 }
 
 enum err_code input_open(struct input **out, const char *path, uint64_t max_bytes, struct err *e)
@@ -63,6 +83,7 @@ enum err_code input_open(struct input **out, const char *path, uint64_t max_byte
     if (!in)
         return err_set(e, ERR_NOMEM, "out of memory");
     in->max_bytes = max_bytes ? max_bytes : UINT64_MAX;
+    in->hole_fd = -1;
     in->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (in->fd < 0 || fstat(in->fd, &st) != 0)
         rc = errno == ENOENT ? err_set(e, ERR_NOT_FOUND, "no such file") : err_errno(e, errno, "cannot open the upload");
@@ -85,6 +106,11 @@ enum err_code input_open(struct input **out, const char *path, uint64_t max_byte
     return ERR_OK;
 }
 
+void input_consume(struct input *in, const char *path)
+{
+    in->hole_fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+}
+
 void input_close(struct input *in)
 {
     if (!in)
@@ -92,6 +118,8 @@ void input_close(struct input *in)
     inflateEnd(&in->z); /* refuses a stream that was never begun */
     if (in->fd >= 0)
         close(in->fd);
+    if (in->hole_fd >= 0)
+        close(in->hole_fd);
     mem_free(in);
 }
 
@@ -107,14 +135,20 @@ uint64_t input_size(const struct input *in)
 
 static enum err_code copy(struct input *in, unsigned char *to, size_t n, size_t *got, struct err *e)
 {
-    while (*got < n) {
-        enum err_code rc = fill(in, e);
-        size_t k = in->len - in->pos < n - *got ? in->len - in->pos : n - *got;
+    while (*got < n && !in->at_end) {
+        size_t here = in->len - in->pos, k = here < n - *got ? here : n - *got;
+        enum err_code rc = ERR_OK;
 
-        if (rc != ERR_OK || in->at_end)
+        if (here == 0 && n - *got >= DIRECT_LEN) {
+            rc = take(in, to + *got, n - *got, &k, e);
+        } else if (here == 0) {
+            rc = fill(in, e);
+        } else {
+            memcpy(to + *got, in->buf + in->pos, k);
+            in->pos += k;
+        }
+        if (rc != ERR_OK)
             return rc;
-        memcpy(to + *got, in->buf + in->pos, k);
-        in->pos += k;
         *got += k;
     }
     return ERR_OK;

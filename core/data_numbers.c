@@ -1,18 +1,20 @@
 /* core/data_numbers.c: arrays of numbers as IDX and NPY have them, of any type and byte order, to a compact file. Bytes stay bytes; everything
  * else becomes float32, classes int32. Every number goes through a double, which is exact for all types but 64-bit integers beyond 2^53. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
 #include "core/data_impl.h"
 #include "core/half.h"
 #include "core/mem.h"
+#include "core/simd.h"
 
 /* A conversion under way. */
 struct run {
     const struct data_numbers *a;
     struct data_out *out;
     unsigned char *raw; /* one chunk as read */
-    void *x;            /* and as written */
+    void *x;            /* and as written: the same where the bytes stay as they are */
     json_int_t *count;  /* [DATA_MAX_CLASSES] of classes */
     int n_classes;      /* largest class + 1 */
 };
@@ -108,6 +110,23 @@ static enum err_code take_real(double v, float *x, struct err *e)
     return isfinite(*x) ? ERR_OK : err_set(e, ERR_INVALID, "%s", isnan(v) ? "not a number" : "not a finite float32 number");
 }
 
+/* Are the numbers written as they were read? */
+static bool stays(const struct data_numbers *a)
+{
+    const struct number_type *t = &a->type;
+
+    return a->head.dtype == DATA_U8 || (a->head.dtype == DATA_F32 && t->kind == 'f' && t->size == 4 && !t->big);
+}
+
+SIMD static bool all_finite(const float *x, size_t n)
+{
+    int bad = 0;
+
+    for (size_t i = 0; i < n; i++)
+        bad |= !(fabsf(x[i]) <= FLT_MAX);
+    return !bad;
+}
+
 /* Converts n numbers of raw to x; at: the offset of the first one. */
 static enum err_code take_chunk(struct run *r, size_t n, uint64_t at, struct err *e)
 {
@@ -115,10 +134,8 @@ static enum err_code take_chunk(struct run *r, size_t n, uint64_t at, struct err
     enum err_code rc = ERR_OK;
     struct err why = { 0 };
 
-    if (r->a->head.dtype == DATA_U8) {
-        memcpy(r->x, r->raw, n);
+    if (r->x == r->raw && (r->a->head.dtype == DATA_U8 || all_finite(r->x, n)))
         return ERR_OK;
-    }
     for (size_t i = 0; i < n && rc == ERR_OK; i++) {
         double v = number(r->raw + i * type.size, &type);
 
@@ -165,7 +182,7 @@ static enum err_code run(struct run *r, const char *path, uint64_t max_bytes, st
     if (rc != ERR_OK)
         return rc;
     r->raw = mem_alloc(chunk * r->a->type.size);
-    r->x = mem_alloc(chunk * data_dtype_size[h->dtype]);
+    r->x = stays(r->a) ? r->raw : mem_alloc(chunk * data_dtype_size[h->dtype]);
     r->count = h->kind == DATA_KIND_CLASSES ? mem_zalloc(DATA_MAX_CLASSES, sizeof *r->count) : NULL;
     if (!r->raw || !r->x || (h->kind == DATA_KIND_CLASSES && !r->count))
         return err_set(e, ERR_NOMEM, "out of memory");
@@ -183,8 +200,9 @@ enum err_code data_numbers_convert(struct data_out **out, const struct data_numb
     struct run r = { .a = a };
     enum err_code rc = run(&r, path, max_bytes, e);
 
+    if (r.x != r.raw)
+        mem_free(r.x);
     mem_free(r.raw);
-    mem_free(r.x);
     mem_free(r.count);
     if (rc == ERR_OK)
         *out = r.out;
@@ -208,6 +226,8 @@ enum err_code data_numbers_upload(const struct data_upload *u, const char *name,
     enum err_code rc = input_open(&in, u->path, u->max_bytes, e);
 
     a.from = in;
+    if (rc == ERR_OK && u->scratch)
+        input_consume(in, u->path);
     if (rc == ERR_OK)
         rc = read_head(&a, labels ? data_label_kind(u->conf) : DATA_KIND_FEATURES, e);
     if (rc == ERR_OK)

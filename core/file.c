@@ -11,11 +11,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/hasher.h"
 #include "core/mem.h"
 
 _Thread_local long file_fail_in;
 
-enum { BUF_LEN = 65536, AHEAD_LEN = 8 << 20 };
+enum { BUF_LEN = 65536, DIRECT_LEN = 16384 /* so much is written as it comes */, AHEAD_LEN = 8 << 20 };
 
 struct file_out {
     int fd;
@@ -24,9 +25,9 @@ struct file_out {
     uint64_t begun; /* the disk was asked to write so far */
     size_t n_buf;
     bool scratch, hashed;
-    bool patched;  /* the running hash is void */
     bool published;
     struct sha256_ctx sha;
+    struct hasher *hasher; /* hashes in place of sha; NULL: the file is small, or scratch */
     unsigned char buf[BUF_LEN];
 };
 
@@ -84,7 +85,8 @@ static enum err_code begin(struct file_out **out, const char *path, bool scratch
     f->n_buf = 0;
     f->scratch = scratch;
     f->hashed = hashed;
-    f->patched = f->published = false;
+    f->published = false;
+    f->hasher = NULL;
     sha256_init(&f->sha);
     if ((size_t)snprintf(f->path, sizeof f->path, "%s", path) >= sizeof f->path ||
         (size_t)snprintf(f->temp, sizeof f->temp, "%s.tmp", path) >= sizeof f->temp) {
@@ -112,15 +114,6 @@ enum err_code file_out_scratch(struct file_out **out, const char *path, bool has
     return begin(out, path, true, hashed, e);
 }
 
-/* The disk writes while more comes, so that the sync at the end finds little left to do. */
-static void write_ahead(struct file_out *f)
-{
-    if (f->scratch || f->size - f->begun < AHEAD_LEN)
-        return;
-    (void)sync_file_range(f->fd, (off_t)f->begun, (off_t)(f->size - f->begun), SYNC_FILE_RANGE_WRITE);
-    f->begun = f->size;
-}
-
 static enum err_code flush(struct file_out *f, struct err *e)
 {
     enum err_code rc = write_all(f->fd, f->buf, f->n_buf, e);
@@ -130,18 +123,31 @@ static enum err_code flush(struct file_out *f, struct err *e)
     return rc;
 }
 
+/* While more comes, the disk writes, so that the sync at the end finds little left to do, and another thread hashes. */
+static void go_ahead(struct file_out *f)
+{
+    if (f->scratch || f->size - f->begun < AHEAD_LEN)
+        return;
+    (void)sync_file_range(f->fd, (off_t)f->begun, (off_t)(f->size - f->begun), SYNC_FILE_RANGE_WRITE);
+    if (f->hashed && !f->hasher && f->n_buf == 0)
+        (void)!hasher_new(&f->hasher, f->fd, &f->sha, f->size, NULL); /* else it is hashed here */
+    if (f->hasher)
+        hasher_reach(f->hasher, f->size - f->n_buf);
+    f->begun = f->size;
+}
+
 enum err_code file_out_write(struct file_out *f, const void *data, size_t n, struct err *e)
 {
     enum err_code rc;
 
-    if (f->hashed)
+    if (f->hashed && !f->hasher)
         sha256_update(&f->sha, n, data);
-    if (f->n_buf + n > BUF_LEN) {
+    if (f->n_buf + n > BUF_LEN || n >= DIRECT_LEN) {
         rc = flush(f, e);
         if (rc != ERR_OK)
             return rc;
     }
-    if (n > BUF_LEN) {
+    if (n >= DIRECT_LEN) {
         rc = write_all(f->fd, data, n, e);
         if (rc != ERR_OK)
             return rc;
@@ -150,7 +156,7 @@ enum err_code file_out_write(struct file_out *f, const void *data, size_t n, str
         f->n_buf += n;
     }
     f->size += n;
-    write_ahead(f);
+    go_ahead(f);
     return ERR_OK;
 }
 
@@ -159,44 +165,21 @@ uint64_t file_out_size(const struct file_out *f)
     return f->size;
 }
 
-enum err_code file_out_patch(struct file_out *f, uint64_t offset, const void *data, size_t n, struct err *e)
-{
-    enum err_code rc = flush(f, e);
-    ssize_t k;
-
-    if (rc != ERR_OK)
-        return rc;
-    f->patched = true;
-    k = fails_now() ? -1 : pwrite(f->fd, data, n, (off_t)offset);
-    if (k < 0)
-        return err_errno(e, errno, "cannot write");
-    return (size_t)k == n ? ERR_OK : err_set(e, ERR_NO_SPACE, "cannot write: short write");
-}
-
-static enum err_code hash_again(struct file_out *f, struct err *e)
-{
-    ssize_t k;
-    off_t at = 0;
-
-    sha256_init(&f->sha);
-    while ((k = pread(f->fd, f->buf, BUF_LEN, at)) > 0) {
-        sha256_update(&f->sha, (size_t)k, f->buf);
-        at += k;
-    }
-    return k == 0 ? ERR_OK : err_errno(e, errno, "cannot read back");
-}
-
 enum err_code file_out_publish(struct file_out *f, char *hash, struct err *e)
 {
     enum err_code rc = flush(f, e);
     uint8_t digest[SHA256_DIGEST_SIZE];
 
-    if (rc == ERR_OK && f->patched)
-        rc = hash_again(f, e);
     if (rc != ERR_OK)
         return rc;
+    if (f->hasher)
+        hasher_reach(f->hasher, f->size);
     if (!f->scratch && (fails_now() || fsync(f->fd) != 0))
         return err_errno(e, errno, "cannot sync");
+    rc = hasher_finish(f->hasher, &f->sha, e);
+    f->hasher = NULL;
+    if (rc != ERR_OK)
+        return rc;
     if (fails_now() || rename(f->temp, f->path) != 0)
         return err_errno(e, errno, "cannot rename");
     rc = f->scratch ? ERR_OK : fsync_dir(f->path, e);
@@ -217,6 +200,7 @@ void file_out_free(struct file_out *f)
 {
     if (!f)
         return;
+    (void)!hasher_finish(f->hasher, NULL, NULL);
     close(f->fd);
     if (!f->published)
         unlink(f->temp);

@@ -22,8 +22,6 @@ MUST enum err_code file_out_write(struct file_out *f, const void *data, size_t n
 MUST enum err_code file_out_scratch(struct file_out **out, const char *path, bool hashed, struct err *e);
 /* Bytes written so far. */
 uint64_t file_out_size(const struct file_out *f);
-/* Overwrites n bytes at an offset already written (a header patched at the end). The hash is then taken over the final file. */
-MUST enum err_code file_out_patch(struct file_out *f, uint64_t offset, const void *data, size_t n, struct err *e);
 /* Flush, fsync, rename, fsync the directory. hash (FILE_HASH_LEN) may be NULL. On error nothing stays. f remains to be freed. */
 MUST enum err_code file_out_publish(struct file_out *f, char *hash, struct err *e);
 /* Removes the temporary file unless it was published. NULL is legal. */

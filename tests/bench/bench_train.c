@@ -28,9 +28,9 @@ static struct dataset *open_data(const char *folder)
     snprintf(x, sizeof x, "%s/x", dir);
     snprintf(y, sizeof y, "%s/y", dir);
     must(params_parse(&conf, sizeof conf, data_params, NULL, &e), &e);
-    must(data_convert(images, DATA_TRAIN, DATA_FEATURES, &conf, x, NULL, &info, NULL, 0, &e), &e);
+    must(data_convert(images, false, DATA_TRAIN, DATA_FEATURES, &conf, x, NULL, &info, NULL, 0, &e), &e);
     json_decref(info.json);
-    must(data_convert(labels, DATA_TRAIN, DATA_LABELS, &conf, NULL, y, NULL, &info, 0, &e), &e);
+    must(data_convert(labels, false, DATA_TRAIN, DATA_LABELS, &conf, NULL, y, NULL, &info, 0, &e), &e);
     json_decref(info.json);
     must(dataset_open(&d, &conf, paths, &e), &e);
     unlink(x);

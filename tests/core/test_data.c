@@ -51,7 +51,7 @@ START_TEST(fashion_mnist)
         return;
     for (int id = 0; id < DATA_SPLITS; id += 2)
         for (int part = 0; part < 2; part++) {
-            ck_assert_msg(data_convert(files[id][part], DATA_TRAIN, (enum data_part)part, &defaults, paths[id][0], paths[id][1], &info, &info, 0, &e) ==
+            ck_assert_msg(data_convert(files[id][part], false, DATA_TRAIN, (enum data_part)part, &defaults, paths[id][0], paths[id][1], &info, &info, 0, &e) ==
                               ERR_OK, "%s", e.msg);
             if (id == DATA_TRAIN && part == 0)
                 ck_assert_uint_eq(info.bytes, 4096 + 60000 * 784 + 4 * 8 * 784 + 16);

@@ -20,7 +20,7 @@ static struct data_conf parse_conf(const char *json)
 static enum err_code convert(const char *text, size_t n, const struct data_conf *conf, struct err *e)
 {
     ck_assert_int_eq(file_write(upload, text, n, NULL), ERR_OK);
-    return data_convert(upload, DATA_TRAIN, DATA_TABLE, conf, x_path, y_path, NULL, NULL, 1 << 20, e);
+    return data_convert(upload, false, DATA_TRAIN, DATA_TABLE, conf, x_path, y_path, NULL, NULL, 1 << 20, e);
 }
 
 static struct dataset *open_train(const struct data_conf *conf)
@@ -249,7 +249,7 @@ static void scaled_like(const char *scaling, const json_t *golden)
 
     snprintf(text, sizeof text, "{\"scaling\": \"%s\", \"csv\": {\"label\": \"diagnosis\"}}", scaling);
     conf = parse_conf(text);
-    ck_assert_int_eq(data_convert(SOURCE_DIR "/tests/data/breast_cancer.csv", DATA_TRAIN, DATA_TABLE, &conf, x_path, y_path, NULL, NULL, 0, NULL), ERR_OK);
+    ck_assert_int_eq(data_convert(SOURCE_DIR "/tests/data/breast_cancer.csv", false, DATA_TRAIN, DATA_TABLE, &conf, x_path, y_path, NULL, NULL, 0, NULL), ERR_OK);
     d = open_train(&conf);
     ck_assert_int_eq(d->split[0].n, 569);
     ck_assert(json_equal(d->classes, json_object_get(golden, "classes")));
@@ -319,7 +319,7 @@ static void walk_failures(long *countdown, enum err_code expected)
     bool fired = true;
 
     ck_assert_int_eq(file_write(upload, sound, strlen(sound), NULL), ERR_OK);
-    ck_assert_int_eq(data_convert(upload, DATA_TRAIN, DATA_TABLE, &conf, x_path, y_path, &want[0], &want[1], 0, NULL), ERR_OK);
+    ck_assert_int_eq(data_convert(upload, false, DATA_TRAIN, DATA_TABLE, &conf, x_path, y_path, &want[0], &want[1], 0, NULL), ERR_OK);
     for (long k = 1; fired; k++) {
         enum err_code rc;
 
@@ -327,7 +327,7 @@ static void walk_failures(long *countdown, enum err_code expected)
         unlink(y_path);
         got[0].json = got[1].json = NULL;
         *countdown = k;
-        rc = data_convert(upload, DATA_TRAIN, DATA_TABLE, &conf, x_path, y_path, &got[0], &got[1], 0, NULL);
+        rc = data_convert(upload, false, DATA_TRAIN, DATA_TABLE, &conf, x_path, y_path, &got[0], &got[1], 0, NULL);
         fired = *countdown == 0;
         *countdown = 0;
         if (rc != ERR_OK) {
@@ -393,7 +393,7 @@ START_TEST(memory_is_flat)
         }
         ck_assert_int_eq(file_out_publish(f, NULL, NULL), ERR_OK);
         file_out_free(f);
-        ck_assert_int_eq(data_convert(upload, DATA_TRAIN, DATA_TABLE, &conf, x_path, y_path, NULL, NULL, 0, NULL), ERR_OK);
+        ck_assert_int_eq(data_convert(upload, false, DATA_TRAIN, DATA_TABLE, &conf, x_path, y_path, NULL, NULL, 0, NULL), ERR_OK);
         peaks[i] = peak_kib();
     }
     ck_assert_int_le(peaks[1], peaks[0] + 512);

@@ -54,7 +54,7 @@ static struct data_conf conf_of(const json_t *row, bool by_name)
 
 static enum err_code convert_file(const char *path, const json_t *row, const struct data_conf *conf, struct data_file_info info[2], struct err *e)
 {
-    return data_convert(path, (enum data_split_id)index_of(data_split_name, text(row, "split")), (enum data_part)index_of(data_part_name, text(row, "part")),
+    return data_convert(path, false, (enum data_split_id)index_of(data_split_name, text(row, "split")), (enum data_part)index_of(data_part_name, text(row, "part")),
                         conf, x_path, y_path, info ? &info[0] : NULL, info ? &info[1] : NULL, 16 << 20, e);
 }
 
@@ -238,7 +238,7 @@ START_TEST(limit_of_bytes)
     char path[256];
 
     path_of(path, sizeof path, row);
-    ck_assert_int_eq(data_convert(path, DATA_TRAIN, strcmp(text(row, "part"), "table") == 0 ? DATA_TABLE : DATA_FEATURES, &conf, x_path, y_path, NULL, NULL, 150, NULL),
+    ck_assert_int_eq(data_convert(path, false, DATA_TRAIN, strcmp(text(row, "part"), "table") == 0 ? DATA_TABLE : DATA_FEATURES, &conf, x_path, y_path, NULL, NULL, 150, NULL),
                      ERR_TOO_LARGE);
     ck_assert_int_eq(files_in_dir(), 0);
 }

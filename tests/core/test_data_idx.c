@@ -2,6 +2,7 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "core/data_impl.h"
 #include "core/mem.h"
 #include "tests/core/data_fixture.h"
 
@@ -21,7 +22,7 @@ static size_t gzip(const void *data, size_t n, unsigned char *to, size_t size)
 static enum err_code convert(const void *bytes, size_t n, enum data_part part, const struct data_conf *conf, struct err *e)
 {
     ck_assert_int_eq(file_write(upload, bytes, n, NULL), ERR_OK);
-    return data_convert(upload, DATA_TRAIN, part, conf, x_path, x_path, NULL, NULL, 1 << 20, e);
+    return data_convert(upload, false, DATA_TRAIN, part, conf, x_path, x_path, NULL, NULL, 1 << 20, e);
 }
 
 #define BYTES(s) s, sizeof s - 1
@@ -153,6 +154,36 @@ START_TEST(channels_are_scaled)
 }
 END_TEST
 
+/* More samples than the sums of bytes hold at once: nothing overflows, and what is merged is what two plain passes say. */
+START_TEST(sums_of_bytes)
+{
+    enum { SAMPLES = 200000, WIDTH = 2 };
+    static const unsigned char head[] = { 0, 0, 8, 2, 0, 3, 0x0d, 0x40, 0, 0, 0, WIDTH };
+    static unsigned char bytes[sizeof head + SAMPLES * WIDTH];
+    const unsigned char *x = bytes + sizeof head;
+    struct data_in in;
+
+    memcpy(bytes, head, sizeof head);
+    for (int i = 0; i < SAMPLES * WIDTH; i++)
+        bytes[(int)sizeof head + i] = i % WIDTH ? (unsigned char)(3 + i / WIDTH % 251) : 255;
+    ck_assert_int_eq(convert(bytes, sizeof bytes, DATA_FEATURES, &classes, NULL), ERR_OK);
+    ck_assert_int_eq(data_in_open(&in, x_path, NULL), ERR_OK);
+    for (int c = 0; c < WIDTH; c++) {
+        double mean = 0, m2 = 0;
+
+        for (int i = 0; i < SAMPLES; i++)
+            mean += (double)x[i * WIDTH + c] / SAMPLES;
+        for (int i = 0; i < SAMPLES; i++)
+            m2 += (x[i * WIDTH + c] - mean) * (x[i * WIDTH + c] - mean);
+        ck_assert_double_eq_tol(in.mean[c], mean, 1e-8);
+        ck_assert_double_eq_tol(in.m2[c], m2, 1e-9 * m2 + 1e-6);
+        ck_assert(in.min[c] == (c ? 3 : 255) && in.max[c] == (c ? 253 : 255));
+    }
+    ck_assert(in.m2[0] == 0);
+    data_in_close(&in);
+}
+END_TEST
+
 START_TEST(truncated_anywhere)
 {
     unsigned char packed[128];
@@ -228,12 +259,12 @@ START_TEST(limits)
     memcpy(all, head, sizeof head);
     n = gzip(all, ZEROS + sizeof head, packed, 1 << 20);
     ck_assert_int_eq(file_write(upload, packed, n, NULL), ERR_OK);
-    ck_assert_int_eq(data_convert(upload, DATA_TRAIN, DATA_FEATURES, &classes, x_path, NULL, NULL, NULL, 0, &e), ERR_TOO_LARGE);
+    ck_assert_int_eq(data_convert(upload, false, DATA_TRAIN, DATA_FEATURES, &classes, x_path, NULL, NULL, NULL, 0, &e), ERR_TOO_LARGE);
     ck_assert_ptr_nonnull(strstr(e.msg, "100 times"));
     ck_assert_int_eq(file_write(upload, all, ZEROS + sizeof head, NULL), ERR_OK);
-    ck_assert_int_eq(data_convert(upload, DATA_TRAIN, DATA_FEATURES, &classes, x_path, NULL, NULL, NULL, ZEROS, &e), ERR_TOO_LARGE);
+    ck_assert_int_eq(data_convert(upload, false, DATA_TRAIN, DATA_FEATURES, &classes, x_path, NULL, NULL, NULL, ZEROS, &e), ERR_TOO_LARGE);
     ck_assert_int_eq(files_in_dir(), 1);
-    ck_assert_int_eq(data_convert(upload, DATA_TRAIN, DATA_FEATURES, &classes, x_path, NULL, NULL, NULL, ZEROS + sizeof head, &e), ERR_OK);
+    ck_assert_int_eq(data_convert(upload, false, DATA_TRAIN, DATA_FEATURES, &classes, x_path, NULL, NULL, NULL, ZEROS + sizeof head, &e), ERR_OK);
     mem_free(all);
     mem_free(packed);
 }
@@ -332,7 +363,7 @@ START_TEST(failures)
             enum err_code rc;
 
             *countdown[i] = k;
-            rc = data_convert(upload, DATA_TRAIN, DATA_LABELS, &classes, NULL, x_path, NULL, &info, 0, NULL);
+            rc = data_convert(upload, false, DATA_TRAIN, DATA_LABELS, &classes, NULL, x_path, NULL, &info, 0, NULL);
             fired = *countdown[i] == 0;
             *countdown[i] = 0;
             ck_assert(rc == ERR_OK || rc == (i ? ERR_NO_SPACE : ERR_NOMEM));
@@ -353,6 +384,7 @@ static void cases(Suite *s)
     tcase_add_loop_test(tc, refuses, 0, sizeof refused / sizeof refused[0]);
     tcase_add_loop_test(tc, reads_every_type, 0, sizeof types / sizeof types[0]);
     tcase_add_test(tc, channels_are_scaled);
+    tcase_add_test(tc, sums_of_bytes);
     tcase_add_test(tc, truncated_anywhere);
     tcase_add_test(tc, flipped_anywhere);
     tcase_add_test(tc, gzip_members_and_garbage);

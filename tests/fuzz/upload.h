@@ -28,7 +28,7 @@ static inline struct upload upload_write(const char *name, const uint8_t *data, 
 static inline enum err_code upload_convert(const struct upload *u, enum data_split_id split, enum data_part part, const struct data_conf *conf,
                                            struct err *e)
 {
-    return data_convert(u->path, split, part, conf, u->x, u->y, NULL, NULL, 1 << 20, e);
+    return data_convert(u->path, false, split, part, conf, u->x, u->y, NULL, NULL, 1 << 20, e);
 }
 
 /* Opens what was converted; use (may be NULL) looks at it. one: features and labels are the same file, whichever it is. */

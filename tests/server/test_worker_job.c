@@ -109,7 +109,7 @@ static struct dataset_row real_dataset(void)
     make_table(table, sizeof table);
     blob_new(st, id[0], features, sizeof features);
     blob_new(st, id[1], labels, sizeof labels);
-    OK(data_convert(table, DATA_TRAIN, DATA_TABLE, &conf, features, labels, &info[0], &info[1], 1 << 20, &err));
+    OK(data_convert(table, false, DATA_TRAIN, DATA_TABLE, &conf, features, labels, &info[0], &info[1], 1 << 20, &err));
     for (int i = 0; i < 2; i++) {
         part[i] = part_of(id[i], &info[i]);
         json_decref(info[i].json);
