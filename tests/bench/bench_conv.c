@@ -282,9 +282,12 @@ static const int shapes[][5] = { /* outputs -1: depthwise */
     { 256, 256, 8, 3, 1 }, { 32, -1, 16, 3, 1 },
 };
 
+enum { MAX_CUSTOM = 64 };
+
 int main(int argc, char **argv)
 {
-    int n = 128, rounds = 10, threads = 1, custom[5], n_custom = 0;
+    static int custom[MAX_CUSTOM][5];
+    int n = 128, rounds = 10, threads = 1, numbers = 0;
     bool only = false, sparse = false, int8 = false;
     struct team *team = NULL;
     struct layer l;
@@ -305,24 +308,16 @@ int main(int argc, char **argv)
             sparse = true;
         else if (strcmp(argv[i], "--int8") == 0)
             int8 = true;
-        else
-            custom[n_custom++ % 5] = (int)strtol(argv[i], NULL, 10);
-        if (n_custom > 0 && n_custom % 5 == 0 && argv[i][0] != '-') {
-            layer_init(&l, custom, n, team);
-            if (int8)
-                integers(&l, rounds);
-            else if (sparse)
-                densities(&l, rounds);
-            else
-                measure(&l, rounds, only);
-            layer_clear(&l);
+        else if (numbers < 5 * MAX_CUSTOM) {
+            custom[numbers / 5][numbers % 5] = (int)strtol(argv[i], NULL, 10);
+            numbers++;
         }
     }
     if (threads > 1 && team_new(&team, threads, NULL) != ERR_OK)
         return 1;
     clock_used = team ? CLOCK_MONOTONIC : clock_used;
-    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0] && n_custom == 0; i++) {
-        layer_init(&l, shapes[i], n, team);
+    for (int i = 0; i < (numbers ? numbers / 5 : (int)(sizeof shapes / sizeof shapes[0])); i++) {
+        layer_init(&l, numbers ? custom[i] : shapes[i], n, team);
         if (int8)
             integers(&l, rounds);
         else if (!sparse)
