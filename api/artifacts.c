@@ -168,6 +168,8 @@ enum err_code api_served_iteration(struct api_served *out, struct app *app, cons
     enum err_code rc = api_iteration_get(app, rq, &out->job, weights, &record, e);
 
     json_decref(record);
+    if (rc == ERR_OK && !*weights)
+        rc = err_set(e, ERR_CONFLICT, "iteration %.8s diverged: it has no model", rq->arg[1]);
     if (rc != ERR_OK)
         return rc;
     snprintf(out->name, sizeof out->name, "%s-%.8s", out->job.id, rq->arg[1]);

@@ -118,7 +118,72 @@ static enum err_code run_baseline(struct job *j, struct err *e)
     return rc;
 }
 
-/* How pruning or retraining ended, and what comes next. When it diverged, or time was up, the iteration is dropped, and what was kept before it is the result. */
+/* The metrics that there would be: null each. */
+static json_t *no_metrics(const struct job *j)
+{
+    json_t *none = json_object(), *value;
+    const char *name;
+
+    json_object_foreach(j->state.baseline, name, value)
+        if (none && !report_put(none, name, json_null())) {
+            json_decref(none);
+            none = NULL;
+        }
+    return none;
+}
+
+/* retrained NULL: it did not come to that. */
+static json_t *iteration_head(const struct job *j, json_t *retrained, bool kept)
+{
+    const struct job_state *s = &j->state;
+    json_t *r = json_object();
+
+    if (report_put(r, "iteration", json_integer(s->iteration)) &&
+        report_put(r, "target_sparsity", json_real(pruner_target(j->pruner, s->iteration))) &&
+        report_put(r, "pruned", s->pruned ? json_incref(s->pruned) : no_metrics(j)) &&
+        report_put(r, "retrained", retrained ? json_incref(retrained) : no_metrics(j)) &&
+        report_put(r, "contract_kept", job_has_contract(&j->conf->stop) ? json_boolean(kept) : json_null()) &&
+        (isnan(s->damping) || report_put(r, "damping", json_real(s->damping))) &&
+        (!job_searches(j) || report_put(r, "search", job_search_json(j))))
+        return r;
+    json_decref(r);
+    return NULL;
+}
+
+/* An iteration is over, and its record made but for the time it took: what comes next. */
+static enum err_code end_iteration(struct job *j, bool kept, const struct net_size *size, json_t *record, const struct job_file *weights, struct err *e)
+{
+    struct job_state *s = &j->state;
+
+    if (!report_put(record, "seconds", spent_json(j, false)))
+        return job_no_memory(e);
+    s->reason = job_reason_to_stop(j, kept, size);
+    if (job_searches(j) && s->reason == REASON_NONE)
+        s->reason = job_search_next(j, kept);
+    s->phase = s->reason == REASON_NONE ? PHASE_PRUNE : PHASE_CONTROL;
+    return job_commit_state(j, JOB_COMMIT_ITERATION, record, weights, e);
+}
+
+/* An iteration of a search diverged: a sparsity that broke the contract, and that retraining more cannot mend. The net is the kept model again; the
+ * record says why in place of metrics and figures, and there is no model of this iteration. */
+static enum err_code give_up(struct job *j, const struct err *why, struct err *e)
+{
+    struct net_size size;
+    json_t *record = iteration_head(j, NULL, false);
+    enum err_code rc;
+
+    net_count(j->net, &size);
+    j->state.search.tries = INT32_MAX; /* no patience */
+    rc = report_put(record, "diverged", json_string(why->msg)) &&
+         report_put(record, "sparsity", json_real((double)(size.weights - size.nonzero) / (double)size.weights)) ? job_take_kept(j, e) : job_no_memory(e);
+    if (rc == ERR_OK)
+        rc = end_iteration(j, false, &size, record, NULL, e);
+    json_decref(record);
+    return rc;
+}
+
+/* How a part of an iteration ended, and what comes next. When it diverged, or time was up, the iteration is dropped, and what was kept before it is the
+ * result; but a search goes on after it diverged. */
 static enum err_code settle(struct job *j, enum err_code rc, enum job_phase next, const struct err *why, struct err *e)
 {
     struct job_state *s = &j->state;
@@ -131,6 +196,8 @@ static enum err_code settle(struct job *j, enum err_code rc, enum job_phase next
             *e = *why;
         return rc;
     }
+    if (rc == ERR_DIVERGED && job_searches(j))
+        return give_up(j, why, e);
     json_decref(s->detail);
     s->detail = rc == ERR_DIVERGED ? json_string(why->msg) : NULL;
     if (rc == ERR_DIVERGED && !s->detail)
@@ -149,6 +216,8 @@ static enum err_code run_prune(struct job *j, struct err *e)
 
     job_lap(j); /* what measuring and committing took is in `seconds` alone */
     memset(j->state.spent, 0, sizeof j->state.spent);
+    json_decref(j->state.pruned);
+    j->state.pruned = NULL;
     j->state.iteration++;
     rc = job_searches(j) && j->state.search.roll_back ? job_take_kept(j, &why) : ERR_OK;
     if (rc == ERR_OK && job_searches(j))
@@ -164,16 +233,12 @@ static enum err_code run_prune(struct job *j, struct err *e)
 
 static enum err_code run_damage(struct job *j, struct err *e)
 {
-    enum err_code rc;
+    struct err why = { 0 };
+    enum err_code rc = job_evaluate(j, &j->views.validation, false, &j->state.pruned, &why);
 
-    json_decref(j->state.pruned);
-    j->state.pruned = NULL;
-    rc = job_evaluate(j, &j->views.validation, false, &j->state.pruned, e);
     if (rc == ERR_OK)
-        rc = job_rewind(j, j->state.iteration, e);
-    job_lap(j);
-    j->state.phase = PHASE_RETRAIN;
-    return rc;
+        rc = job_rewind(j, j->state.iteration, &why);
+    return settle(j, rc, PHASE_RETRAIN, &why, e);
 }
 
 static enum err_code run_retrain(struct job *j, struct err *e)
@@ -185,49 +250,26 @@ static enum err_code run_retrain(struct job *j, struct err *e)
     return settle(j, rc, PHASE_RECOVERY, &why, e);
 }
 
-static json_t *iteration_head(const struct job *j, const json_t *retrained, bool kept)
-{
-    json_t *r = json_object();
-
-    if (report_put(r, "iteration", json_integer(j->state.iteration)) &&
-        report_put(r, "target_sparsity", json_real(pruner_target(j->pruner, j->state.iteration))) &&
-        report_put(r, "pruned", json_incref(j->state.pruned)) && report_put(r, "retrained", json_incref((json_t *)retrained)) &&
-        report_put(r, "contract_kept", job_has_contract(&j->conf->stop) ? json_boolean(kept) : json_null()) &&
-        (isnan(j->state.damping) || report_put(r, "damping", json_real(j->state.damping))) &&
-        (!job_searches(j) || report_put(r, "search", job_search_json(j))))
-        return r;
-    json_decref(r);
-    return NULL;
-}
-
 static enum err_code run_recovery(struct job *j, struct err *e)
 {
-    struct job_state *s = &j->state;
     struct job_file weights = { "", "", 0 };
     struct net_size size;
+    struct err why = { 0 };
     json_t *retrained = NULL, *record = NULL;
     bool kept = false;
-    enum err_code rc = job_evaluate(j, &j->views.validation, true, &retrained, e);
+    enum err_code rc = job_evaluate(j, &j->views.validation, true, &retrained, &why);
 
-    if (rc == ERR_OK) {
-        kept = job_contract_kept(j, retrained);
-        record = iteration_head(j, retrained, kept);
-        rc = record ? ERR_OK : job_no_memory(e);
-    }
+    if (rc != ERR_OK)
+        return settle(j, rc, PHASE_RECOVERY, &why, e);
+    kept = job_contract_kept(j, retrained);
+    record = iteration_head(j, retrained, kept);
     job_lap(j);
-    if (rc == ERR_OK)
-        rc = job_weigh(j, record, &weights, e);
-    if (rc == ERR_OK && !report_put(record, "seconds", spent_json(j, false)))
-        rc = job_no_memory(e);
+    rc = record ? job_weigh(j, record, &weights, e) : job_no_memory(e);
     if (rc == ERR_OK) {
         net_count(j->net, &size);
         if (job_is_better(j, kept, &size, retrained))
             job_keep(j, json_incref(retrained));
-        s->reason = job_reason_to_stop(j, kept, &size);
-        if (job_searches(j) && s->reason == REASON_NONE)
-            s->reason = job_search_next(j, kept);
-        s->phase = s->reason == REASON_NONE ? PHASE_PRUNE : PHASE_CONTROL;
-        rc = job_commit_state(j, JOB_COMMIT_ITERATION, record, &weights, e);
+        rc = end_iteration(j, kept, &size, record, &weights, e);
     }
     json_decref(retrained);
     json_decref(record);
@@ -265,6 +307,8 @@ const struct phase job_phases[JOB_PHASES] = {
     [PHASE_FINISH] = { "finish", SPENT_EVALUATE, finish_work, job_run_finish },
     [PHASE_DONE] = { "finish", SPENT_EVALUATE, no_work, NULL },
 };
+
+const char *job_phase_name(int i) { return i < JOB_PHASES ? job_phases[i].shown : NULL; }
 
 /* ---- the job ---- */
 

@@ -54,8 +54,13 @@ enum { JOB_EVALUATION_BATCH = 512 }; /* samples */
 /* Peak bytes, mapped data excluded. */
 uint64_t job_memory(const struct job_conf *c, const struct net *net, const struct dataset *d);
 
+/* Words in progress and records, for the API's document. The i-th; NULL: there is none. A phase's may come more than once. */
+const char *job_phase_name(int i);
+const char *job_reason_name(int i);
+extern const char *const job_kernel_names[], *const job_direction_names[]; /* end with NULL */
+
 struct job_progress {
-    const char *phase;           /* "train", "baseline", "prune", "evaluate", "retrain", "control", "finish" */
+    const char *phase;           /* job_phase_name's */
     int64_t iteration, iterations;
     int64_t epoch, epochs;       /* of a training phase, else 0 */
     double fraction;             /* of the whole job, 0..1, by samples of work */
@@ -69,7 +74,7 @@ struct job_commit {
     int64_t iteration;          /* of ITERATION */
     const json_t *record;       /* BASELINE: metrics and size; ITERATION: as in DESIGN section 3; CONTROL: metrics, test metrics, size; RESULT: chosen iteration, reason, test metrics, the controls; CHECKPOINT: NULL */
     const struct job_file *checkpoint; /* the newest checkpoint, replaces the one before; NULL with RESULT */
-    const struct job_file *weights;    /* BASELINE, ITERATION, RESULT: safetensors of the model as it is then (RESULT: the chosen one; a packed file, with its architecture, when finishing steps changed it) */
+    const struct job_file *weights;    /* BASELINE, ITERATION, RESULT: safetensors of the model as it is then (none of an ITERATION that diverged; RESULT: the chosen one; a packed file, with its architecture, when finishing steps changed it) */
 };
 struct job_hooks {
     bool (*stop)(void *user);       /* asked at least once per mini-batch, from the job's thread */

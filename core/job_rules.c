@@ -21,14 +21,13 @@ enum job_reason job_reason_to_stop(const struct job *j, bool kept, const struct 
 {
     const struct stop_conf *s = &j->conf->stop;
     double sparsity = (double)(size->weights - size->nonzero) / (double)size->weights;
+    bool counts = kept || !job_searches(j); /* of a search, only what it would keep */
 
     if (!kept && !s->continue_on_breach && !job_searches(j))
         return REASON_CONTRACT;
-    if (!kept && job_searches(j)) /* a sparsity that does not count */
-        sparsity = 0;
-    if (sparsity >= s->target_sparsity)
+    if (counts && sparsity >= s->target_sparsity)
         return REASON_SPARSITY;
-    if (s->target_params > 0 && size->params_nonzero <= (uint64_t)s->target_params)
+    if (counts && s->target_params > 0 && size->params_nonzero <= (uint64_t)s->target_params)
         return REASON_PARAMS;
     if (job_time_is_up(j))
         return REASON_SECONDS;

@@ -41,6 +41,8 @@ static const char *const resumed[] = {
     "\"controls\": {\"random\": true}}",
     "{" TRAIN ", \"prune\": {\"iterations\": 6, \"criterion\": \"movement\", \"regrow\": {\"type\": \"surgery\", \"until\": 1},"
     "\"schedule\": {\"type\": \"adaptive\", \"initial_step\": 0.4}}, \"stop\": {\"max_drop\": 0.01}}",
+    "{\"train\": {\"epochs\": 2}, \"retrain\": {\"optimizer\": {\"type\": \"sgd\", \"learning_rate\": 1e6}}, \"prune\": {\"iterations\": 6," /* each diverges */
+    "\"schedule\": \"adaptive\"}, \"stop\": {\"max_drop\": 0.5}}",
 };
 
 START_TEST(crash_at_every_commit)

@@ -178,6 +178,69 @@ START_TEST(all_of_the_kept_model_comes_back)
 }
 END_TEST
 
+/* ---- an iteration that diverges ---- */
+
+static double sane_rate;
+static int first_bad, n_bad; /* iterations */
+
+static void blow_up(struct caller *c)
+{
+    struct optim_conf_head *o = (void *)c->conf.retrain.optimizer.conf;
+
+    if (sane_rate == 0)
+        sane_rate = o->learning_rate;
+    o->learning_rate = c->n_events >= first_bad && c->n_events < first_bad + n_bad ? 1e30 : sane_rate;
+}
+
+static const struct { const char *search; int first, n; } divergences[] = {
+    { SEARCH, 1, 1 }, { SEARCH, 2, 1 }, { SEARCH, 3, 2 }, { SEARCH, 1, 12 },
+    { "\"prune\": {\"iterations\": 3, \"schedule\": {\"type\": \"adaptive\", \"initial_step\": 0.4}}", 3, 1 },
+};
+
+/* It is a sparsity given up at once, whatever the patience; the search goes on from the kept model with a smaller step. */
+START_TEST(an_iteration_that_diverges_breaks_the_contract)
+{
+    static struct table t;
+    struct caller c;
+    char options[600];
+    double best = 0, sparsest_failed = 2;
+
+    sane_rate = 0;
+    first_bad = divergences[_i].first;
+    n_bad = divergences[_i].n;
+    table_init(&t, 300, 0, 40, false);
+    snprintf(options, sizeof options, "{" TRAIN ", %s, \"stop\": {\"max_drop\": 0.5}}", divergences[_i].search);
+    caller_init(&c, &t, options);
+    c.retraining = blow_up;
+    run_through(&c, 1);
+    for (int i = 1; i < c.n_events - 1; i++) {
+        const json_t *r = c.event[i].record, *s = json_object_get(r, "search"), *next = i < c.n_events - 2 ? c.event[i + 1].record : NULL;
+        const json_t *after = json_object_get(next, "search");
+        bool bad = i >= first_bad && i < first_bad + n_bad;
+
+        ck_assert(number(r, "iteration") == i && (json_object_get(r, "diverged") != NULL) == bad);
+        ck_assert(fabs(number(r, "sparsity") - number(r, "target_sparsity")) < 2e-3 && number(r, "target_sparsity") < sparsest_failed);
+        if (!bad) {
+            ck_assert(json_is_true(json_object_get(r, "contract_kept")) && number(r, "sparsity") > best);
+            best = number(r, "sparsity");
+            continue;
+        }
+        sparsest_failed = fmin(sparsest_failed, number(r, "target_sparsity"));
+        ck_assert_ptr_nonnull(strstr(text_of(r, "diverged"), "not finite in epoch"));
+        ck_assert(json_is_false(json_object_get(r, "contract_kept")) && json_is_number(json_object_get(json_object_get(r, "pruned"), "loss")));
+        ck_assert(json_is_null(json_object_get(json_object_get(r, "retrained"), "loss")) && !*c.event[i].hash);
+        ck_assert(!next || (json_is_true(json_object_get(after, "rolled_back")) && number(next, "target_sparsity") < number(r, "target_sparsity") &&
+                            number(after, "step") < number(s, "step") + (strcmp(text_of(s, "direction"), "down") == 0)));
+    }
+    ck_assert(number(result(&c), "sparsity") == best);
+    ck_assert_str_ne(text_of(result(&c), "reason"), "diverged");
+    ck_assert_int_le(c.n_events - 2, (int)c.conf.prune.iterations);
+    if (best == 0)
+        ck_assert(number(result(&c), "chosen_iteration") == 0 && strcmp(text_of(result(&c), "reason"), "search_done") == 0);
+    caller_clear(&c);
+}
+END_TEST
+
 START_TEST(a_search_needs_a_contract)
 {
     static struct table t;
@@ -199,6 +262,7 @@ static void cases(Suite *s)
     tcase_add_loop_test(tc, finds_the_limit, 0, sizeof soughts / sizeof soughts[0]);
     tcase_add_test(tc, records_tell_the_search);
     tcase_add_test(tc, all_of_the_kept_model_comes_back);
+    tcase_add_loop_test(tc, an_iteration_that_diverges_breaks_the_contract, 0, sizeof divergences / sizeof divergences[0]);
     tcase_add_test(tc, a_search_needs_a_contract);
 }
 SUITE_MAIN("job_search", cases)
