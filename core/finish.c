@@ -162,7 +162,7 @@ static const struct finish_step quantize = {
 
 static const struct param pack_params[] = {
     FIELD_CHOICE(struct finish_pack, values, "as_is|float16|codebook", 0,
-                 "Numbers as they are (float32, or int8 after quantize), rounded to float16, or kernels shared by k-means."),
+                 "Numbers as they are (float32, or int8 after quantize), rounded to float16, or kernels shared by k-means and the others rounded to float16."),
     FIELD_INT(struct finish_pack, bits, 1, 8, 5, "For values: codebook; a kernel has at most 2^bits different numbers that are not zero."), FIELD_END
 };
 
@@ -172,11 +172,12 @@ static enum err_code round_values(struct net *net, const struct finish_pack *p, 
     enum err_code rc = ERR_OK;
 
     for (struct weight *w = net->weight; w < net->weight + net->n_weights && rc == ERR_OK; w++) {
+        bool shared = p->values == PACK_CODEBOOK && w->info.prunable;
         int used = 0;
 
-        for (size_t i = 0; p->values == PACK_FLOAT16 && i < w->len; i++)
+        for (size_t i = 0; p->values != PACK_AS_IS && !shared && i < w->len; i++)
             w->x[i] = half_to_float(half_of_float(w->x[i]));
-        if (p->values != PACK_CODEBOOK || !w->info.prunable)
+        if (!shared)
             continue;
         rc = codebook_fit(w->x, w->len, (int)p->bits, &used, e);
         if (rc == ERR_OK)

@@ -89,14 +89,17 @@ static enum err_code take_steps(struct job *j, struct model *m, json_t *list, js
 
 /* ---- the result ---- */
 
+static const struct { const char *slug, *text; } reasons[] = {
+#define X(id, slug, text) { slug, text },
+    JOB_REASON_LIST(X)
+#undef X
+};
+
+const char *job_reason_name(int i) { return REASON_NONE + 1 + i < JOB_REASONS ? reasons[REASON_NONE + 1 + i].slug : NULL; }
+
 /* metrics: of the finished model on validation, and test. */
 static json_t *result_head(const struct job *j, json_t *metrics, json_t *test, json_t *finishing)
 {
-    static const struct { const char *slug, *text; } reasons[] = {
-#define X(id, slug, text) { slug, text },
-        JOB_REASON_LIST(X)
-#undef X
-    };
     const struct job_state *s = &j->state;
     json_t *r = json_object(), *before = json_pack("{s:O,s:O?}", "validation", s->baseline, "test", s->test),
            *after = json_pack("{s:O,s:O}", "validation", metrics, "test", test);

@@ -91,10 +91,12 @@ enum job_reason job_search_next(struct job *j, bool kept)
     return REASON_SPARSITY;
 }
 
+const char *const job_direction_names[] = { "up", "down", "again", NULL };
+
 json_t *job_search_json(const struct job *j)
 {
     const struct job_search *s = &j->state.search;
 
-    return json_pack("{s:s,s:f,s:b,s:f}", "direction", s->tries > 0 ? "again" : s->down ? "down" : "up", "step", s->step, "rolled_back",
+    return json_pack("{s:s,s:f,s:b,s:f}", "direction", job_direction_names[s->tries > 0 ? 2 : s->down], "step", s->step, "rolled_back",
                      (int)s->roll_back, "learning_rate_factor", s->rate);
 }

@@ -26,6 +26,13 @@ bool report_put(json_t *object, const char *key, json_t *v)
     return json_object_set_new(object, key, v) == 0;
 }
 
+const char *const job_kernel_names[] = { "dense", "sparse", "int8", NULL };
+
+static const char *kernel_name(const struct weight *w)
+{
+    return job_kernel_names[w->int8 ? 2 : w->sparse ? 1 : 0];
+}
+
 /* Share of the numbers that are not zero. */
 static double share_at(const struct weight *w, float bound, size_t nonzero)
 {
@@ -46,7 +53,7 @@ static json_t *layer_json(const struct net *net, const struct weight *w, double 
     if (report_put(j, "name", json_string(net->node[w->node].layer)) && report_put(j, "shape", shape_json(&w->info.shape)) &&
         report_put(j, "weights", json_integer((json_int_t)w->len)) && report_put(j, "nonzero", json_integer((json_int_t)nonzero)) &&
         report_put(j, "macs", json_integer((json_int_t)(weight_macs(net, w) * nonzero))) &&
-        report_put(j, "sparsity", json_real((double)(w->len - nonzero) / (double)w->len)) && report_put(j, "kernel", json_string(w->int8 ? "int8" : w->sparse ? "sparse" : "dense")) &&
+        report_put(j, "sparsity", json_real((double)(w->len - nonzero) / (double)w->len)) && report_put(j, "kernel", json_string(kernel_name(w))) &&
         (isnan(clip_weights) || report_put(j, "saturated", json_real(share_at(w, (float)clip_weights, nonzero)))))
         return j;
     json_decref(j);

@@ -124,6 +124,7 @@ MUST enum err_code store_dataset_delete(struct store *s, const char *tenant, con
 #define X(id, name, final) JOB_##id,
 enum job_state { JOB_STATE_LIST(X) JOB_STATES };
 #undef X
+#define JOB_CRASHED "worker_crashed" /* code of the error of a job given up by recovery; any other is err_slug's */
 const char *job_state_name(enum job_state s);
 bool job_state_final(enum job_state s);
 bool job_state_parse(const char *name, enum job_state *out);

@@ -254,7 +254,7 @@ static enum err_code recover_running(struct txn *t, const struct recover *a, con
     if (held)
         m.to = JOB_PAUSED;
     if (rc == ERR_OK && crashes >= a->crash_limit) {
-        snprintf(error, sizeof error, "{\"code\":\"worker_crashed\",\"message\":\"the server died %lld times in a row while it ran this job\"}",
+        snprintf(error, sizeof error, "{\"code\":\"" JOB_CRASHED "\",\"message\":\"the server died %lld times in a row while it ran this job\"}",
                  (long long)crashes);
         m = (struct job_move){ id, JOB_RUNNING, JOB_FAILED, a->now_ms, error, "error", error };
     }

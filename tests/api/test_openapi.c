@@ -1,6 +1,7 @@
 /* openapi.json against the code, in both directions: routes, query parameters, bodies, field tables; and its own examples against its schemas.
  *
- * The schemas JobConfig, DatasetOptions and TokenOptions are what the field tables say. When a table has changed:
+ * The schemas JobConfig, DatasetOptions and TokenOptions are what the field tables say, the values that answers may have what the tables of names say.
+ * When a table has changed:
  *     UPDATE_OPENAPI=1 build/tests/test_openapi
  * writes them into api/openapi.json; look at the difference, and commit it. */
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include "api/api.h"
 #include "core/job.h"
 #include "server/embed.h"
+#include "server/store.h"
 #include "server/token.h"
 #include "tests/api/schema.h"
 #include "tests/suite.h"
@@ -22,6 +24,109 @@ static const struct { const char *name; const struct param *table; const char *o
 };
 enum { N_TABLES = sizeof tables / sizeof tables[0] };
 static json_t *doc;
+
+/* ---- the values that a field of an answer may have ---- */
+
+/* Unless it is there already. */
+static void add_name(json_t *list, const char *name)
+{
+    size_t i;
+    json_t *have;
+
+    json_array_foreach(list, i, have)
+        if (strcmp(json_string_value(have), name) == 0)
+            return;
+    json_array_append_new(list, json_string(name));
+}
+
+static void add_names(json_t *list, const char *const *name)
+{
+    while (*name)
+        add_name(list, *name++);
+}
+
+static void add_rows(json_t *list, const struct plug_table *t)
+{
+    for (const struct plug *const *row = t->rows; *row; row++)
+        add_name(list, (*row)->name);
+}
+
+static void add_choices(json_t *list, const char *field)
+{
+    json_t *all = params_describe(data_params);
+
+    json_array_extend(list, json_object_get(json_object_get(json_object_get(all, "properties"), field), "enum"));
+    json_decref(all);
+}
+
+static void list_states(json_t *list)
+{
+    for (int s = 0; s < JOB_STATES; s++)
+        add_name(list, job_state_name((enum job_state)s));
+}
+
+static void list_events(json_t *list)
+{
+    add_name(list, "state");
+    for (int k = JOB_COMMIT_CHECKPOINT + 1; k <= JOB_COMMIT_RESULT; k++)
+        add_name(list, job_commit_name[k]);
+    add_name(list, "progress"); /* not stored */
+}
+
+static void list_phases(json_t *list)
+{
+    for (int p = 0; job_phase_name(p); p++)
+        add_name(list, job_phase_name(p));
+}
+
+static void list_reasons(json_t *list)
+{
+    for (int r = 0; job_reason_name(r); r++)
+        add_name(list, job_reason_name(r));
+}
+
+static void list_metrics(json_t *list)
+{
+    for (int m = 0; m < METRIC_COUNT; m++)
+        add_name(list, metric_name((enum metric)m));
+}
+
+static void list_codes(json_t *list)
+{
+    for (int c = ERR_OK + 1; c < ERR_COUNT; c++)
+        add_name(list, err_slug((enum err_code)c));
+}
+
+static void list_job_codes(json_t *list)
+{
+    list_codes(list);
+    add_name(list, JOB_CRASHED);
+}
+
+static void list_kernels(json_t *list) { add_names(list, job_kernel_names); }
+static void list_directions(json_t *list) { add_names(list, job_direction_names); }
+static void list_steps(json_t *list) { add_rows(list, &finish_table); }
+static void list_controls(json_t *list) { add_rows(list, &control_table); }
+static void list_scalings(json_t *list) { add_choices(list, "scaling"); }
+static void list_tasks(json_t *list) { add_choices(list, "task"); }
+
+/* at: steps from the schemas to the field. */
+static const struct { const char *at; void (*list)(json_t *list); } values[] = {
+    { "JobState", list_states },
+    { "Event/properties/type", list_events },
+    { "Job/properties/progress/oneOf/0/properties/phase", list_phases },
+    { "Job/properties/result/oneOf/0/properties/reason", list_reasons },
+    { "Job/properties/result/oneOf/0/properties/metric", list_metrics },
+    { "Job/properties/result/oneOf/0/properties/finishing/items/properties/step", list_steps },
+    { "Job/properties/result/oneOf/0/properties/controls/items/properties/control", list_controls },
+    { "Job/properties/error/oneOf/0/properties/code", list_job_codes },
+    { "Problem/properties/code", list_codes },
+    { "Iteration/properties/layers/items/properties/kernel", list_kernels },
+    { "Iteration/properties/search/properties/direction", list_directions },
+    { "Dataset/properties/scaling", list_scalings },
+    { "Dataset/properties/task", list_tasks },
+};
+enum { N_VALUES = sizeof values / sizeof values[0] };
 
 static void load(void)
 {
@@ -41,6 +146,22 @@ static void unload(void)
 static json_t *schemas(void)
 {
     return json_object_get(json_object_get(doc, "components"), "schemas");
+}
+
+/* The schema at some steps from them. */
+static json_t *schema_at(const char *at)
+{
+    json_t *s = schemas();
+    char step[60];
+
+    while (s && *at) {
+        size_t n = strcspn(at, "/");
+
+        snprintf(step, sizeof step, "%.*s", (int)n, at);
+        s = json_is_array(s) ? json_array_get(s, (size_t)strtoul(step, NULL, 10)) : json_object_get(s, step);
+        at += n + (at[n] == '/');
+    }
+    return s;
 }
 
 static json_t *operation(const char *path, const char *method)
@@ -181,13 +302,14 @@ START_TEST(field_tables_are_described)
 }
 END_TEST
 
-START_TEST(job_states_are_described)
+START_TEST(values_are_described)
 {
-    const json_t *list = json_object_get(json_object_get(schemas(), "JobState"), "enum");
+    json_t *want = json_array(), *have = json_object_get(schema_at(values[_i].at), "enum");
 
-    ck_assert_uint_eq(json_array_size(list), JOB_STATES);
-    for (int s = 0; s < JOB_STATES; s++)
-        ck_assert_str_eq(json_string_value(json_array_get(list, (size_t)s)), job_state_name((enum job_state)s));
+    values[_i].list(want);
+    ck_assert_msg(json_array_size(want) > 0 && json_equal(want, have),
+                  "%s: its enum is not what the table in the code says; UPDATE_OPENAPI=1 build/tests/test_openapi", values[_i].at);
+    json_decref(want);
 }
 END_TEST
 
@@ -289,7 +411,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, everything_described_is_a_route);
     tcase_add_test(tc, the_version_is_ours);
     tcase_add_loop_test(tc, field_tables_are_described, 0, N_TABLES);
-    tcase_add_test(tc, job_states_are_described);
+    tcase_add_loop_test(tc, values_are_described, 0, N_VALUES);
     tcase_add_test(tc, examples_fit_their_schemas);
     tcase_add_test(tc, all_json_has_an_example);
     tcase_add_test(tc, example_bodies_are_taken);
@@ -302,6 +424,12 @@ static int update(void)
     doc = json_load_file(SOURCE_DIR "/api/openapi.json", 0, NULL);
     for (int i = 0; i < N_TABLES; i++)
         json_object_set_new(schemas(), tables[i].name, describe(i));
+    for (int i = 0; i < N_VALUES; i++) {
+        json_t *list = json_array();
+
+        values[i].list(list);
+        json_object_set_new(schema_at(values[i].at), "enum", list);
+    }
     rc = json_dump_file(doc, SOURCE_DIR "/api/openapi.json", JSON_INDENT(2) | JSON_REAL_PRECISION(15));
     json_decref(doc);
     return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
