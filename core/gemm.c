@@ -6,8 +6,12 @@
 #include <cblas.h>
 #include <f77blas.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "core/gemm_kernels.h"
+#include "core/simd.h"
 
 static char description[256];
 
@@ -56,6 +60,16 @@ int tile_rows(int m, int most)
     int rows = (m + n_tiles - 1) / n_tiles;
 
     return (rows + 3) / 4 * 4;
+}
+
+void gemm_choose_core(char **argv)
+{
+    static const char *const cores[] = { "SkylakeX", "Haswell" }; /* of levels avx512 and avx2 */
+    const int level = simd_best_level();
+
+    if (strcmp(openblas_get_corename(), "Prescott") == 0 && level < (int)(sizeof cores / sizeof cores[0]) && !getenv("OPENBLAS_CORETYPE") &&
+        setenv("OPENBLAS_CORETYPE", cores[level], 1) == 0)
+        execv("/proc/self/exe", argv);
 }
 
 void gemm_init(void)

@@ -25,6 +25,9 @@ void cholesky_solve(int n, const double *u, double *b);
 /* Rows of one tile when m rows are cut into tiles of at most `most`: tiles of equal size, a multiple of 4 but for the last. */
 int tile_rows(int m, int most);
 
+/* OpenBLAS chooses its kernels while it is loaded, and takes those of 2004 on a processor that is younger than itself: then the process begins anew,
+ * once, with a better choice named in its environment. First thing in main; returns when all is well, or cannot be made so. */
+void gemm_choose_core(char **argv);
 /* Once, before the first product and before threads are made. */
 void gemm_init(void);
 /* "avx512, OpenBLAS 0.3.21 ... SkylakeX": for the log and the reports. */

@@ -511,6 +511,7 @@ int main(int argc, char **argv)
         return command && status != EXIT_SUCCESS ? EXIT_FAILURE : status;
     if (command)
         return command->run(&p.config, argv[n_words]);
+    gemm_choose_core(argv);
     mallopt(M_ARENA_MAX, 4); /* an idle thread's arena is memory that nobody uses */
     umask(077);
     raise_descriptors();

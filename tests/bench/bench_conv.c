@@ -292,6 +292,7 @@ int main(int argc, char **argv)
     struct team *team = NULL;
     struct layer l;
 
+    gemm_choose_core(argv);
     gemm_init();
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--batch") == 0 && i + 1 < argc)

@@ -144,6 +144,7 @@ int main(int argc, char **argv)
     struct dataset d;
     struct err e = { 0 };
 
+    gemm_choose_core(argv);
     gemm_init();
     make_data(&d, &views);
     for (const struct plug *const *row = criterion_table.rows; *row; row++) {

@@ -97,6 +97,7 @@ int main(void)
 {
     struct net *net = net_of(784);
 
+    gemm_choose_core(argv);
     gemm_init();
     printf("%s\n", gemm_describe());
     for (int l = 1; l < 4; l++) {

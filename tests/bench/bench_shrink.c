@@ -172,6 +172,7 @@ int main(int argc, char **argv)
     struct net_size size[2];
     struct err e = { 0 };
 
+    gemm_choose_core(argv);
     gemm_init();
     for (; at + 1 < argc && strncmp(argv[at], "--", 2) == 0; at += 2)
         *(strcmp(argv[at], "--batch") == 0 ? &batch : &rounds) = (int)strtol(argv[at + 1], NULL, 10);

@@ -210,6 +210,7 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i], "--skip") == 0 && i + 1 < argc)
             sparse_skip_levels = (int)strtol(argv[++i], NULL, 10) % sparse_n_levels();
     }
+    gemm_choose_core(argv);
     gemm_init();
     printf("%s; sparse: %s; batch %d, one thread\n", gemm_describe(), sparse_level_name(sparse_skip_levels), n);
     if (pays)

@@ -289,6 +289,7 @@ int main(int argc, char **argv)
     struct options o = parse(argc, argv);
     json_t *rows = json_array();
 
+    gemm_choose_core(argv);
     gemm_init();
     for (int which = 0; which < (int)(sizeof nets / sizeof nets[0]); which++)
         for (int n = o.threads > 0 ? o.threads : 1; n <= (o.threads > 0 ? o.threads : 2); n++)

@@ -151,6 +151,7 @@ int main(int argc, char **argv)
     json_t *rows = json_array();
     struct dataset *d;
 
+    gemm_choose_core(argv);
     gemm_init();
     d = open_data(o.folder);
     printf("%s; sparse: %s\n", gemm_describe(), sparse_level_name(0));

@@ -5,6 +5,7 @@ The other side of tests/bench/epochs.sh.
 usage: torch_epoch.py DATA_DIR THREADS BATCH EPOCHS SPARSITY...     prints one JSON line per sparsity: seconds of each epoch
 """
 import gzip, json, sys, time
+import blas  # first: it says which kernels OpenBLAS takes
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 import torch.nn.utils.prune as P
 

@@ -8,6 +8,7 @@ DATA_DIR holds MNIST-style IDX gz files. Prints one JSON line per stage: seconds
 Cubic (Zhu-Gupta) schedule, global L1 magnitude, Adam 1e-3, fresh optimizer state each iteration.
 """
 import argparse, gzip, json, time
+import blas  # first: it says which kernels OpenBLAS takes
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 import torch.nn.utils.prune as P
 

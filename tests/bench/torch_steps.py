@@ -5,6 +5,7 @@ The other side of tests/bench/steps.sh.
 usage: torch_steps.py THREADS BATCH STEPS NET:SPARSITY...     prints one JSON line each: milliseconds of a training step and of inference
 """
 import json, sys, time
+import blas  # first: it says which kernels OpenBLAS takes
 import torch, torch.nn as nn, torch.nn.functional as F
 import torch.nn.utils.prune as P
 
