@@ -3,7 +3,8 @@
  * Headers: it serves requests with two Content-Lengths, with Content-Length beside Transfer-Encoding, and with encodings that it does not know; what
  * one parser takes for a body, another takes for the next request. All of these get 400 and the connection is closed.
  * Deadlines: its timeout counts inactivity only. One thread looks at all connections and shuts the sockets of those that are late down, which
- * libmicrohttpd sees as the client's close. */
+ * libmicrohttpd sees as the client's close. Time in which this process did not run (it was stopped, or the machine was) is no client's fault: it shows as a
+ * round that took longer than rounds take, and is taken off. What a round misses of it is an eighth of the shortest deadline at most. */
 #include "server/http_daemon.h"
 
 #include <errno.h>
@@ -150,29 +151,36 @@ static void cut(struct http_conn *c)
     shutdown(c->fd, SHUT_RDWR);
 }
 
+/* conn_lock is held. */
+static void check_all(struct http *h, int64_t now_ms, int64_t lost_ms)
+{
+    for (struct http_conn *c = h->conns; c; c = c->next) {
+        if (c->since_ms < now_ms)
+            c->since_ms = c->since_ms + lost_ms < now_ms ? c->since_ms + lost_ms : now_ms;
+        if (!c->cut && late(&h->conf, c, now_ms))
+            cut(c);
+    }
+}
+
 static void *watch(void *arg)
 {
     struct http *h = arg;
     int64_t shortest = h->conf.headers_ms < h->conf.upload_ms ? h->conf.headers_ms : h->conf.upload_ms;
     int64_t period_ms = shortest / 8 < 10 ? 10 : shortest / 8 > 1000 ? 1000 : shortest / 8;
+    int64_t last_ms = clock_mono_ms();
 
     pthread_mutex_lock(&h->conn_lock);
     while (!h->watchdog_stops) {
-        struct timespec until;
-        int64_t now_ms = clock_mono_ms();
+        int64_t now_ms = clock_mono_ms(), over_ms = now_ms - last_ms - period_ms, next_ms = now_ms + period_ms;
+        const struct timespec until = { next_ms / 1000, next_ms % 1000 * 1000000 };
 
         pthread_mutex_unlock(&h->conn_lock);
         http_streams_tick(h, now_ms);
         pthread_mutex_lock(&h->conn_lock);
         if (h->watchdog_stops)
             break;
-        for (struct http_conn *c = h->conns; c; c = c->next)
-            if (!c->cut && late(&h->conf, c, now_ms))
-                cut(c);
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += (period_ms % 1000) * 1000000;
-        until.tv_sec += period_ms / 1000 + until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
+        check_all(h, now_ms, over_ms > period_ms ? over_ms : 0);
+        last_ms = now_ms;
         pthread_cond_timedwait(&h->conn_cond, &h->conn_lock, &until);
     }
     pthread_mutex_unlock(&h->conn_lock);

@@ -19,6 +19,7 @@ trap finish EXIT
 fail() { echo "FAILED: $*" >&2; exit 1; }
 # Starts the daemon on a free port and waits until it answers; further arguments go to it.
 start() {
+  : >"$log.part" # it is looked into at once
   "$espalierd" --listen 127.0.0.1:0 --data "$data" "$@" >"$log.part" 2>&1 &
   pid=$!
   for _ in $(seq 600); do
