@@ -350,7 +350,7 @@ static void dense_run(const struct conv_pass *p, const struct conv_scratch *s, c
 }
 
 /* The run of row y that begins at column x, of all channels of the group. */
-static void make_run(const struct conv_pass *p, const struct conv_scratch *s, const struct conv_tile *t, int y, int x, int n, struct conv_taps ti)
+static void make_run(const struct conv_pass *p, struct conv_scratch *s, const struct conv_tile *t, int y, int x, int n, struct conv_taps ti)
 {
     const size_t samples = (size_t)t->samples, len = conv_grains((size_t)n * samples), step = (size_t)p->dest_step * (size_t)p->n;
     const bool straight = step == samples && (size_t)n * samples % CONV_GRAIN == 0; /* the output's run has no gaps either */
@@ -358,8 +358,9 @@ static void make_run(const struct conv_pass *p, const struct conv_scratch *s, co
                           .staged = !straight && samples % CONV_GRAIN != 0, .out_stride = (size_t)p->to_h * (size_t)p->to_w * (size_t)p->n };
 
     r.out = p->to + (size_t)t->group * (size_t)p->to_c * r.out_stride + ((size_t)y * (size_t)p->to_w + (size_t)x) * (size_t)p->n + (size_t)t->from_n;
-    for (size_t i = 0; i < len / CONV_GRAIN; i++)
+    for (size_t i = 0; i < len / CONV_GRAIN && n != s->placed; i++)
         s->at[i] = straight || r.staged ? i * CONV_GRAIN : i * CONV_GRAIN / samples * step + i * CONV_GRAIN % samples;
+    s->placed = n;
     if (p->c->int8)
         conv_int8_run(p, s, &r);
     else if (p->c->sparse)
@@ -397,7 +398,7 @@ static void run_pass(struct conv_pass *p, const struct op_call *c)
     p->packed = c->state;
     pass_blocks(p, c->n);
     if (c->int8)
-        conv_int8_scales(c, team);
+        conv_int8_scales(p, team);
     else if (!c->sparse)
         team_for(team, p->g->groups, pack_group, p);
     team_for(team, p->g->groups * p->n_blocks * p->n_chunks * p->n_strips, pass_tile, p);
@@ -435,6 +436,9 @@ size_t conv_state_len(const struct conv *g)
 {
     return larger(conv_kernel_len(g), conv_gradient_state_len(g));
 }
+
+/* Scales for a kernel in integers. */
+size_t conv_state_len_per_sample(const struct conv *g) { return 3 * (size_t)g->groups; }
 
 static size_t pass_scratch_for(struct conv_pass p, int n)
 {

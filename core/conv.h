@@ -23,8 +23,8 @@ enum { CONV_MAX_SPAN = 65536 }; /* (kh - 1) * dh + 1, and likewise kw, sh, sw: m
 /* The geometry of a node that takes `in`, which its op's shape() found no fault in; false: the op is no convolution. */
 bool conv_geometry(struct conv *g, const struct op *op, const void *conf, const struct shape *in);
 /* Floats of op_plan: state whatever the batch, and for each sample; scratch of each thread. */
-enum { CONV_STATE_PER_SAMPLE = 3 /* scales of kernels in integers */ };
 size_t conv_state_len(const struct conv *g);
+size_t conv_state_len_per_sample(const struct conv *g);
 size_t conv_scratch_len(const struct conv *g);
 /* y = clamp(w * x + bias); weights 0 and 1 of the call are kernel and bias (NULL: none). The kernel may be sparse or in integers. */
 void conv_forward(const struct conv *g, const struct op_call *c);

@@ -56,9 +56,12 @@ struct conv_scratch {
     float *value;        /* as many numbers of a sparse kernel */
     int *have;           /* per slot of the ring: row, or -1 */
     size_t *at;          /* per grain of the run: where it goes */
-    /* a kernel in integers: of each number of a piece of a run, and some more */
-    float *scale, *inverse, *nothing;
+    int placed;          /* places of the run that `at` is of */
+    /* a kernel in integers: of each number of a piece of a run, and a grain more */
+    float *scale, *inverse;
     int32_t *zero;
+    uint32_t *nothing;   /* of each sample: a word of zeros around the image */
+    bool same_zero;      /* of all samples */
     int piece;           /* length: whole places */
     uint32_t *single;    /* a row's bytes, one by one */
 };
@@ -100,7 +103,7 @@ void conv_sparse_run(const struct conv_pass *p, const struct conv_scratch *s, co
 /* The convolution of words that a kernel in integers makes of one. */
 struct conv conv_of_words(const struct conv *g);
 /* Once for a call; then for each tile; for a row that its ring takes; for a run. */
-void conv_int8_scales(const struct op_call *c, struct team *team);
+void conv_int8_scales(struct conv_pass *p, struct team *team);
 void conv_int8_tile(const struct conv_pass *p, struct conv_scratch *s, const struct conv_tile *t);
 void conv_int8_rows(const struct conv_pass *p, const struct conv_scratch *s, uint32_t *out, const struct conv_tile *t, int sy);
 void conv_int8_run(const struct conv_pass *p, const struct conv_scratch *s, const struct conv_run *r);

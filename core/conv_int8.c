@@ -1,10 +1,13 @@
-/* core/conv_int8.c: convolutions with kernels in integers (see conv.h, int8.h). A pass of words: what is packed of the image's rows are words, quantised on the way,
- * so that to conv.c it is a convolution of words: of a quarter of the channels; or, where a word is of four columns, of one row for every four columns of
- * the window, which is one column wide then. Zeros around the image are zero's bytes.
+/* core/conv_int8.c: convolutions with kernels in integers (see conv.h, int8.h). A pass of words: what is packed of the image's rows are words, quantised on
+ * the way, so that to conv.c it is a convolution of words: of a quarter of the channels; or, where a word is of four columns, of one row for every four
+ * columns of the window, which is one column wide then. Zeros around the image are zero's bytes. Each group has scales of its own: a depthwise one finds
+ * those of a channel right before it packs it.
  *
  * Sums become numbers while they are in registers, where whole grains of a run lie together; else by pieces of runs, while they are in the first-level
  * cache. */
 #include "core/conv_int8.h"
+
+#include <string.h>
 
 #include "core/conv_impl.h"
 #include "core/simd.h"
@@ -30,53 +33,82 @@ struct conv conv_of_words(const struct conv *g)
 
 /* ---- scales of samples: in the call's state ---- */
 
-struct scales { float *s, *inverse; int32_t *zero; }; /* of each sample */
+struct scales { float *s, *inverse; int32_t *zero; }; /* of each sample, for a group */
 
-static struct scales scales_of(const struct op_call *c)
+static struct scales scales_of(const struct op_call *c, int group)
 {
-    return (struct scales){ c->state, c->state + c->n, (int32_t *)(void *)(c->state + 2 * (size_t)c->n) };
+    float *at = c->state + 3 * (size_t)group * (size_t)c->n;
+
+    return (struct scales){ at, at + c->n, (int32_t *)(void *)(at + 2 * (size_t)c->n) };
 }
 
 /* Few samples: several rows are looked at as one. */
 static void ranges_of_few(const float *x, size_t rows, int n, float *low, float *high)
 {
     const int times = SLICE / n;
-    float small[2 * SLICE], large[2 * SLICE];
+    float small[2 * SLICE] = { 0 }, large[2 * SLICE] = { 0 };
 
     int8_ranges(x, (size_t)(times * n), rows / (size_t)times, times * n, small, large);
     int8_ranges(x + rows / (size_t)times * (size_t)(times * n), (size_t)n, rows % (size_t)times, n, small + times * n, large + times * n);
-    for (int j = 0; j < n; j++) {
-        low[j] = high[j] = 0;
+    for (int j = 0; j < n; j++)
         for (int i = j; i < (times + 1) * n; i += n) {
             low[j] = small[i] < low[j] ? small[i] : low[j];
             high[j] = large[i] > high[j] ? large[i] : high[j];
         }
-    }
 }
 
-static void find_scales(void *ctx, int tile)
+/* Of a group's inputs, samples first .. first + n - 1. A window of one row or column reads none between its strides: those do not count. */
+static void ranges(const struct conv_pass *p, int group, int first, int n, float *low, float *high)
 {
-    const struct op_call *c = ctx;
-    const struct scales all = scales_of(c);
-    const int first = tile * SLICE, n = conv_min(SLICE, c->n - first);
+    const struct conv *g = p->image;
+    const int down = g->kh == 1 ? g->sh : 1, right = g->kw == 1 ? g->sw : 1, channels = g->c / g->groups, rows = down > 1 ? g->oh : g->h;
+    const size_t row_len = (size_t)g->w * (size_t)p->n, len = (size_t)channels * (size_t)g->h * row_len;
+    const float *x = p->from + (size_t)group * len + first;
+
+    for (int j = 0; j < n; j++)
+        low[j] = high[j] = 0;
+    if (down == 1 && right == 1 && n == p->n && n < SLICE)
+        ranges_of_few(x, len / (size_t)n, n, low, high);
+    else if (down == 1 && right == 1)
+        int8_ranges(x, (size_t)p->n, len / (size_t)p->n, n, low, high);
+    for (int i = 0; i < channels * rows && (down > 1 || right > 1); i++)
+        int8_ranges(x + (size_t)(i / rows * g->h + i % rows * down) * row_len, (size_t)right * (size_t)p->n, (size_t)(right > 1 ? g->ow : g->w), n, low,
+                    high);
+}
+
+/* Of at most SLICE samples. */
+static void find_scales(const struct conv_pass *p, int group, int first, int n)
+{
+    const struct int8_scale fixed = p->c->int8->input;
+    const struct scales all = scales_of(p->c, group);
     float low[SLICE], high[SLICE];
 
-    if (c->int8->input.s == 0 && c->n < SLICE)
-        ranges_of_few(c->x[0], shape_len(c->in_shape[0]), n, low, high);
-    else if (c->int8->input.s == 0)
-        int8_ranges(c->x[0] + first, (size_t)c->n, shape_len(c->in_shape[0]), n, low, high);
-    for (int j = 0; j < n; j++) {
-        const struct int8_scale r = c->int8->input.s == 0 ? int8_scale_of(low[j], high[j]) : c->int8->input;
-
-        all.s[first + j] = r.s;
-        all.inverse[first + j] = 1 / r.s;
-        all.zero[first + j] = r.zero;
+    if (fixed.s == 0) {
+        ranges(p, group, first, n, low, high);
+        int8_scales(low, high, n, all.s + first, all.inverse + first, all.zero + first);
+    }
+    for (int j = first; j < first + n && fixed.s != 0; j++) {
+        all.s[j] = fixed.s;
+        all.inverse[j] = 1 / fixed.s;
+        all.zero[j] = fixed.zero;
     }
 }
 
-void conv_int8_scales(const struct op_call *c, struct team *team)
+static void scales_tile(void *ctx, int tile)
 {
-    team_for(c->int8->input.s == 0 ? team : NULL, conv_ceil(c->n, SLICE), find_scales, (void *)c);
+    const struct conv_pass *p = ctx;
+    const int slices = conv_ceil(p->n, SLICE), first = tile % slices * SLICE;
+
+    find_scales(p, tile / slices, first, conv_min(SLICE, p->n - first));
+}
+
+/* Whether a tile has all that a group reads of its samples: then it finds their scales itself, and packs what is in the second-level cache. */
+static bool tile_has_all(const struct conv_pass *p) { return p->n_chunks == 1 && p->n_strips == 1; }
+
+void conv_int8_scales(struct conv_pass *p, struct team *team)
+{
+    if (!tile_has_all(p))
+        team_for(p->c->int8->input.s == 0 ? team : NULL, p->g->groups * conv_ceil(p->n, SLICE), scales_tile, p);
 }
 
 /* ---- packing: words of rows ---- */
@@ -108,10 +140,28 @@ static void pack_numbers(const struct conv_scratch *s, const struct line *l, siz
 
 static void pack_zeros(const struct conv_scratch *s, const struct line *l, int first, int places)
 {
-    const struct line zeros = { { s->nothing, s->nothing, s->nothing, s->nothing }, l->single, l->samples, l->out };
+    const void *zeros = l->single ? (const void *)s->zero : s->nothing;
 
     for (int i = first; i < first + places; i++)
-        pack_numbers(s, &zeros, 0, (size_t)i * (size_t)l->samples, l->samples);
+        memcpy(l->out + (size_t)i * (size_t)l->samples, zeros, (size_t)l->samples * sizeof *l->out);
+}
+
+/* n places that are `step` numbers apart, from number `from` of the rows on. Of few samples several places are gathered and packed at once. */
+static void pack_apart(const struct conv_scratch *s, const struct line *l, size_t from, size_t step, size_t to, int n)
+{
+    const int samples = l->samples, most = samples < CONV_GRAIN ? s->piece / samples : 1;
+    float some[4][PIECE];
+    struct line few = *l;
+
+    for (int m; n > 0; n -= m, from += (size_t)m * step, to += (size_t)(m * samples)) {
+        m = conv_min(n, most);
+        for (int b = 0; b < (l->single ? 1 : 4) && m > 1; b++)
+            for (int i = 0; i < m * samples; i++)
+                some[b][i] = l->row[b][from + (size_t)(i / samples) * step + (size_t)(i % samples)];
+        for (int b = 0; b < 4 && m > 1; b++)
+            few.row[b] = some[l->single ? 0 : b];
+        pack_numbers(s, m > 1 ? &few : l, m > 1 ? 0 : from, to, m * samples);
+    }
 }
 
 /* `places` places, of columns column, column + step, .. of the image. */
@@ -123,13 +173,11 @@ static void pack_line(const struct conv_pass *p, const struct conv_scratch *s, c
     const int inside = (int)(first < width ? least((width - 1 - first) / step + 1, places - before) : 0);
 
     pack_zeros(s, l, 0, before);
-    if (step == 1 && samples == p->n) { /* straight in memory too */
+    if (step == 1 && samples == p->n) /* straight in memory too */
         for (int64_t k = 0, n = inside * samples; k < n; k += s->piece)
             pack_numbers(s, l, (size_t)(first * samples + k), (size_t)(before * samples + k), (int)least(n - k, s->piece));
-    } else {
-        for (int i = 0; i < inside; i++)
-            pack_numbers(s, l, (size_t)(first + (int64_t)i * step) * (size_t)p->n, (size_t)((before + i) * samples), l->samples);
-    }
+    else
+        pack_apart(s, l, (size_t)first * (size_t)p->n, (size_t)step * (size_t)p->n, (size_t)before * (size_t)samples, inside);
     pack_zeros(s, l, before + inside, places - before - inside);
 }
 
@@ -150,6 +198,24 @@ static void pack_deep(const struct conv_pass *p, const struct conv_scratch *s, u
 
 /* Columns of the image that a row of so many places meets. */
 static int span_of(const struct conv *g, int columns) { return (columns - 1) * g->sw + (g->kw - 1) * g->dw + 1; }
+
+/* The words of a channel, of four columns each, neighbours in the image. */
+static void pack_rolling(const struct conv_pass *p, const struct conv_scratch *s, uint32_t *out, const struct conv_tile *t, int channel, int sy)
+{
+    const struct conv *g = p->image;
+    const int columns = (t->columns - 1) * g->sw + 4;
+    struct int8_line l = { .step = (size_t)p->n, .columns = columns, .samples = t->samples, .every = g->sw, .inverse = s->inverse, .zero = s->zero,
+                           .clamp = p->c->int8->input.s != 0 };
+
+    for (int word = 0; 4 * word < g->kw; word++, out += p->row_len) {
+        const int column = t->first * g->sw - g->left + 4 * word; /* of the first place */
+
+        l.before = (int)least(column < 0 ? -column : 0, columns);
+        l.inside = conv_max(conv_min(g->w - (column + l.before), columns - l.before), 0);
+        l.x = row_at(p, t, channel, sy) + (l.inside > 0 ? (size_t)(column + l.before) * (size_t)p->n : 0);
+        int8_floats()->roll(out, &l);
+    }
+}
 
 /* The words of a channel, of four columns each: its bytes one by one, then four together. */
 static void pack_across(const struct conv_pass *p, const struct conv_scratch *s, uint32_t *out, const struct conv_tile *t, int channel, int sy)
@@ -176,7 +242,9 @@ void conv_int8_rows(const struct conv_pass *p, const struct conv_scratch *s, uin
     const int quads = w->across ? p->from_c / w->channels : 1;
 
     for (int f = 0; f < p->from_c; f += quads)
-        if (w->across)
+        if (w->across && p->image->dw == 1 && t->samples >= CONV_GRAIN)
+            pack_rolling(p, s, out + (size_t)f * p->row_len, t, f / quads, sy);
+        else if (w->across)
             pack_across(p, s, out + (size_t)f * p->row_len, t, f / quads, sy);
         else
             pack_deep(p, s, out + (size_t)f * p->row_len, t, f, sy);
@@ -202,9 +270,9 @@ void conv_int8_cut(const struct conv_pass *p, struct conv_scratch *s, float *at)
 {
     s->scale = at;
     s->inverse = s->scale + piece_room(p);
-    s->nothing = s->inverse + piece_room(p);
-    s->zero = (int32_t *)(void *)(s->nothing + piece_room(p));
-    s->single = (uint32_t *)(void *)(s->zero + piece_room(p));
+    s->zero = (int32_t *)(void *)(s->inverse + piece_room(p));
+    s->nothing = (uint32_t *)(void *)(s->zero + piece_room(p));
+    s->single = s->nothing + piece_room(p);
 }
 
 /* Whether rows outside of the image are met. */
@@ -217,16 +285,18 @@ static bool meets_zeros(const struct conv_pass *p)
 
 void conv_int8_tile(const struct conv_pass *p, struct conv_scratch *s, const struct conv_tile *t)
 {
-    const struct scales all = scales_of(p->c);
+    const struct scales all = scales_of(p->c, t->group);
 
+    for (int at = 0; at < t->samples && tile_has_all(p); at += SLICE)
+        find_scales(p, t->group, t->from_n + at, conv_min(SLICE, t->samples - at));
     s->piece = piece_len(t->samples, t->columns);
-    for (int k = 0, sample = 0; k < s->piece + CONV_GRAIN; k++) {
-        s->scale[k] = all.s[t->from_n + sample];
-        s->inverse[k] = all.inverse[t->from_n + sample];
-        s->zero[k] = all.zero[t->from_n + sample];
-        s->nothing[k] = 0;
-        sample = sample + 1 < t->samples ? sample + 1 : 0;
+    for (int at = 0, n; at < s->piece + CONV_GRAIN; at += n) {
+        n = conv_min(t->samples, s->piece + CONV_GRAIN - at);
+        memcpy(s->scale + at, all.s + t->from_n, (size_t)n * sizeof *all.s);
+        memcpy(s->inverse + at, all.inverse + t->from_n, (size_t)n * sizeof *all.inverse);
+        memcpy(s->zero + at, all.zero + t->from_n, (size_t)n * sizeof *all.zero);
     }
+    s->same_zero = int8_zeros(s->nothing, s->zero, t->samples);
     if (meets_zeros(p))
         pack_zeros(s, &(struct line){ .samples = t->samples, .out = (uint32_t *)(void *)s->zeros }, 0, p->phases * (t->columns + p->more));
 }
@@ -256,7 +326,8 @@ static void run_outputs(const struct conv_pass *p, const struct conv_scratch *s,
     for (int q = 0; q < n_out; q++) {
         const int number = x->r->t->group * k->group + first + q;
 
-        row[q] = (struct int8_row){ k->scale[number], p->bias ? p->bias[number] : 0, k->sum[number], p->c->clamp };
+        row[q] = (struct int8_row){ .scale = k->scale[number], .bias = p->bias ? p->bias[number] : 0, .of_weights = k->sum[number],
+                                    .start = w->zero ? 0 : -s->zero[0] * k->sum[number], .clamp = p->c->clamp };
     }
     w->row = row;
     w->out = w->sum ? NULL : x->r->out + (size_t)first * x->r->out_stride;
@@ -287,8 +358,8 @@ void conv_int8_run(const struct conv_pass *p, const struct conv_scratch *s, cons
 {
     const bool whole = r->t->samples % CONV_GRAIN == 0;
     const int all = r->n * r->t->samples;
-    struct conv_words w = { .tap = s->tap, .sum = whole ? NULL : (int32_t *)(void *)s->stage, .n_words = p->c->int8->words, .s = s->scale, .zero = s->zero,
-                            .across = p->c->int8->across };
+    struct conv_words w = { .tap = s->tap, .sum = whole ? NULL : (int32_t *)(void *)s->stage, .n_words = p->c->int8->words, .s = s->scale,
+                            .zero = whole && s->same_zero ? NULL : s->zero, .across = p->c->int8->across };
 
     conv_all_taps(p, s->ring, s->zeros, s->tap, r->t, r->y);
     for (int at = 0; at < all; at += s->piece) {

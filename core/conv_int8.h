@@ -12,7 +12,7 @@ struct conv_words {
     /* the sums become numbers */
     const struct int8_row *row; /* of each output */
     const float *s;             /* [n] scales */
-    const int32_t *zero;
+    const int32_t *zero;        /* or NULL: rows' starts say it */
     float *out;
     const size_t *at;           /* [n / CONV_GRAIN] where each piece of the run goes */
     /* or, out NULL, are left as they are */

@@ -3,28 +3,18 @@
 #define OUTPUTS (LANES == 16 ? 8 : 4)
 #define VECTORS (LANES == 16 ? 3 : 2)
 
-/* What sums become, for v vectors of the run from word `at` on. */
-struct LEVEL(scales) { NUMBERS s[8]; INTS below[8]; };
-
-TARGET SIMD_INLINE void LEVEL(look)(struct LEVEL(scales) *to, const struct conv_words *p, int at, const int v)
+/* Sums of output q, v vectors from word `at` of the run on. */
+TARGET SIMD_INLINE void LEVEL(leave)(const struct conv_words *p, int q, int at, const VECTOR *sum, const int v)
 {
-    SIMD_UNROLL
-    for (int j = 0; j < v; j++) {
-        to->s[j] = LOAD_NUMBERS(p->s + at + j * LANES);
-        to->below[j] = (INTS)(LOAD_INTS(p->zero + at + j * LANES) != 0);
-    }
-}
+    const struct int8_row row = p->row[q];
 
-/* Sums of output q. */
-TARGET SIMD_INLINE void LEVEL(leave)(const struct conv_words *p, const struct LEVEL(scales) *to, int q, int at, const VECTOR *sum, const int v)
-{
     SIMD_UNROLL
     for (int j = 0; j < v; j++) {
         const int n = at + j * LANES;
 
         if (p->out)
             STORE_NUMBERS(p->out + (size_t)q * p->stride + p->at[n / CONV_GRAIN] + n % CONV_GRAIN) =
-                LEVEL(scaled)((INTS)sum[j], to->s[j], to->below[j], &p->row[q]);
+                LEVEL(scaled)(p->zero ? LEVEL(less_zero)((INTS)sum[j], p->zero + n, &row) : (INTS)sum[j], LOAD_NUMBERS(p->s + n), &row);
         else
             STORE(p->sum + (size_t)q * p->stride + n, sum[j]);
     }
@@ -36,11 +26,10 @@ TARGET SIMD_INLINE void LEVEL(block)(const struct conv_words *p, int first, int 
     const uint32_t *in = p->in + at, *tap = p->tap, *end = tap + p->n_words;
     const int32_t *w = p->w + first;
     VECTOR sum[OUTPUTS * VECTORS];
-    struct LEVEL(scales) to;
 
     SIMD_UNROLL
     for (int i = 0; i < q * v; i++)
-        sum[i] = ALL(0);
+        sum[i] = ALL(p->row[first + i / v].start);
     for (; tap < end; tap++, w += p->n_out) {
         const uint32_t *x = in + *tap;
         VECTOR a[2 * VECTORS];
@@ -57,10 +46,9 @@ TARGET SIMD_INLINE void LEVEL(block)(const struct conv_words *p, int first, int 
                 sum[i * v + j] = DOT(sum[i * v + j], a[j], word);
         }
     }
-    LEVEL(look)(&to, p, at, v);
     SIMD_UNROLL
     for (int i = 0; i < q; i++)
-        LEVEL(leave)(p, &to, first + i, at, sum + i * v, v);
+        LEVEL(leave)(p, first + i, at, sum + i * v, v);
 }
 
 /* The run in pieces, none much shorter than the others. */
@@ -105,11 +93,10 @@ TARGET static void LEVEL(blocks)(const struct conv_words *p)
 TARGET SIMD_INLINE void LEVEL(line_piece)(const struct conv_words *p, int at, const int v)
 {
     VECTOR sum[8];
-    struct LEVEL(scales) to;
 
     SIMD_UNROLL
     for (int j = 0; j < v; j++)
-        sum[j] = ALL(0);
+        sum[j] = ALL(p->row->start);
     for (uint32_t i = p->start; i < p->end; i++) {
         const uint32_t *x = p->in + p->tap[p->across[i]] + at;
         const WEIGHTS word = READY(ALL(p->w[i]));
@@ -118,8 +105,7 @@ TARGET SIMD_INLINE void LEVEL(line_piece)(const struct conv_words *p, int at, co
         for (int j = 0; j < v; j++)
             sum[j] = DOT(sum[j], LOAD(x + j * LANES), word);
     }
-    LEVEL(look)(&to, p, at, v);
-    LEVEL(leave)(p, &to, 0, at, sum, v);
+    LEVEL(leave)(p, 0, at, sum, v);
 }
 
 TARGET static void LEVEL(line)(const struct conv_words *p)

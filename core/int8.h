@@ -1,9 +1,9 @@
 /* core/int8.h: the kernel of a dense layer or a convolution in eight-bit integers, and its product in integer arithmetic.
  *
- * Weights are symmetric, one scale per output: w = q * scale[row], q in -127 .. 127, so zeros stay zeros. Activations are bytes: x = (u - zero) * s, zero 0
- * where no number is negative, else 128; (s, zero) of each sample by its own largest number, or, once calibrated, the same for all. So
- * y = (sum q u - zero * sum q) * (s * scale[row]) + bias: the sum is exact in 32 bits (up to INT8_MAX_COLS inputs), and every level of vector code, batch size
- * and team gives the same bytes.
+ * Weights are symmetric, one scale per output: w = q * scale[row], q in -127 .. 127, so zeros stay zeros. Activations are bytes: x = (u - zero) * s,
+ * zero 0 where no number is negative, else 128; (s, zero) of each sample, and of each group of a convolution, by its own largest number that is read, or,
+ * once calibrated, the same for all. So y = (sum q u - zero * sum q) * (s * scale[row]) + bias: the sum is exact in 32 bits (up to INT8_MAX_COLS inputs),
+ * and every level of vector code, batch size and team gives the same bytes.
  *
  * Four inputs of a sample lie in one 32-bit word, and so do the four weights of a row that meet them. Words of weights that are all zero are left
  * out, unless most are not: sparse and dense kernels are one structure. A convolution's word is of four channels at one place of the window, or of four

@@ -49,10 +49,10 @@ static bool has_vnni(void)
 #endif
 static const struct level levels[] = {
 #if defined(__x86_64__)
-    { "avx512_vnni", has_vnni, sums_vnni, { words_vnni, bytes_vnni, join_vnni, scale_back_vnni } },
-    { "avx2", has_avx2, sums_avx2, { words_avx2, bytes_avx2, join_avx2, scale_back_avx2 } },
+    { "avx512_vnni", has_vnni, sums_vnni, { words_vnni, bytes_vnni, join_vnni, roll_vnni, scale_back_vnni } },
+    { "avx2", has_avx2, sums_avx2, { words_avx2, bytes_avx2, join_avx2, roll_avx2, scale_back_avx2 } },
 #endif
-    { "portable", NULL, sums_portable, { words_portable, bytes_portable, join_portable, scale_back_portable } },
+    { "portable", NULL, sums_portable, { words_portable, bytes_portable, join_portable, roll_portable, scale_back_portable } },
 };
 enum { N_LEVELS = sizeof levels / sizeof levels[0] };
 int int8_skip_levels;
@@ -82,21 +82,63 @@ const char *int8_level_name(int level)
 
 /* ---- float to bytes ---- */
 
+enum { WIDE = 64 };
+
+/* Of WIDE columns, which stay in registers. */
+SIMD_INLINE void ranges_wide(const float *x, size_t stride, size_t rows, float *restrict low, float *restrict high)
+{
+    float small[WIDE], large[WIDE];
+
+    memcpy(small, low, sizeof small);
+    memcpy(large, high, sizeof large);
+    for (; rows > 0; rows--, x += stride)
+        for (int j = 0; j < WIDE; j++) {
+            small[j] = x[j] < small[j] ? x[j] : small[j];
+            large[j] = x[j] > large[j] ? x[j] : large[j];
+        }
+    memcpy(low, small, sizeof small);
+    memcpy(high, large, sizeof large);
+}
+
 SIMD void int8_ranges(const float *x, size_t stride, size_t rows, int n, float *restrict low, float *restrict high)
 {
-    for (int j = 0; j < n; j++)
-        low[j] = high[j] = 0;
-    for (size_t r = 0; r < rows; r++, x += stride)
-        for (int j = 0; j < n; j++) {
+    int first = 0;
+
+    for (; first + WIDE <= n; first += WIDE)
+        ranges_wide(x + first, stride, rows, low + first, high + first);
+    for (; rows > 0; rows--, x += stride)
+        for (int j = first; j < n; j++) {
             low[j] = x[j] < low[j] ? x[j] : low[j];
             high[j] = x[j] > high[j] ? x[j] : high[j];
         }
 }
 
-/* The same of a single sample, whose numbers lie in a row. */
+SIMD void int8_scales(const float *restrict low, const float *restrict high, int n, float *restrict s, float *restrict inverse,
+                      int32_t *restrict zero)
+{
+    for (int j = 0; j < n; j++) {
+        const float most = low[j] < 0 && -low[j] > high[j] ? -low[j] : high[j], scale = most / (low[j] < 0 ? 127.0f : 255.0f);
+
+        s[j] = scale > 1e-30f ? scale : 1;
+        inverse[j] = 1 / s[j];
+        zero[j] = low[j] < 0 ? 128 : 0;
+    }
+}
+
+SIMD bool int8_zeros(uint32_t *restrict out, const int32_t *restrict zero, int n)
+{
+    int32_t apart = 0;
+
+    for (int j = 0; j < n; j++) {
+        out[j] = (uint32_t)zero[j] * 0x01010101u;
+        apart |= zero[j] ^ zero[0];
+    }
+    return apart == 0;
+}
+
+/* The range of a single sample, whose numbers lie in a row. */
 SIMD static void range_of_one(const float *x, int cols, float *low, float *high)
 {
-    enum { WIDE = 32 };
     float small[WIDE] = { 0 }, large[WIDE] = { 0 };
     int c = 0;
 
@@ -136,7 +178,7 @@ static void quantise(struct product *p, const float *x)
 {
     const struct int8 *k = p->k;
     const struct int8_floats *floats = int8_floats();
-    float low[INT8_BATCH], high[INT8_BATCH], inv[INT8_BATCH];
+    float low[INT8_BATCH] = { 0 }, high[INT8_BATCH] = { 0 }, inv[INT8_BATCH];
     const bool single = p->ld == 1 && p->stride == 1;
 
     if (k->input.s == 0 && single)

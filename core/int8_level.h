@@ -184,9 +184,61 @@ TARGET static void LEVEL(join)(uint32_t *out, const uint32_t *const in[4], int n
         out[j] = in[0][j] | in[1][j] << 8 | in[2][j] << 16 | in[3][j] << 24;
 }
 
+/* v vectors of samples from j on: the word of the place before loses its lowest byte and gets a new one. */
+TARGET SIMD_INLINE void LEVEL(roll_at)(uint32_t *out, const struct int8_line *line, int j, const bool clamp, const int v)
+{
+    const struct int8_line l = *line; /* in registers, whatever out is */
+    const float *x = l.x + j;
+    struct LEVEL(range) r[4];
+    LEVEL(bits) word[4];
+
+    SIMD_UNROLL
+    for (int k = 0; k < v; k++) {
+        r[k] = LEVEL(range_of)(l.inverse + j + k * LANES, l.zero + j + k * LANES);
+        word[k] = (LEVEL(bits)){ 0 };
+    }
+    out += j;
+    for (int i = 0, wait = 3; i < l.columns; i++, wait = wait > 0 ? wait - 1 : l.every - 1) {
+        const bool inside = i >= l.before && i < l.before + l.inside;
+
+        SIMD_UNROLL
+        for (int k = 0; k < v; k++) {
+            word[k] >>= 8;
+            if (inside)
+                word[k] |= (LEVEL(bits))(clamp ? LEVEL(byte_of)(x + k * LANES, &r[k])
+                                               : LEVEL(rounded)(LOAD_NUMBERS(x + k * LANES) * r[k].inverse)) << 24;
+            if (wait == 0)
+                STORE_INTS(out + k * LANES) = (INTS)word[k] ^ r[k].zero;
+        }
+        x += inside ? l.step : 0;
+        out += wait == 0 ? l.samples : 0;
+    }
+}
+
+/* The last vector may overlap the one before it. */
+TARGET SIMD_INLINE void LEVEL(roll_all)(uint32_t *out, const struct int8_line *l, const bool clamp)
+{
+    int j = 0;
+
+    for (; j + 4 * LANES <= l->samples; j += 4 * LANES)
+        LEVEL(roll_at)(out, l, j, clamp, 4);
+    for (; j + LANES <= l->samples; j += LANES)
+        LEVEL(roll_at)(out, l, j, clamp, 1);
+    if (j < l->samples)
+        LEVEL(roll_at)(out, l, l->samples - LANES, clamp, 1);
+}
+
+TARGET static void LEVEL(roll)(uint32_t *out, const struct int8_line *l)
+{
+    if (l->clamp)
+        LEVEL(roll_all)(out, l, true);
+    else
+        LEVEL(roll_all)(out, l, false);
+}
+
 TARGET SIMD_INLINE void LEVEL(scale_back_at)(float *y, const int32_t *sum, const float *s, const int32_t *zero, int j, const struct int8_row *row)
 {
-    STORE_NUMBERS(y + j) = LEVEL(scaled)(LOAD_INTS(sum + j), LOAD_NUMBERS(s + j), (INTS)(LOAD_INTS(zero + j) != 0), row);
+    STORE_NUMBERS(y + j) = LEVEL(scaled)(LEVEL(less_zero)(LOAD_INTS(sum + j), zero + j, row), LOAD_NUMBERS(s + j), row);
 }
 
 TARGET static void LEVEL(scale_back)(float *y, const int32_t *sum, const float *s, const int32_t *zero, int n, struct int8_row row)

@@ -3,6 +3,7 @@
 typedef float LEVEL(numbers) __attribute__((vector_size(4 * LANES)));
 typedef float LEVEL(numbers_in_memory) __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t LEVEL(ints) __attribute__((vector_size(4 * LANES)));
+typedef uint32_t LEVEL(bits) __attribute__((vector_size(4 * LANES)));
 typedef int32_t LEVEL(ints_in_memory) __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 #define NUMBERS LEVEL(numbers)
 #define INTS LEVEL(ints)
@@ -24,15 +25,25 @@ TARGET SIMD_INLINE struct LEVEL(range) LEVEL(range_of)(const float *inverse, con
 }
 
 /* The lowest byte of each is the integer: rounded to the nearest, ties to even. */
-TARGET SIMD_INLINE INTS LEVEL(byte_of)(const float *x, const struct LEVEL(range) *r)
+TARGET SIMD_INLINE INTS LEVEL(rounded)(NUMBERS x)
 {
-    return (INTS)(CLAMP(LOAD_NUMBERS(x) * r->inverse, r->low, r->high) + 12582912.0f); /* 1.5 * 2^23: the integer is left in the low bits */
+    return (INTS)(x + 12582912.0f); /* 1.5 * 2^23: the integer is left in the low bits */
 }
 
-/* below: where the zero is 128. */
-TARGET SIMD_INLINE NUMBERS LEVEL(scaled)(INTS sum, NUMBERS s, INTS below, const struct int8_row *row)
+TARGET SIMD_INLINE INTS LEVEL(byte_of)(const float *x, const struct LEVEL(range) *r)
 {
-    NUMBERS y = __builtin_convertvector(sum - (below & (int32_t)(128 * (uint32_t)row->of_weights)), NUMBERS) * (s * row->scale);
+    return LEVEL(rounded)(CLAMP(LOAD_NUMBERS(x) * r->inverse, r->low, r->high));
+}
+
+/* The sum less zero times the sum of weights. */
+TARGET SIMD_INLINE INTS LEVEL(less_zero)(INTS sum, const int32_t *zero, const struct int8_row *row)
+{
+    return sum - ((INTS)(LOAD_INTS(zero) != 0) & (int32_t)(128 * (uint32_t)row->of_weights));
+}
+
+TARGET SIMD_INLINE NUMBERS LEVEL(scaled)(INTS sum, NUMBERS s, const struct int8_row *row)
+{
+    NUMBERS y = __builtin_convertvector(sum, NUMBERS) * (s * row->scale);
 
     y += row->bias;
     return row->clamp ? (NUMBERS)((INTS)y & ~(INTS)(y < 0)) : y;

@@ -110,7 +110,8 @@ enum latency_form { LATENCY_NOW, LATENCY_DENSE, LATENCY_MASKED, LATENCY_SPARSE, 
 enum { LATENCY_BATCHES = 2 };
 struct latency {
     struct { double median, p95; } time[LATENCY_FORMS][LATENCY_BATCHES];
-    double *node; /* per node, medians: as the net runs now, batch 128; 0: it has nothing to run */
+    double *node;   /* per node, medians: as the net runs now, batch 128; 0: it has nothing to run */
+    double *floats; /* the same of LATENCY_SPARSE, which never runs in integers */
 };
 void latency_clear(struct latency *l); /* a zeroed one is legal */
 MUST enum err_code report_measure(struct latency *out, struct net *net, bool (*stop)(void *user), void *user, struct err *e);

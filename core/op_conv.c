@@ -230,7 +230,7 @@ static enum err_code conv_shape(const struct spec *s, const struct shape *in, st
     p->neurons = s->multiplier ? NEURONS_PLACES : s->groups == 1 ? NEURONS_MAKE : NEURONS_MIX;
     p->pads = reads_outside(g.h, g.top, g.oh, g.sh, g.kh, g.dh) || reads_outside(g.w, g.left, g.ow, g.sw, g.kw, g.dw);
     p->state_len = conv_state_len(&g);
-    p->state_len_per_sample = CONV_STATE_PER_SAMPLE;
+    p->state_len_per_sample = conv_state_len_per_sample(&g);
     p->scratch_len = conv_scratch_len(&g);
     if (can_winograd(&winograd, &g, MANY)) { /* whether it pays depends on the batch, the memory does not */
         more(&p->state_len, winograd_shared_len(&winograd));

@@ -9,7 +9,7 @@
  *   saturated           of a layer trained with clip_weights: its numbers at the bound / those that are not zero
  *   latency_us          warmed-up forward passes on one thread, the only field that differs from run to run: median of the net as it runs, p95
  *                       beside it, and both of three forms of it: dense, masked, sparse; layers: medians of each that runs, a relu that its
- *                       op does (exec.h) included, in the same passes of batch 128 */
+ *                       op does (exec.h) included, in the same passes of batch 128; of one that runs in integers also what it takes in floats */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -126,6 +126,7 @@ static const int latency_batch[LATENCY_BATCHES] = { 1, 128 };
 struct lap {
     int n_nodes, run;
     double at, *time; /* MAX_RUNS,n_nodes */
+    double *median;   /* n_nodes, to be filled */
 };
 
 static void end_lap(void *user, int node)
@@ -137,7 +138,7 @@ static void end_lap(void *user, int node)
     l->at = now;
 }
 
-static void node_medians(const struct lap *l, int runs, double *median)
+static void node_medians(const struct lap *l, int runs)
 {
     double time[MAX_RUNS];
 
@@ -145,7 +146,7 @@ static void node_medians(const struct lap *l, int runs, double *median)
         for (int run = 0; run < runs; run++)
             time[run] = l->time[run * l->n_nodes + i];
         qsort(time, (size_t)runs, sizeof time[0], compare);
-        median[i] = 1e6 * time[runs / 2];
+        l->median[i] = 1e6 * time[runs / 2];
     }
 }
 
@@ -170,7 +171,7 @@ static enum err_code measure(struct exec *x, struct latency *out, enum latency_f
             time[n++] = at - before;
     }
     if (lap)
-        node_medians(lap, n, out->node);
+        node_medians(lap, n);
     qsort(time, (size_t)n, sizeof time[0], compare);
     out->time[form][b].median = 1e6 * time[n / 2];
     out->time[form][b].p95 = 1e6 * time[n * 95 / 100];
@@ -196,8 +197,9 @@ static enum err_code measure_forms(struct exec *now, struct net *copy, struct ex
     for (int f = 0; f < LATENCY_FORMS; f++)
         for (int b = 0; b < LATENCY_BATCHES && rc == ERR_OK; b++) {
             rc = take_form(copy, order[f], latency_batch[b], e);
+            lap->median = order[f] == LATENCY_NOW ? out->node : order[f] == LATENCY_SPARSE ? out->floats : NULL;
             if (rc == ERR_OK)
-                rc = measure(order[f] == LATENCY_NOW ? now : x, out, order[f], b, order[f] == LATENCY_NOW && latency_batch[b] == 128 ? lap : NULL, stop, user, e);
+                rc = measure(order[f] == LATENCY_NOW ? now : x, out, order[f], b, lap->median && latency_batch[b] == 128 ? lap : NULL, stop, user, e);
         }
     return rc;
 }
@@ -209,8 +211,9 @@ enum err_code report_measure(struct latency *out, struct net *net, bool (*stop)(
     struct lap lap = { .n_nodes = net->n_nodes, .time = mem_zalloc((size_t)net->n_nodes * MAX_RUNS, sizeof *lap.time) };
     enum err_code rc;
 
-    *out = (struct latency){ .node = mem_zalloc((size_t)net->n_nodes, sizeof *out->node) };
-    rc = lap.time && out->node ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+    *out = (struct latency){ .node = mem_zalloc((size_t)net->n_nodes, sizeof *out->node),
+                             .floats = mem_zalloc((size_t)net->n_nodes, sizeof *out->floats) };
+    rc = lap.time && out->node && out->floats ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
     if (rc == ERR_OK)
         rc = exec_new(&now, net, 128, EXEC_INFER, 0, NULL, e);
 
@@ -230,7 +233,8 @@ enum err_code report_measure(struct latency *out, struct net *net, bool (*stop)(
 void latency_clear(struct latency *l)
 {
     mem_free(l->node);
-    l->node = NULL;
+    mem_free(l->floats);
+    l->node = l->floats = NULL;
 }
 
 static double tenths(double us) { return round(10 * us) / 10; }
@@ -244,18 +248,38 @@ static bool begins_layer(const struct net *net, int i)
     return true;
 }
 
+/* Microseconds of the nodes of a layer that begins with node i. */
+static double layer_time(const struct net *net, int i, const double *node)
+{
+    double us = 0;
+
+    for (int k = i; k < net->n_nodes; k++)
+        us += strcmp(net->node[k].layer, net->node[i].layer) == 0 ? node[k] : 0;
+    return us;
+}
+
+static bool in_integers(const struct net *net, const char *layer)
+{
+    for (const struct weight *w = net->weight; w < net->weight + net->n_weights; w++)
+        if (w->int8 && strcmp(net->node[w->node].layer, layer) == 0)
+            return true;
+    return false;
+}
+
 static json_t *layer_times(const struct latency *l, const struct net *net)
 {
     json_t *list = json_array();
 
     for (int i = 1; i < net->n_nodes; i++) {
-        double us = 0;
+        const char *name = net->node[i].layer;
+        const double us = begins_layer(net, i) ? layer_time(net, i, l->node) : 0;
+        json_t *layer;
 
-        if (!begins_layer(net, i))
+        if (us <= 0)
             continue;
-        for (int k = i; k < net->n_nodes; k++)
-            us += strcmp(net->node[k].layer, net->node[i].layer) == 0 ? l->node[k] : 0;
-        if (us > 0 && json_array_append_new(list, json_pack("{s:s,s:f}", "name", net->node[i].layer, "batch_128", tenths(us))) != 0) {
+        layer = json_pack("{s:s,s:f}", "name", name, "batch_128", tenths(us));
+        if (json_array_append_new(list, layer) != 0 ||
+            (in_integers(net, name) && !report_put(layer, "batch_128_floats", json_real(tenths(layer_time(net, i, l->floats)))))) {
             json_decref(list);
             return NULL;
         }

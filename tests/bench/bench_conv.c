@@ -44,7 +44,7 @@ static void layer_init(struct layer *l, const int s[5], int n, struct team *team
     l->x = filled(in_len(l), 1), l->dx = filled(in_len(l), 2), l->y = filled(out_len(l), 3), l->dy = filled(out_len(l), 4);
     l->w = filled(kernel_len(l), 5), l->dw = filled(kernel_len(l), 6), l->bias = filled((size_t)o, 7), l->db = filled((size_t)o, 8);
     l->tile = filled((size_t)(c * k * k * out) * (size_t)n, 9);
-    l->state = filled(conv_state_len(&l->g) + CONV_STATE_PER_SAMPLE * (size_t)n, 10);
+    l->state = filled(conv_state_len(&l->g) + conv_state_len_per_sample(&l->g) * (size_t)n, 10);
     l->scratch = filled(conv_scratch_len(&l->g) * (size_t)threads, 11);
     l->wino = (struct winograd_shape){ c, o, h, h, n, 1, 1, 1, 1 };
     if (k == 3 && stride == 1 && s[1] > 0)

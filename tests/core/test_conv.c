@@ -189,6 +189,8 @@ static const struct sides large[] = {
     { CONV2D, 70, 20, 4, 3, 1, 1, 1, 1, 1, 1, 1, 100, false, true },
     { CONV2D, 20, 9, 7, 7, 1, 1, 2, 2, 1, 1, 1, 32, true, true },
     { DEPTHWISE, 20, 1, 12, 20, 3, 3, 2, 2, 1, 1, 20, 64, true, true },
+    { DEPTHWISE, 5, 2, 9, 30, 3, 5, 1, 1, 1, 1, 5, 20, true, true },
+    { CONV1D, 1, 3, 1, 6000, 1, 5, 1, 1, 1, 1, 1, 18, true, true }, /* in chunks of columns */
     { CONV1D, 30, 12, 1, 80, 1, 5, 1, 1, 1, 3, 1, 40, true, true },
     { CONV1D, 300, 3, 1, 40, 1, 3, 1, 2, 1, 1, 1, 5, true, true },
 };
@@ -404,13 +406,22 @@ static int64_t plain_byte(const struct layer *l, size_t at, struct int8_scale s)
     return lrintf(fminf(fmaxf(v, s.zero ? -127 : 0), s.zero ? 127 : 255));
 }
 
-static struct int8_scale plain_scale(const struct layer *l, const struct integers *w, size_t s)
+/* Between its strides a window of one number reads nothing. */
+static bool is_read(int place, int outputs, int kernel, int stride) { return kernel > 1 || (place % stride == 0 && place / stride < outputs); }
+
+/* Each group of a sample has its own. */
+static struct int8_scale plain_scale(const struct plain *p, const struct layer *l, const struct integers *w, size_t s, int group)
 {
+    const size_t len = shape_len(&l->in) / (size_t)p->groups, first = (size_t)group * len;
     float low = 0, high = 0;
 
-    for (size_t i = s; i < shape_len(&l->in) * (size_t)l->n; i += (size_t)l->n) {
-        low = fminf(low, l->x[i]);
-        high = fmaxf(high, l->x[i]);
+    for (size_t i = first; i < first + len; i++) {
+        const float x = l->x[i * (size_t)l->n + s];
+
+        if (is_read((int)(i / (size_t)p->w) % p->h, p->oh, p->kh, p->sh) && is_read((int)(i % (size_t)p->w), p->ow, p->kw, p->sw)) {
+            low = fminf(low, x);
+            high = fmaxf(high, x);
+        }
     }
     return w->k->input.s == 0 ? int8_scale_of(low, high) : w->k->input;
 }
@@ -433,10 +444,13 @@ static int64_t plain_integer(const struct plain *p, const struct layer *l, const
 static void same_integers(const struct plain *p, const struct layer *l, const struct integers *w, bool clamp, const char *text)
 {
     for (size_t s = 0; s < (size_t)p->n; s += p->n > 20 ? 7 : 1) {
-        const struct int8_scale scale = plain_scale(l, w, s);
+        struct int8_scale scale = { 0 };
 
         for (size_t i = 0; i < shape_len(&l->plan.out); i++) {
-            const int o = (int)(i / ((size_t)p->oh * (size_t)p->ow)), at = (int)(i % ((size_t)p->oh * (size_t)p->ow));
+            const int o = (int)(i / ((size_t)p->oh * (size_t)p->ow)), at = (int)(i % ((size_t)p->oh * (size_t)p->ow)), rows = p->o / p->groups;
+
+            if (at == 0 && o % rows == 0)
+                scale = plain_scale(p, l, w, s, o / rows);
             float want = (float)plain_integer(p, l, w, o, at / p->ow, at % p->ow, s, scale) * (scale.s * w->scale[o]) + (l->plan.n_weights > 1 ? l->bias[o] : 0);
 
             want = clamp && want < 0 ? 0 : want;

@@ -386,6 +386,18 @@ static double at(const json_t *j, const char *a, const char *b)
     return json_number_value(v);
 }
 
+/* Whether a layer's time is that of one with a kernel. */
+static bool is_dense(const json_t *record, const json_t *time)
+{
+    const json_t *layer;
+    size_t i;
+
+    json_array_foreach(json_object_get(record, "layers"), i, layer)
+        if (json_equal(json_object_get(layer, "name"), json_object_get(time, "name")))
+            return true;
+    return false;
+}
+
 /* Every step is reported, and the file is the model that was judged. */
 START_TEST(a_job_takes_all_steps)
 {
@@ -393,7 +405,8 @@ START_TEST(a_job_takes_all_steps)
     static struct table t;
     struct caller c;
     char options[600];
-    const json_t *result, *pack;
+    const json_t *result, *pack, *layer;
+    size_t k;
     struct file_map map;
     struct model m;
 
@@ -413,6 +426,8 @@ START_TEST(a_job_takes_all_steps)
         ck_assert_msg(at(s, "metrics", "accuracy") > 0.5 && at(s, "bytes", "packed") > 0 && at(s, "latency_us", "batch_1") > 0, "%s", name);
         ck_assert(json_is_number(json_object_get(s, "metric_change")) && json_is_array(json_object_get(json_object_get(s, "size"), "layers")));
     }
+    json_array_foreach(json_object_get(json_object_get(result, "latency_us"), "layers"), k, layer) /* what integers save, or not */
+        ck_assert((json_number_value(json_object_get(layer, "batch_128_floats")) > 0) == (_i == 0 && is_dense(result, layer)));
     pack = step_of(result, "pack");
     ck_assert(json_equal(json_object_get(pack, "metrics"), json_object_get(json_object_get(result, "chosen"), "validation")));
     ck_assert(at(pack, "file", "packed") == at(pack, "bytes", "packed") && at(result, "bytes", "packed") == at(pack, "bytes", "packed"));
