@@ -45,7 +45,7 @@ static json_t *metric_json(const struct job_row *j)
 /* Takes v. */
 static void add_value(struct api_text *t, const char *key, json_t *v)
 {
-    char *text = json_text(v, JSON_COMPACT | JSON_REAL_PRECISION(15) | JSON_ENCODE_ANY, NULL);
+    char *text = json_text(v, JSON_COMPACT | JSON_ENCODE_ANY, NULL);
 
     t->failed = t->failed || !text;
     add(t, key, text);

@@ -84,27 +84,12 @@ static enum err_code check_memory(const struct posting *p, const struct app *app
                    (unsigned long long)(need >> 20), (unsigned long long)(app->memory_per_job >> 20));
 }
 
-/* Clients get the configuration as it is stored: with numbers of 15 digits (0.1, not 0.10000000000000001), unless they would say something else. */
-static enum err_code conf_text(char **text, const struct job_conf *c, struct err *e)
-{
-    json_t *resolved = job_conf_dump(c), *back = NULL;
-    enum err_code rc = ERR_OK;
-
-    *text = json_text(resolved, JSON_COMPACT | JSON_REAL_PRECISION(15), NULL);
-    back = *text ? json_loads(*text, 0, NULL) : NULL;
-    if (!back || !json_equal(back, resolved)) {
-        mem_free(*text);
-        rc = api_dump(text, resolved, e);
-    }
-    json_decref(back);
-    json_decref(resolved);
-    return rc;
-}
-
 static enum err_code fill_row(struct job_row *row, const struct posting *p, struct err *e)
 {
-    enum err_code rc = conf_text(&row->conf, &p->conf, e);
+    json_t *resolved = job_conf_dump(&p->conf);
+    enum err_code rc = api_dump(&row->conf, resolved, e);
 
+    json_decref(resolved);
     id_new(row->id, "job");
     snprintf(row->name, sizeof row->name, "%s", p->conf.name);
     memcpy(row->tenant, p->model_row.tenant, sizeof row->tenant);

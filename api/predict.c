@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "api/bench.h"
+#include "core/digits.h"
 #include "core/jsonguard.h"
 #include "core/mem.h"
 #include "core/predict.h"
@@ -87,9 +88,9 @@ struct prediction {
     bool labelled;   /* the view is of a split: what is true is known */
 };
 
-static json_t *number(double x)
+static json_t *number(float x)
 {
-    return isfinite(x) ? json_real(x) : json_null();
+    return isfinite(x) ? json_real(digits_of_float(x)) : json_null();
 }
 
 static json_t *list(const float *x, int k)
@@ -97,7 +98,7 @@ static json_t *list(const float *x, int k)
     json_t *a = json_array();
 
     for (int i = 0; i < k; i++)
-        if (json_array_append_new(a, number((double)x[i])) != 0) {
+        if (json_array_append_new(a, number(x[i])) != 0) {
             json_decref(a);
             return NULL;
         }
@@ -112,7 +113,7 @@ static json_t *columns(const float *x, int k)
 
     for (int i = 0; i < k; i++) {
         snprintf(key, sizeof key, "%d", i);
-        if (json_object_set_new(o, key, number((double)x[i])) != 0) {
+        if (json_object_set_new(o, key, number(x[i])) != 0) {
             json_decref(o);
             return NULL;
         }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "api/api.h"
+#include "core/digits.h"
 #include "core/mem.h"
 
 enum err_code api_format(const struct req *rq, enum api_format *out, struct err *e)
@@ -31,9 +32,12 @@ static void csv_value(struct api_text *t, const json_t *v)
 {
     if (json_is_integer(v))
         api_text_add(t, "%lld", (long long)json_integer_value(v));
-    else if (json_is_real(v))
-        api_text_add(t, "%.15g", json_real_value(v));
-    else if (json_is_boolean(v))
+    else if (json_is_real(v)) {
+        char text[DIGITS_REAL_LEN];
+
+        digits_real(text, json_real_value(v));
+        api_text_add(t, "%s", text);
+    } else if (json_is_boolean(v))
         api_text_add(t, "%s", json_is_true(v) ? "true" : "false");
     else if (json_is_string(v)) {
         api_text_add(t, "\"");

@@ -1,7 +1,12 @@
 /* core/jsonguard.c: JSON text into Jansson values. Jansson takes up to fifty times the text's size in memory and recurses; so the text
- * is first passed by the scanner, which allocates nothing, and counts. */
+ * is first passed by the scanner, which allocates nothing, and counts. And back: Jansson writes reals with 17 digits, most of them noise. */
 #include "core/jsonguard.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/digits.h"
 #include "core/jsonscan.h"
 #include "core/mem.h"
 
@@ -43,6 +48,49 @@ enum err_code json_read(json_t **out, const char *text, size_t n, size_t max_tok
     return *out ? ERR_OK : reason(&error, e);
 }
 
+/* The number at *from, which ends before `end`, to *to, which is not behind it: with fewer digits, where Jansson's 17 are more than it needs. */
+static void put_number(char **to, const char *from, size_t n)
+{
+    char shorter[DIGITS_REAL_LEN + 2];
+    size_t m = n;
+
+    if (n > 15 && strcspn(from, ".e") < n) {
+        m = digits_real(shorter, strtod(from, NULL));
+        if (strcspn(shorter, ".e") == m)
+            m += (size_t)snprintf(shorter + m, 3, ".0");
+    }
+    if (m < n) {
+        memcpy(*to, shorter, m);
+    } else {
+        memmove(*to, from, n);
+        m = n;
+    }
+    *to += m;
+}
+
+/* Shortens the numbers of a text that Jansson wrote, in place; its new length. */
+static size_t shorten(char *text)
+{
+    bool in_string = false;
+    char *to = text;
+
+    for (const char *p = text; *p;) {
+        size_t n = in_string ? 0 : strspn(p, "+-.0123456789e"); /* "true" and "false" do not begin so */
+
+        if (n > 0 && *p != 'e') {
+            put_number(&to, p, n);
+            p += n;
+            continue;
+        }
+        in_string ^= *p == '"';
+        if (in_string && *p == '\\')
+            *to++ = *p++;
+        *to++ = *p++;
+    }
+    *to = '\0';
+    return (size_t)(to - text);
+}
+
 char *json_text(const json_t *j, size_t flags, size_t *n)
 {
     size_t len = j ? json_dumpb(j, NULL, 0, flags) : 0;
@@ -50,6 +98,7 @@ char *json_text(const json_t *j, size_t flags, size_t *n)
 
     if (text && json_dumpb(j, text, len, flags) == len) {
         text[len] = '\0';
+        len = shorten(text);
         if (n)
             *n = len;
         return text;

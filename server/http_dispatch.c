@@ -428,13 +428,12 @@ const char *exchange_route(const struct exchange *x)
 char *exchange_text(struct exchange *x, size_t *n)
 {
     static const char last_resort[] = "{\"title\":\"out of memory\",\"status\":503,\"code\":\"out_of_memory\"}";
-    const size_t flags = JSON_COMPACT | JSON_REAL_PRECISION(15);
     char *text = x->reply.text;
 
     x->reply.text = NULL;
     *n = text ? strlen(text) : 0;
     if (x->reply.json) {
-        text = json_text(x->reply.json, flags, n);
+        text = json_text(x->reply.json, JSON_COMPACT, n);
         if (text)
             text[(*n)++] = '\n'; /* in the place of the NUL */
     }

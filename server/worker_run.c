@@ -221,7 +221,7 @@ static enum err_code on_commit(void *user, const struct job_commit *c, struct er
 
     if (lease_must_stop(r->lease) && atomic_load(&r->lease->lost))
         return err_set(e, ERR_STOPPED, "the lease is lost");
-    if (c->record && !(record = json_text(c->record, JSON_COMPACT | JSON_REAL_PRECISION(15), NULL)))
+    if (c->record && !(record = json_text(c->record, JSON_COMPACT, NULL)))
         return err_set(e, ERR_NOMEM, "out of memory");
     rc = record_commit(r, c, record, e);
     mem_free(record);

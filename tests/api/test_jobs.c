@@ -183,6 +183,15 @@ START_TEST(curves_of_several_jobs)
     r = call("GET", target, NULL);
     ck_assert_int_eq(strncmp(r.text, "job,iteration,sparsity,", 23), 0);
     reply_clear(&r);
+    r = call("GET", at("/v1/jobs/%s/iterations?format=ndjson", w.done), NULL);
+    j = json_object_get(expect(200, "GET", at("/v1/jobs/%s/iterations", w.done), NULL), "data");
+    for (size_t i = 0; i < 3; i++) { /* the same text, to the last digit */
+        char *line = json_text(json_array_get(j, i), JSON_COMPACT, NULL);
+
+        ck_assert_msg(strstr(r.text, line), "%s\n%s", line, r.text);
+        mem_free(line);
+    }
+    reply_clear(&r);
 }
 END_TEST
 
