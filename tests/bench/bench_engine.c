@@ -93,10 +93,11 @@ static void products(void)
         mem_free(w[l]), mem_free(dw[l]);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     struct net *net = net_of(784);
 
+    (void)argc;
     gemm_choose_core(argv);
     gemm_init();
     printf("%s\n", gemm_describe());
