@@ -40,7 +40,8 @@ handler api_model_predict, api_job_predict, api_job_iteration_predict, api_model
 handler api_events, api_curves;
 handler api_token_create, api_token_list, api_token_get, api_token_revoke;
 handler api_limits_get, api_limits_put;
-extern const struct param api_limits_params[];
+/* What the command line left (server/limits.h). */
+MUST enum err_code api_limits_take(struct app *app, struct err *e);
 /* All tables of plug-ins by their keys in capabilities; ends with a NULL key. */
 extern const struct api_kind { const char *key; const struct plug_table *table; } api_kinds[];
 handler api_capabilities, api_openapi, api_healthz, api_readyz, api_metrics, api_root;

@@ -232,7 +232,7 @@ static enum err_code take_option(json_t *obj, const struct param *p, int argc, c
     return json_object_set_new(obj, p->name, to_json(p, value)) == 0 ? ERR_OK : err_set(e, ERR_INVALID, "%s: is not UTF-8", name);
 }
 
-enum err_code config_options(void *conf, size_t conf_size, const struct param *tab, int *argc, char **argv, struct err *e)
+enum err_code config_options(json_t **given, void *conf, size_t conf_size, const struct param *tab, int *argc, char **argv, struct err *e)
 {
     json_t *obj = json_object();
     char name[NAME_LEN], msg[sizeof e->msg];
@@ -258,7 +258,10 @@ enum err_code config_options(void *conf, size_t conf_size, const struct param *t
             rc = err_set(e, rc, "%s: %.240s", name, msg);
         }
     }
-    json_decref(obj);
+    if (rc == ERR_OK && given)
+        *given = obj;
+    else
+        json_decref(obj);
     return rc;
 }
 
@@ -307,7 +310,9 @@ enum err_code config_help(char **out, struct err *e)
                          "  healthcheck            Asks the daemon with these settings for /healthz; the exit status is 0 if it is well.\n"
                          "  token create           Makes a token and prints it: [--tenant T] [--name N] [--scope read|submit|admin] [--expires-days D].\n"
                          "  token list             Prints all tokens, without their secrets.\n"
-                         "  token revoke ID        Makes a token invalid. All three may be used while the daemon runs.\n\n");
+                         "  token revoke ID        Makes a token invalid. All three may be used while the daemon runs.\n"
+                         "  tenant limits TENANT   Prints what the tenant may have. With flags as --tenant-* below, without \"tenant-\" (--storage-mb 5000), sets that\n"
+                         "                         first; -1: as the settings have it. Also while the daemon runs.\n\n");
     for (const struct param *p = config_params; p->name; p++) {
         flag_name(flag, p->name);
         variable_name(name, p->name, "");

@@ -34,8 +34,8 @@ extern const struct param config_params[];
 enum config_action { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION };
 /* What argv and env ask for; c is filled for CONFIG_RUN. ERR_INVALID names the flag or the variable. env ends with NULL. */
 MUST enum err_code config_load(struct config *c, int argc, char **argv, char **env, enum config_action *action, struct err *e);
-/* Takes the flags of a command's own table out of argv, into conf; what stays is config_load's. */
-MUST enum err_code config_options(void *conf, size_t conf_size, const struct param *tab, int *argc, char **argv, struct err *e);
+/* Takes the flags of a command's own table out of argv, into conf; what stays is config_load's. given (may be NULL): a new reference to those that were there. */
+MUST enum err_code config_options(json_t **given, void *conf, size_t conf_size, const struct param *tab, int *argc, char **argv, struct err *e);
 /* All settings as JSON; of a secret only whether it is set. New reference; NULL when memory is short. */
 json_t *config_dump(const struct config *c);
 /* The --help text, from the table; to be mem_freed. */

@@ -7,13 +7,15 @@
 #include "core/mem.h"
 #include "server/log.h"
 
-enum { ROUND_SECONDS = 60 };
+enum { ROUND_MS = 60000, LOOK_SECONDS = 1 };
 static const int64_t DAY_MS = (int64_t)24 * 3600 * 1000;
 
 struct housekeeper {
     struct store *store;
     struct auth *auth;
     const struct config *config;
+    enum err_code (*take)(void *user, struct err *e);
+    void *user;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t quit;
@@ -42,18 +44,34 @@ static void clean(struct store *s, struct auth *a, const struct config *c, int64
     tell(store_tidy(s, &e), &e, "log of the database", 0);
 }
 
+/* round: it is time for the rest too; what cannot be taken is told that often. */
+static void look(struct housekeeper *k, bool round)
+{
+    struct err e = { 0 };
+    enum err_code rc = k->take(k->user, &e);
+
+    if (round)
+        tell(rc, &e, "what the command line left", 0);
+    if (round)
+        clean(k->store, k->auth, k->config, clock_ms());
+}
+
 static void *run(void *arg)
 {
     struct housekeeper *k = arg;
     struct timespec until;
+    int64_t next_ms = clock_mono_ms();
 
     pthread_mutex_lock(&k->lock);
     while (!k->stopping) {
+        bool round = clock_mono_ms() >= next_ms;
+
         pthread_mutex_unlock(&k->lock);
-        clean(k->store, k->auth, k->config, clock_ms());
+        look(k, round);
+        next_ms += round ? ROUND_MS : 0;
         pthread_mutex_lock(&k->lock);
         clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += ROUND_SECONDS;
+        until.tv_sec += LOOK_SECONDS;
         while (!k->stopping && pthread_cond_timedwait(&k->quit, &k->lock, &until) == 0)
             continue;
     }
@@ -61,7 +79,8 @@ static void *run(void *arg)
     return NULL;
 }
 
-enum err_code housekeeper_start(struct housekeeper **out, struct store *s, struct auth *a, const struct config *c, struct err *e)
+enum err_code housekeeper_start(struct housekeeper **out, struct store *s, struct auth *a, const struct config *c,
+                                enum err_code (*take)(void *user, struct err *e), void *user, struct err *e)
 {
     struct housekeeper *k = mem_zalloc(1, sizeof *k);
     pthread_condattr_t attr;
@@ -71,6 +90,8 @@ enum err_code housekeeper_start(struct housekeeper **out, struct store *s, struc
     k->store = s;
     k->auth = a;
     k->config = c;
+    k->take = take;
+    k->user = user;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&k->quit, &attr);

@@ -23,6 +23,7 @@
 #include "server/budget.h"
 #include "server/healthcheck.h"
 #include "server/housekeeper.h"
+#include "server/limits.h"
 #include "server/log.h"
 #include "server/token.h"
 
@@ -61,7 +62,7 @@ static int read_config(struct config *c, int argc, char **argv)
 /* A row that is not complete is a mistake of whoever wrote it: found at start, not by the first client. */
 static enum err_code check_tables(struct err *e)
 {
-    const struct param *const fields[] = { config_params, data_params, job_params, token_command_params };
+    const struct param *const fields[] = { config_params, data_params, job_params, token_command_params, tenant_limits_params };
     enum err_code rc = ERR_OK;
 
     for (const struct api_kind *k = api_kinds; k->key && rc == ERR_OK; k++)
@@ -208,6 +209,11 @@ static enum err_code start_http(struct parts *p, struct err *e)
     return rc == ERR_OK && apart ? http_start(&p->probes, &probes, e) : rc;
 }
 
+static enum err_code take_limits(void *app, struct err *e)
+{
+    return api_limits_take(app, e);
+}
+
 static enum err_code start(struct parts *p, struct err *e)
 {
     enum err_code rc = check_tables(e);
@@ -219,8 +225,8 @@ static enum err_code start(struct parts *p, struct err *e)
     if (rc == ERR_OK)
         rc = start_jobs(p, e);
     if (rc == ERR_OK)
-        rc = housekeeper_start(&p->housekeeper, p->store, p->auth, &p->config, e);
-    return rc == ERR_OK ? start_http(p, e) : rc;
+        rc = start_http(p, e);
+    return rc == ERR_OK ? housekeeper_start(&p->housekeeper, p->store, p->auth, &p->config, take_limits, &p->app, e) : rc;
 }
 
 static void stop(struct parts *p)
@@ -309,7 +315,9 @@ static int run_check(const struct config *c, const char *arg)
     return text && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-static struct token_conf token_options; /* of token create */
+/* A command's own flags: as its table has them, and those that were given. */
+static union { struct token_conf token; struct tenant_limits limits; } options;
+static json_t *given;
 
 static int run_backup(const struct config *c, const char *dir)
 {
@@ -342,11 +350,11 @@ static int run_token_create(const struct config *c, const char *arg)
 
     (void)arg;
     umask(077);
-    if (!tenant_valid(token_options.tenant)) {
+    if (!tenant_valid(options.token.tenant)) {
         fprintf(stderr, "espalierd: --tenant: must have 1 to %d of a-z, 0-9, - and _\n", TENANT_LEN - 1);
         return EXIT_FAILURE;
     }
-    token_make(&row, text, &token_options, clock_ms());
+    token_make(&row, text, &options.token, clock_ms());
     if (token_leave(c->data, &row, &e) != ERR_OK)
         return failed("token create", &e);
     fprintf(stderr, "espalierd: %s: scope %s of tenant %s; it is shown this once\n", row.id, scope_name(row.scope), row.tenant);
@@ -419,14 +427,37 @@ static int run_token_revoke(const struct config *c, const char *id)
     return rc == ERR_OK ? EXIT_SUCCESS : failed("token revoke", &e);
 }
 
+static int run_tenant_limits(const struct config *c, const char *tenant)
+{
+    struct tenant_limits l;
+    struct err e = { 0 };
+    json_t *fields = NULL;
+    const char *name;
+    json_t *value;
+    enum err_code rc = tenant_valid(tenant) ? ERR_OK : err_set(&e, ERR_INVALID, "a tenant has 1 to %d of a-z, 0-9, - and _", TENANT_LEN - 1);
+
+    umask(077);
+    if (rc == ERR_OK && json_object_size(given) > 0)
+        rc = limits_leave(c->data, tenant, given, &e);
+    if (rc == ERR_OK)
+        rc = limits_preview(c->data, tenant, &l, &e);
+    if (rc == ERR_OK && !(fields = params_dump(tenant_limits_params, &l)))
+        rc = err_set(&e, ERR_NOMEM, "out of memory");
+    json_object_foreach(fields, name, value)
+        printf("%-20s  %lld\n", name, (long long)json_integer_value(value));
+    json_decref(fields);
+    return rc == ERR_OK && fflush(stdout) == 0 ? EXIT_SUCCESS : failed("tenant limits", &e);
+}
+
 /* What the program does other than serve: espalierd NAME [ARGUMENT] [--option value ...] */
-static const struct command { const char *name, *arg; int (*run)(const struct config *c, const char *arg); bool token_options; } commands[] = {
-    { "check", NULL, run_check, false },
-    { "backup", "DIR", run_backup, false },
-    { "healthcheck", NULL, run_healthcheck, false },
-    { "token create", NULL, run_token_create, true },
-    { "token list", NULL, run_token_list, false },
-    { "token revoke", "ID", run_token_revoke, false },
+static const struct command { const char *name, *arg; int (*run)(const struct config *c, const char *arg); const struct param *options; } commands[] = {
+    { "check", NULL, run_check, NULL },
+    { "backup", "DIR", run_backup, NULL },
+    { "healthcheck", NULL, run_healthcheck, NULL },
+    { "token create", NULL, run_token_create, token_command_params },
+    { "token list", NULL, run_token_list, NULL },
+    { "token revoke", "ID", run_token_revoke, NULL },
+    { "tenant limits", "TENANT", run_tenant_limits, tenant_limits_params },
 };
 
 /* How many words of argv the name is; 0: they are others. */
@@ -463,8 +494,7 @@ static int read_settings(struct config *c, const struct command *command, int ar
 {
     struct err e = { 0 };
 
-    if (command && command->token_options &&
-        config_options(&token_options, sizeof token_options, token_command_params, &argc, argv, &e) != ERR_OK) {
+    if (command && command->options && config_options(&given, &options, sizeof options, command->options, &argc, argv, &e) != ERR_OK) {
         fprintf(stderr, "espalierd: %s\n", e.msg);
         return EXIT_USAGE;
     }

@@ -37,6 +37,8 @@ void store_set_limits(struct store *s, const struct store_limits *l);
 struct tenant_limits { char tenant[TENANT_LEN]; int64_t storage_mb, waiting_jobs, running_jobs, streams, requests_per_second; };
 MUST enum err_code store_tenant_limits(struct store *s, const char *tenant, struct tenant_limits *out, struct err *e);
 MUST enum err_code store_tenant_limits_set(struct store *s, const struct tenant_limits *row, struct err *e);
+/* Of a data directory that a daemon may have. */
+MUST enum err_code store_tenant_limits_read(const char *dir, const char *tenant, struct tenant_limits *out, struct err *e);
 MUST enum err_code store_tenant_limits_all(struct store *s, enum err_code (*fn)(void *user, const void *row, struct err *e), void *user, struct err *e);
 /* ERR_NO_SPACE when the tenant would have more than it may after `bytes` more. */
 MUST enum err_code store_tenant_room(struct store *s, const char *tenant, uint64_t bytes, struct err *e);

@@ -1,4 +1,4 @@
-/* server/store_check.c: would a daemon start on this data directory? Nothing is changed by asking. */
+/* server/store_check.c: would a daemon start on this data directory, and what is in it? Nothing is changed by asking. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -83,4 +83,25 @@ enum err_code store_check(const char *dir, char *what, size_t n, struct err *e)
     if (access(dir, R_OK | W_OK | X_OK) != 0)
         return err_set(e, ERR_IO, "cannot write to the data directory %.200s", dir);
     return check_database(dir, what, n, e);
+}
+
+enum err_code store_look(const char *dir, const char *table, const char *sql, const struct db_val *arg, int n_arg, db_row_fn *row, void *user,
+                         struct err *e)
+{
+    char path[STORE_PATH_LEN];
+    struct db *db = NULL;
+    struct stat st;
+    int64_t tables = 0;
+    enum err_code rc;
+
+    snprintf(path, sizeof path, "%s/" STORE_DATABASE, dir);
+    if (stat(path, &st) != 0) /* no daemon has been here yet */
+        return ERR_OK;
+    rc = db_sqlite.open(&db, path, DB_READ, e);
+    if (rc == ERR_OK)
+        rc = db->drv->query(db, "SELECT count(*) FROM sqlite_master WHERE name = $1", ARGS(DB_S(table)), store_int_row, &tables, NULL, e);
+    if (rc == ERR_OK && tables > 0)
+        rc = db->drv->query(db, sql, arg, n_arg, row, user, NULL, e);
+    db_sqlite.close(db);
+    return rc;
 }

@@ -65,6 +65,10 @@ MUST enum err_code txn_change(struct txn *t, const char *sql, const struct db_va
 MUST enum err_code store_read(struct store *s, const char *sql, const struct db_val *arg, int n_arg, db_row_fn *row, void *user,
                               struct err *e);
 
+/* A read of a data directory that a daemon may have; no rows where it has no such table yet (store_check.c). */
+MUST enum err_code store_look(const char *dir, const char *table, const char *sql, const struct db_val *arg, int n_arg, db_row_fn *row, void *user,
+                              struct err *e);
+
 /* ---- columns ---- */
 void col_copy(const struct db_val *v, char *buf, size_t n); /* NULL: "" */
 const char *col_text(const struct db_val *v);               /* borrowed; NULL stays NULL */

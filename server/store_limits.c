@@ -55,6 +55,13 @@ enum err_code store_tenant_limits(struct store *s, const char *tenant, struct te
     return store_read(s, LIMITS " WHERE tenant = $1", ARGS(DB_S(tenant)), limits_row, out, e);
 }
 
+enum err_code store_tenant_limits_read(const char *dir, const char *tenant, struct tenant_limits *out, struct err *e)
+{
+    *out = as_all;
+    snprintf(out->tenant, sizeof out->tenant, "%s", tenant);
+    return store_look(dir, "limits", LIMITS " WHERE tenant = $1", ARGS(DB_S(tenant)), limits_row, out, e);
+}
+
 struct all { store_row_fn *fn; void *user; };
 
 static enum err_code all_row(void *user, const struct db_val *col, int n_col, struct err *e)

@@ -1,7 +1,6 @@
 /* server/store_tokens.c: tokens. Their secrets are nowhere; who may do what is decided in memory (auth.c), these rows are what it remembers. */
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "server/store_impl.h"
 
@@ -92,22 +91,7 @@ enum err_code store_tokens_all(struct store *s, store_row_fn *fn, void *user, st
 
 enum err_code store_tokens_read(const char *dir, store_row_fn *fn, void *user, struct err *e)
 {
-    char path[STORE_PATH_LEN];
-    struct db *db = NULL;
-    struct stat st;
-    int64_t tables = 0;
-    enum err_code rc;
-
-    snprintf(path, sizeof path, "%s/" STORE_DATABASE, dir);
-    if (stat(path, &st) != 0) /* no daemon has been here yet */
-        return ERR_OK;
-    rc = db_sqlite.open(&db, path, DB_READ, e);
-    if (rc == ERR_OK)
-        rc = db->drv->query(db, "SELECT count(*) FROM sqlite_master WHERE name = 'tokens'", NULL, 0, store_int_row, &tables, NULL, e);
-    if (rc == ERR_OK && tables > 0)
-        rc = db->drv->query(db, TOKEN_COLUMNS " ORDER BY tenant, id", NULL, 0, all_row, &(struct all){ fn, user }, NULL, e);
-    db_sqlite.close(db);
-    return rc;
+    return store_look(dir, "tokens", TOKEN_COLUMNS " ORDER BY tenant, id", NULL, 0, all_row, &(struct all){ fn, user }, e);
 }
 
 /* ---- revocation and use ---- */

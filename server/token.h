@@ -2,9 +2,8 @@
  *
  * A token is "esp_<id>_<secret>": the id's 20 characters, and 32 random bytes in hex. Only its SHA-256 is stored: with 256 random bits a hash needs no salt.
  *
- * Only the daemon writes the database (SQLite 3.40.1's WAL wants one writer), so the command line leaves files in <data>/tokens, which only who may
- * write the data directory can do: <id>.json, a new token without its secret, and <id>.revoke. The daemon takes them at start and while it
- * serves (auth.h), each in a transaction that may be run again, and then removes the file: a crash in between does no harm. */
+ * The command line leaves files in <data>/tokens (inbox.h): <id>.json, a new token without its secret, and <id>.revoke. The daemon takes them at start and
+ * while it serves (auth.h). */
 #ifndef SERVER_TOKEN_H
 #define SERVER_TOKEN_H
 
@@ -31,7 +30,6 @@ void token_hash(char hash[FILE_HASH_LEN], const char *text);
 bool token_id(char id[ID_LEN], const char *text);
 
 /* ---- files in <data>/tokens (token_files.c) ---- */
-/* Made if missing, with the data directory. As root, the file gets the data directory's owner. */
 MUST enum err_code token_leave(const char *data, const struct token_row *row, struct err *e);
 MUST enum err_code token_leave_revoke(const char *data, const char *id, struct err *e);
 /* Shows fn the tokens, then the revocations (hash ""), that wait. Files that are none are skipped. fn's ERR_OK removes the file if take. */

@@ -12,6 +12,7 @@
 #include "core/job.h"
 #include "server/embed.h"
 #include "server/store.h"
+#include "server/limits.h"
 #include "server/token.h"
 #include "tests/api/schema.h"
 #include "tests/suite.h"
@@ -20,7 +21,7 @@
 static const struct { const char *name; const struct param *table; const char *other; } tables[] = {
     { "JobConfig", job_params, "tags" }, { "DatasetOptions", data_params, "tags" }, { "Predict", api_predict_params, "samples" },
     { "Evaluate", api_evaluate_params, NULL }, { "TokenOptions", token_command_params + TOKEN_API_PARAMS, NULL },
-    { "LimitsOptions", api_limits_params, NULL },
+    { "LimitsOptions", tenant_limits_params, NULL },
 };
 enum { N_TABLES = sizeof tables / sizeof tables[0] };
 static json_t *doc;

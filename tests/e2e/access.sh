@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tokens and tenants on a live daemon: asked for where they must be, made and revoked while it runs, nothing foreign is seen, the queue is fair, limits hold.
+# Tokens and tenants on a live daemon: asked for where they must be, made and revoked while it runs, nothing foreign is seen, the queue is fair, limits hold, also those of one tenant.
 . "$(dirname "$0")/daemon.bash"
 token() { "$espalierd" token create --data "$data" "$@" 2>/dev/null; }
 # as TOKEN ...: what follows, with this token
@@ -121,6 +121,25 @@ many 50 "$a" >"$work/statuses"
 [ "$(sort -u "$work/statuses" | xargs)" = "200 429" ] || fail "many requests got $(xargs <"$work/statuses")"
 grep -qi '^Retry-After: [1-9]' "$work/headers" || fail "no Retry-After"
 expect 200 GET /healthz
+
+# one tenant's own, from the command line, while the daemon runs
+limits() { local t=$1; shift; "$espalierd" tenant limits "$t" --data "$data" "$@" 2>"$work/err"; }
+shown() { limits team-a | awk -v f="$1" '$1 == f {print $2}'; }
+[ "$(shown storage_mb)" = -1 ] || fail "limits of nobody's making: $(limits team-a)"
+limits team-a --storage-mb 100 --requests-per-second=0 >/dev/null || fail "limits were not taken: $(cat "$work/err")"
+[ "$(shown storage_mb) $(shown requests_per_second) $(shown streams)" = "100 0 -1" ] || fail "limits are shown as $(limits team-a)"
+for _ in $(seq 50); do
+  as "$a" call POST /v1/models --data-binary "@$work/large"
+  [ "$status" != 507 ] && [ "$status" != 429 ] || { sleep 0.1; continue; }
+  break
+done
+[ "$status" = 422 ] || [ "$status" = 400 ] || fail "with 100 MB, 2 MB of zeros got $status: $reply"
+limits team-a --waiting-jobs 7 >/dev/null
+[ "$(shown storage_mb) $(shown waiting_jobs)" = "100 7" ] || fail "limits are shown as $(limits team-a)"
+for bad in "team-a --storage-mb -2" "team-a --storage-mb much" "team-a --storage-mb" "Team --streams 1" "team-a --tenant-streams 1 --nonsense 1"; do
+  # shellcheck disable=SC2086
+  ! limits $bad >/dev/null || fail "it took: tenant limits $bad"
+done
 stop
 cat "$log" "$work/out" >"$work/all"
 for t in "$a" "$b" "$reader" "$short"; do ! grep -q "${t:26}" "$work/all" || fail "a token is in the log"; done

@@ -450,7 +450,7 @@ START_TEST(flags_of_a_token)
     struct token_conf c;
     int argc = 10;
 
-    OK(config_options(&c, sizeof c, token_command_params, &argc, argv, &err));
+    OK(config_options(NULL, &c, sizeof c, token_command_params, &argc, argv, &err));
     ck_assert_str_eq(c.tenant, "team");
     ck_assert_int_eq(c.scope, 2);
     ck_assert_double_eq(c.expires_days, 0.5);
@@ -459,7 +459,7 @@ START_TEST(flags_of_a_token)
     ck_assert_str_eq(argv[3], "--workers");
     for (size_t i = 0; i < 4; i++) {
         argc = bad[i][2] ? 3 : 2;
-        ck_assert_int_eq(config_options(&c, sizeof c, token_command_params, &argc, bad[i], &err), ERR_INVALID);
+        ck_assert_int_eq(config_options(NULL, &c, sizeof c, token_command_params, &argc, bad[i], &err), ERR_INVALID);
         ck_assert_int_eq(strncmp(err.msg, bad[i][1], strlen(bad[i][1])), 0);
     }
 }

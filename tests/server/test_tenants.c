@@ -1,4 +1,5 @@
 /* Tenants in the store: what belongs to one, another does not find by any function; what they may have; whose turn it is in the queue. */
+#include "server/limits.h"
 #include "server/token.h"
 #include "tests/server/store_fixture.h"
 
@@ -295,6 +296,63 @@ START_TEST(a_tenant_may_have_limits_of_its_own)
 }
 END_TEST
 
+struct taken { int n; int64_t storage[8]; bool fails; };
+static enum err_code take_change(void *user, const void *row, struct err *e)
+{
+    const struct limits_waiting *w = row;
+    struct taken *t = user;
+    struct tenant_limits l;
+    enum err_code rc = store_tenant_limits(st, w->tenant, &l, e);
+
+    if (rc == ERR_OK)
+        rc = limits_change(&l, w->given, e);
+    if (rc == ERR_OK)
+        rc = store_tenant_limits_set(st, &l, e);
+    t->storage[t->n++ % 8] = l.storage_mb;
+    return t->fails ? err_set(e, ERR_BUSY, "later") : rc;
+}
+
+static void leave_change(const char *tenant, const char *fields)
+{
+    json_t *given = json_loads(fields, 0, NULL);
+
+    OK(limits_leave(home, tenant, given, &err));
+    json_decref(given);
+}
+
+/* Changes from the command line: in their order, each of what it names alone; foreseen before they are taken, and taken once. */
+START_TEST(limits_come_from_the_command_line)
+{
+    static const char *const bad[] = { "", "{", "[]", "{\"tenant\":\"A B\",\"given\":{}}", "{\"tenant\":\"other\"}",
+        "{\"tenant\":\"other\",\"given\":{\"storage_mb\":-2}}", "{\"tenant\":\"other\",\"given\":{\"tenant\":\"x\"}}" };
+    struct tenant_limits l = { .tenant = B, .storage_mb = 9, .waiting_jobs = -1, .running_jobs = 2, .streams = -1, .requests_per_second = -1 };
+    struct taken t = { .fails = true };
+    char path[200];
+
+    OK(store_tenant_limits_set(st, &l, &err));
+    leave_change(B, "{\"storage_mb\": 5}");
+    leave_change(A, "{\"storage_mb\": 1, \"streams\": 0}");
+    leave_change(B, "{\"storage_mb\": 6, \"waiting_jobs\": 3}");
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        snprintf(path, sizeof path, "%s/limits/lim_0000000000000000000%zu.json", home, i);
+        OK(file_write(path, bad[i], strlen(bad[i]), &err));
+    }
+    OK(limits_preview(home, B, &l, &err));
+    ck_assert(strcmp(l.tenant, B) == 0 && l.storage_mb == 6 && l.waiting_jobs == 3 && l.running_jobs == 2 && l.streams == -1);
+    ck_assert_int_eq(limits_files(home, true, take_change, &t, &err), ERR_BUSY); /* it stays, and is taken again */
+    t.fails = false;
+    OK(limits_files(home, true, take_change, &t, &err));
+    ck_assert(t.n == 4 && t.storage[0] == 5 && t.storage[1] == 5 && t.storage[2] == 1 && t.storage[3] == 6);
+    OK(limits_files(home, true, take_change, &t, &err));
+    ck_assert_int_eq(t.n, 4);
+    OK(limits_preview(home, A, &l, &err));
+    ck_assert(l.storage_mb == 1 && l.streams == 0 && l.waiting_jobs == -1);
+    snprintf(path, sizeof path, "%s/nowhere", home);
+    OK(limits_preview(path, B, &l, &err)); /* where no daemon has been */
+    ck_assert(l.storage_mb == -1 && l.running_jobs == -1);
+}
+END_TEST
+
 /* However many workers there are: the first job of another is the next that is taken. */
 START_TEST(a_hundred_jobs_do_not_delay_anothers_first)
 {
@@ -440,6 +498,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, waiting_jobs_are_limited);
     tcase_add_test(tc, running_jobs_are_limited);
     tcase_add_test(tc, a_tenant_may_have_limits_of_its_own);
+    tcase_add_test(tc, limits_come_from_the_command_line);
     tcase_add_loop_test(tc, a_hundred_jobs_do_not_delay_anothers_first, 0, 3);
     tcase_add_test(tc, tenants_take_turns);
     tcase_add_loop_test(tc, positions_tell_the_truth, 0, 6);
