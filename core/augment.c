@@ -12,11 +12,13 @@ const struct param augment_params[] = {
     FIELD_INT(struct augment_conf, cutout, 0, 1024, 0, "Side of a square of zeros in each image, in pixels; 0: none."), FIELD_END
 };
 
-enum err_code augment_bind(struct augment *out, const struct augment_conf *conf, const struct shape *data, const struct shape *input,
-                           bool first, struct err *e)
+static bool is_planes(const struct augment_samples *s) { return s->channels_first && s->shape.n_d == 3; }
+
+enum err_code augment_bind(struct augment *out, const struct augment_conf *conf, const struct augment_samples *data,
+                           const struct augment_samples *input, struct err *e)
 {
-    const bool planes = first && input->n_d == 3;
-    const struct shape *s = !planes && (data->n_d == 2 || data->n_d == 3) ? data : input;
+    const bool data_says = !is_planes(input) && (data->shape.n_d == 2 || data->shape.n_d == 3), planes = is_planes(data_says ? data : input);
+    const struct shape *s = data_says ? &data->shape : &input->shape;
     int64_t side;
     char text[96];
 
@@ -25,7 +27,7 @@ enum err_code augment_bind(struct augment *out, const struct augment_conf *conf,
         return ERR_OK;
     if (s->n_d != 2 && s->n_d != 3)
         return err_set(e, ERR_INVALID, "changes images of shape (height, width, channels), but the model takes samples of shape %s",
-                       shape_text(input, text, sizeof text));
+                       shape_text(&input->shape, text, sizeof text));
     out->planes = planes ? s->d[0] : 1;
     out->h = s->d[planes];
     out->w = s->d[planes + 1];

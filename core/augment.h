@@ -23,10 +23,11 @@ struct augment {
     uint64_t seed, epoch;
     uint32_t phase;
 };
-/* For samples of this shape, in a data set and as the model takes them: one of the two must be (h, w) or (h, w, c). first: the model has the channels
- * first, (c, h, w). ERR_INVALID with a pointer below the options. seed, epoch and phase are the caller's to set. */
-MUST enum err_code augment_bind(struct augment *out, const struct augment_conf *conf, const struct shape *data, const struct shape *input,
-                                bool first, struct err *e);
+/* For samples of this shape, in a data set and as the model takes them: one of the two must be (h, w) or (h, w, c), or (c, h, w) where channels_first says
+ * so of it. ERR_INVALID with a pointer below the options. seed, epoch and phase are the caller's to set. */
+struct augment_samples { struct shape shape; bool channels_first; };
+MUST enum err_code augment_bind(struct augment *out, const struct augment_conf *conf, const struct augment_samples *data,
+                                const struct augment_samples *input, struct err *e);
 
 /* What becomes of one sample: out(y, x) = in(y + dy, x + dx), of an image flipped before; 0 outside of it and in the square. */
 struct augment_pick {

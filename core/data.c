@@ -25,7 +25,9 @@ const struct param data_params[] = {
                  "What the labels are: classes, or numbers to predict."),
     FIELD_CHOICE(struct data_conf, scaling, "auto|none|unit|minmax|standardize|channel", DATA_SCALE_AUTO,
                  "Of the features, by the train split: unit divides by 255, minmax maps to 0..1, standardize to mean 0 and deviation 1, "
-                 "channel the same for all pixels of an image's channel (the last axis of three) alike; auto is unit for bytes and none for reals."),
+                 "channel the same for all pixels of an image's channel alike; auto is unit for bytes and none for reals."),
+    FIELD_CHOICE(struct data_conf, channels, "last|first", DATA_CHANNELS_LAST,
+                 "Of samples of three axes: images (height, width, channels), or (channels, height, width), for scaling and augmentation."),
     FIELD_PLUG(struct data_conf, format, &data_format_table, "", "What the uploads are; absent: it is told by their first bytes."),
     FIELD_OBJECT(struct data_conf, csv, csv_params, "How CSV files are read."),
     FIELD_END
@@ -183,22 +185,24 @@ static enum err_code open_part(struct opening *o, enum data_split_id id, int par
 /* Mean and deviation of each channel, over its pixels; of an image without an axis of channels all pixels are one. */
 static void scale_channels(struct dataset *d, const struct data_in *train)
 {
-    int n_channels = d->shape.n_d == 2 ? 1 : d->shape.d[d->shape.n_d - 1], pixels = d->n_features / n_channels;
+    const int n_channels = d->shape.n_d == 2 ? 1 : d->shape.d[d->channels_first ? 0 : d->shape.n_d - 1], pixels = d->n_features / n_channels;
+    const int step = d->channels_first ? 1 : n_channels;
 
     for (int c = 0; c < n_channels; c++) {
-        double mean = 0, m2 = 0, min = train->min[c], max = train->max[c];
+        const int first = d->channels_first ? c * pixels : c, end = first + pixels * step;
+        double mean = 0, m2 = 0, min = train->min[first], max = train->max[first];
 
-        for (int i = c; i < d->n_features; i += n_channels) {
+        for (int i = first; i < end; i += step) {
             mean += train->mean[i] / pixels;
             min = fmin(min, train->min[i]);
             max = fmax(max, train->max[i]);
         }
-        for (int i = c; i < d->n_features; i += n_channels) {
+        for (int i = first; i < end; i += step) {
             double off = train->mean[i] - mean;
 
             m2 += train->m2[i] / (double)train->head.n + off * off;
         }
-        for (int i = c; i < d->n_features; i += n_channels) {
+        for (int i = first; i < end; i += step) {
             d->center[i] = (float)mean;
             d->scale[i] = max > min ? (float)(1 / sqrt(m2 / pixels)) : 1; /* m2 of a constant channel is what rounding left */
         }
@@ -234,7 +238,8 @@ static enum err_code take_scaling(struct dataset *d, enum data_scaling scaling, 
     d->scale = mem_vector((size_t)d->n_features);
     if (!d->center || !d->scale)
         return err_set(e, ERR_NOMEM, "out of memory");
-    if (scaling == DATA_SCALE_CHANNEL)
+    d->by_channel = scaling == DATA_SCALE_CHANNEL;
+    if (d->by_channel)
         scale_channels(d, train);
     else
         scale_features(d, scaling, train);
@@ -259,6 +264,7 @@ static enum err_code open_all(struct opening *o, const char *paths[DATA_SPLITS][
         return rc;
     d->shape = o->in[DATA_TRAIN][0].head.shape;
     d->n_features = (int)shape_len(&d->shape);
+    d->channels_first = d->shape.n_d == 3 && o->conf->channels == DATA_CHANNELS_FIRST;
     return take_scaling(d, (enum data_scaling)o->conf->scaling, &o->in[DATA_TRAIN][0], e);
 }
 

@@ -27,6 +27,7 @@ enum data_part { DATA_FEATURES, DATA_LABELS, DATA_TABLE, DATA_PARTS };
 extern const char *const data_part_name[DATA_PARTS]; /* "features", "labels", "table" */
 
 enum data_scaling { DATA_SCALE_AUTO, DATA_SCALE_NONE, DATA_SCALE_UNIT, DATA_SCALE_MINMAX, DATA_SCALE_STANDARDIZE, DATA_SCALE_CHANNEL };
+enum data_channels { DATA_CHANNELS_LAST, DATA_CHANNELS_FIRST };
 /* The options of POST /v1/datasets, recorded with the data set. */
 struct data_csv_conf {
     int header;        /* "auto|yes|no" */
@@ -37,6 +38,7 @@ struct data_conf {
     char name[128];
     int task;    /* "classification|regression" */
     int scaling; /* enum data_scaling: auto: unit for bytes, none for reals; unit: by 255; statistics are the train split's */
+    int channels; /* enum data_channels: of samples of three axes */
     struct plug_value format; /* of data_format_table; absent: told by the first bytes */
     struct data_csv_conf csv;
 };
@@ -78,6 +80,8 @@ struct dataset {
     struct data_split split[DATA_SPLITS];
     float *center, *scale; /* n_features each: x = (raw - center) * scale */
     bool auto_unit;        /* bytes are scaled by 255 since nobody said how */
+    bool channels_first;   /* samples are (channels, height, width) */
+    bool by_channel;       /* the numbers of a channel are scaled alike */
     json_t *classes;       /* array of names; NULL: the classes are numbers */
 };
 /* paths[split][0] features, [1] labels; NULL: not uploaded. Checks all that can be wrong between the files: counts, shapes, columns, classes

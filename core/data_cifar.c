@@ -212,9 +212,9 @@ static bool sniff100(const struct data_start *s)
 
 const struct data_format data_format_cifar10 = {
     .plug = { "cifar10", "CIFAR-10's binary files, one or several concatenated, or the .tar.gz that has them: features and labels.", NULL, 0 },
-    .parts = 1 << DATA_TABLE, .sniff = sniff10, .convert = convert10
+    .parts = 1 << DATA_TABLE, .images = true, .sniff = sniff10, .convert = convert10
 };
 const struct data_format data_format_cifar100 = {
     .plug = { "cifar100", "CIFAR-100's binary files or their .tar.gz: features and the fine labels.", NULL, 0 }, .parts = 1 << DATA_TABLE,
-    .sniff = sniff100, .convert = convert100
+    .images = true, .sniff = sniff100, .convert = convert100
 };

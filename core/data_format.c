@@ -120,5 +120,8 @@ enum err_code data_convert(const char *upload_path, bool scratch, enum data_spli
     format = format ? format : plain[part];
     if (rc == ERR_OK)
         rc = check_part(format, part, e);
+    if (rc == ERR_OK && format->images && conf->channels == DATA_CHANNELS_FIRST)
+        rc = err_set(e, ERR_INVALID, "files of format %s become images (height, width, channels), but the data set says that its channels are first",
+                     format->plug.name);
     return rc == ERR_OK ? format->convert(&u, e) : rc;
 }

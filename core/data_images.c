@@ -254,5 +254,5 @@ static enum err_code convert(const struct data_upload *u, struct err *e)
 
 const struct data_format data_format_images = {
     .plug = { "images", "PNG and JPEG pictures of one size in a .zip, .tar or .tar.gz; the folder that a picture lies in is its class.", NULL, 0 },
-    .parts = 1 << DATA_TABLE, .sniff = data_start_is_archive, .convert = convert
+    .parts = 1 << DATA_TABLE, .images = true, .sniff = data_start_is_archive, .convert = convert
 };

@@ -102,6 +102,7 @@ struct data_start {
 struct data_format {
     struct plug plug;
     unsigned parts;                              /* 1 << enum data_part of those that it fills */
+    bool images;                                 /* makes samples (height, width, channels), whatever is in the files */
     bool (*sniff)(const struct data_start *start); /* NULL: is taken where no other one is */
     enum err_code (*convert)(const struct data_upload *u, struct err *e);
 };

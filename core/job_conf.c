@@ -147,6 +147,16 @@ static bool shapes_fit(const struct shape *a, const struct shape *b)
     return true;
 }
 
+/* Of images with more than one channel. */
+static enum err_code check_channels(const struct net *net, const struct dataset *d, struct err *e)
+{
+    if (d->channels_first && d->shape.d[0] > 1 && net_channels_last(net))
+        return err_field(e, ERR_INVALID, "/dataset", "the data set has the channels of its images first, the model has them last");
+    if (d->by_channel && d->shape.n_d == 3 && !d->channels_first && net_channels_first(net))
+        return err_field(e, ERR_INVALID, "/dataset", "the data set scales the last axis as channels, the model has them first: make one with channels first");
+    return ERR_OK;
+}
+
 enum err_code job_check_shape(const struct net *net, const struct dataset *d, struct err *e)
 {
     char want[96], have[96];
@@ -156,7 +166,7 @@ enum err_code job_check_shape(const struct net *net, const struct dataset *d, st
             return err_field(e, ERR_INVALID, "/dataset", "layer \"%s\" of the model rescales the samples, and the data set scales bytes by 255 as well: make "
                              "one with scaling none, or with unit if both are meant", net->node[i].layer);
     if (shapes_fit(net_input(net), &d->shape))
-        return ERR_OK;
+        return check_channels(net, d, e);
     return err_field(e, ERR_INVALID, "/dataset", "the model takes samples of shape %s, the data set has %s",
                      shape_text(net_input(net), want, sizeof want), shape_text(&d->shape, have, sizeof have));
 }
@@ -208,11 +218,11 @@ static enum err_code check_retraining(const struct job_conf *c, struct err *e)
 static enum err_code check_augment(const struct job_conf *c, const struct net *net, const struct dataset *d, struct err *e)
 {
     struct augment unused;
-    enum err_code rc = augment_bind(&unused, &c->train.augment, &d->shape, net_input(net), net_channels_first(net), e);
+    enum err_code rc = train_bind_augment(&unused, &c->train.augment, d, net, e);
 
     if (rc != ERR_OK)
         return err_at(e, rc, "/train/augment");
-    rc = augment_bind(&unused, &c->retrain.augment, &d->shape, net_input(net), net_channels_first(net), e);
+    rc = train_bind_augment(&unused, &c->retrain.augment, d, net, e);
     return rc == ERR_OK ? rc : err_at(e, rc, "/retrain/augment");
 }
 

@@ -199,15 +199,30 @@ const struct shape *net_output(const struct net *net)
     return &net->node[net->n_nodes - 1].plan.out;
 }
 
-bool net_channels_first(const struct net *net)
+/* What the first op reads that needs the channels first; NULL: there is none. */
+static const struct node *images(const struct net *net)
 {
     for (int i = 1; i < net->n_nodes; i++) {
         const struct node *node = &net->node[i], *from = &net->node[node->in[0]];
 
         if (node->op->grid == ORDER_CHANNELS && (node_has_kernel(node) || node->plan.neurons == NEURONS_PLACES) && from->plan.out.n_d > 1)
-            return from->positions == 0;
+            return from;
     }
-    return false;
+    return NULL;
+}
+
+bool net_channels_first(const struct net *net)
+{
+    const struct node *from = images(net);
+
+    return from && from->positions == 0;
+}
+
+bool net_channels_last(const struct net *net)
+{
+    const struct node *from = images(net);
+
+    return from && from->positions > 0;
 }
 
 static uint64_t count_nonzero(const float *x, size_t n)

@@ -69,8 +69,10 @@ void net_draw(struct net *net, uint64_t seed);
 struct weight *net_weight(const struct net *net, const char *name);
 const struct shape *net_input(const struct net *net);
 const struct shape *net_output(const struct net *net);
-/* Whether samples have the channels first: the first op that needs them so reads them as they come. */
+/* Where the model has the channels of its samples: the first op that needs them first reads samples as they come, or brought into that order. Neither:
+ * no op minds. */
 bool net_channels_first(const struct net *net);
+bool net_channels_last(const struct net *net);
 
 /* Counts; see the words in DESIGN section 3. */
 struct net_size {

@@ -67,6 +67,8 @@ struct trainer_in {
 };
 /* Multiply-adds of a step below which it runs on one thread; tests of threads set it to 0. */
 extern double trainer_small_step;
+/* How samples of a data set are changed for a net; its seed, epoch and phase are 0. */
+MUST enum err_code train_bind_augment(struct augment *out, const struct augment_conf *conf, const struct dataset *d, const struct net *net, struct err *e);
 /* ERR_INVALID: no samples, early stopping without validation samples, or augmentation of what is no image. */
 MUST enum err_code trainer_new(struct trainer **out, const struct trainer_in *in, struct err *e);
 void trainer_free(struct trainer *t);

@@ -137,10 +137,17 @@ static void uncover(struct trainer *t)
     }
 }
 
+enum err_code train_bind_augment(struct augment *out, const struct augment_conf *conf, const struct dataset *d, const struct net *net, struct err *e)
+{
+    const struct augment_samples data = { d->shape, d->channels_first }, input = { *net_input(net), net_channels_first(net) };
+
+    return augment_bind(out, conf, &data, &input, e);
+}
+
 static enum err_code new_parts(struct trainer *t, struct err *e)
 {
     const struct trainer_in *in = &t->in;
-    enum err_code rc = augment_bind(&t->augment, &in->conf->augment, &in->views->train.data->shape, net_input(in->net), net_channels_first(in->net), e);
+    enum err_code rc = train_bind_augment(&t->augment, &in->conf->augment, in->views->train.data, in->net, e);
 
     if (rc != ERR_OK)
         return err_at(e, rc, "/augment");

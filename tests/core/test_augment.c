@@ -35,7 +35,8 @@ static struct augment bound(const struct dataset *d, bool first, int flip, int s
 {
     struct augment a;
 
-    ck_assert_int_eq(augment_bind(&a, &(struct augment_conf){ flip, shift, cutout }, &d->shape, &d->shape, first, NULL), ERR_OK);
+    ck_assert_int_eq(augment_bind(&a, &(struct augment_conf){ flip, shift, cutout }, &(struct augment_samples){ d->shape, false },
+                                  &(struct augment_samples){ d->shape, first }, NULL), ERR_OK);
     a.seed = 5;
     a.phase = 2;
     a.epoch = 3;
@@ -151,30 +152,37 @@ START_TEST(draws_are_fair)
 }
 END_TEST
 
-static const struct { struct augment_conf conf; struct shape data, input; const char *at; bool first; } bindings[] = {
-    { { 1, 0, 0 }, { 3, { 8, 8, 3 } }, { 3, { 8, 8, 3 } }, NULL, false },
-    { { 1, 3, 4 }, { 2, { 8, 4 } }, { 1, { 32 } }, NULL, false },           /* images that a flat net takes */
-    { { 1, 3, 4 }, { 1, { 32 } }, { 3, { 8, 4, 1 } }, NULL, false },        /* and the other way round */
-    { { 0, 0, 0 }, { 1, { 32 } }, { 1, { 32 } }, NULL, false },
-    { { 1, 0, 0 }, { 1, { 32 } }, { 1, { 32 } }, "", false },
-    { { 0, 0, 2 }, { 4, { 2, 2, 2, 4 } }, { 4, { 2, 2, 2, 4 } }, "", false },
-    { { 0, 4, 0 }, { 3, { 8, 4, 3 } }, { 3, { 8, 4, 3 } }, "/shift", false },
-    { { 0, 0, 5 }, { 3, { 8, 4, 3 } }, { 3, { 8, 4, 3 } }, "/cutout", false },
-    { { 1, 3, 4 }, { 3, { 2, 8, 4 } }, { 3, { 2, 8, 4 } }, NULL, true },
-    { { 1, 3, 4 }, { 3, { 2, 8, 4 } }, { 3, { 2, 8, 4 } }, "/shift", false },
-    { { 1, 3, 4 }, { 3, { 8, 4, 1 } }, { 3, { 1, 8, 4 } }, NULL, true }, /* one channel lies as it lies */
-    { { 1, 3, 5 }, { 1, { 64 } }, { 3, { 2, 8, 4 } }, "/cutout", true },
+static const struct { struct augment_conf conf; struct augment_samples data, input; const char *at; } bindings[] = {
+    { { 1, 0, 0 }, { { 3, { 8, 8, 3 } }, false }, { { 3, { 8, 8, 3 } }, false }, NULL },
+    { { 1, 3, 4 }, { { 2, { 8, 4 } }, false }, { { 1, { 32 } }, false }, NULL },           /* images that a flat net takes */
+    { { 1, 3, 4 }, { { 1, { 32 } }, false }, { { 3, { 8, 4, 1 } }, false }, NULL },        /* and the other way round */
+    { { 0, 0, 0 }, { { 1, { 32 } }, false }, { { 1, { 32 } }, false }, NULL },
+    { { 1, 0, 0 }, { { 1, { 32 } }, false }, { { 1, { 32 } }, false }, "" },
+    { { 0, 0, 2 }, { { 4, { 2, 2, 2, 4 } }, false }, { { 4, { 2, 2, 2, 4 } }, false }, "" },
+    { { 0, 4, 0 }, { { 3, { 8, 4, 3 } }, false }, { { 3, { 8, 4, 3 } }, false }, "/shift" },
+    { { 0, 0, 5 }, { { 3, { 8, 4, 3 } }, false }, { { 3, { 8, 4, 3 } }, false }, "/cutout" },
+    { { 1, 3, 4 }, { { 3, { 2, 8, 4 } }, false }, { { 3, { 2, 8, 4 } }, true }, NULL },
+    { { 1, 3, 4 }, { { 3, { 2, 8, 4 } }, false }, { { 3, { 2, 8, 4 } }, false }, "/shift" },
+    { { 1, 3, 4 }, { { 3, { 8, 4, 1 } }, false }, { { 3, { 1, 8, 4 } }, true }, NULL }, /* one channel lies as it lies */
+    { { 1, 3, 5 }, { { 1, { 64 } }, false }, { { 3, { 2, 8, 4 } }, true }, "/cutout" },
+    { { 1, 3, 4 }, { { 3, { 2, 8, 4 } }, true }, { { 3, { 2, 8, 4 } }, true }, NULL },
+    { { 1, 3, 4 }, { { 3, { 2, 8, 4 } }, true }, { { 1, { 64 } }, false }, NULL }, /* the data set alone knows */
+    { { 1, 3, 4 }, { { 3, { 1, 8, 4 } }, true }, { { 3, { 8, 4, 1 } }, false }, NULL },
+    { { 1, 3, 5 }, { { 3, { 2, 8, 4 } }, true }, { { 1, { 64 } }, false }, "/cutout" },
 };
 
 START_TEST(binds_to_images)
 {
+    const struct shape *data = &bindings[_i].data.shape;
     struct augment a;
     struct err e = { 0 };
-    enum err_code rc = augment_bind(&a, &bindings[_i].conf, &bindings[_i].data, &bindings[_i].input, bindings[_i].first, &e);
+    enum err_code rc = augment_bind(&a, &bindings[_i].conf, &bindings[_i].data, &bindings[_i].input, &e);
 
     ck_assert_int_eq(rc, bindings[_i].at ? ERR_INVALID : ERR_OK);
     if (bindings[_i].at)
         ck_assert_str_eq(e.at, bindings[_i].at);
+    if (bindings[_i].data.channels_first && !bindings[_i].at)
+        ck_assert(a.planes == data->d[0] && a.h == data->d[1] && a.w == data->d[2] && a.c == 1);
 }
 END_TEST
 

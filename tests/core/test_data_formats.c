@@ -166,6 +166,23 @@ static const json_t *row_of(const char *file)
     return NULL;
 }
 
+/* Pictures become images with the channels last; of arrays the data set says where they are. */
+START_TEST(channels_of_pictures)
+{
+    const json_t *row = row_of(samples[_i]);
+    struct data_conf conf = conf_of(row, false);
+    struct err e = { 0 };
+    char path[256];
+    const bool array = strstr(samples[_i], ".np") != NULL;
+
+    conf.channels = DATA_CHANNELS_FIRST;
+    path_of(path, sizeof path, row);
+    ck_assert_int_eq(convert_file(path, row, &conf, NULL, &e), array ? ERR_OK : ERR_INVALID);
+    ck_assert(array || strstr(e.msg, "channels are first"));
+    ck_assert_int_eq(files_in_dir() > 0, array);
+}
+END_TEST
+
 /* Cut short, and with a bit of each of some bytes turned: refused, or taken, but nothing stays of what was refused. Nothing is written that a good
  * file's numbers do not bound. */
 START_TEST(broken_anywhere)
@@ -252,6 +269,7 @@ static void cases(Suite *s)
     tcase_add_checked_fixture(tc, load_golden, drop_golden);
     tcase_add_test(tc, what_numpy_says);
     tcase_add_test(tc, refusals);
+    tcase_add_loop_test(tc, channels_of_pictures, 0, n);
     tcase_add_loop_test(tc, broken_anywhere, 0, n);
     tcase_add_loop_test(tc, failures, 0, n);
     tcase_add_loop_test(tc, limit_of_bytes, 0, n);

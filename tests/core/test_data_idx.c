@@ -120,12 +120,15 @@ END_TEST
 
 static const unsigned char sound[] = { 0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 };
 
-/* Scaling by channel: mean 0 and deviation 1 over all pixels of the train split; a channel that is constant is moved to 0 and not blown up. */
+/* Scaling by channel: mean 0 and deviation 1 over all pixels of the train split; a channel that is constant is moved to 0 and not blown up. Channels
+ * are where the data set says. */
 START_TEST(channels_are_scaled)
 {
-    enum { SIDE = 28, SAMPLES = 3, LEN = SIDE * SIDE * 2 };
-    static const unsigned char head[] = { 0, 0, 8, 4, 0, 0, 0, SAMPLES, 0, 0, 0, SIDE, 0, 0, 0, SIDE, 0, 0, 0, 2 };
-    static unsigned char bytes[sizeof head + SAMPLES * LEN];
+    enum { SIDE = 28, SAMPLES = 3, PIXELS = SIDE * SIDE, LEN = PIXELS * 2 };
+    static const unsigned char heads[][20] = { { 0, 0, 8, 4, 0, 0, 0, SAMPLES, 0, 0, 0, SIDE, 0, 0, 0, SIDE, 0, 0, 0, 2 },
+                                               { 0, 0, 8, 4, 0, 0, 0, SAMPLES, 0, 0, 0, 2, 0, 0, 0, SIDE, 0, 0, 0, SIDE } };
+    enum { HEAD = sizeof heads[0] };
+    static unsigned char bytes[HEAD + SAMPLES * LEN];
     static const unsigned char labels[] = { 0, 0, 8, 1, 0, 0, 0, SAMPLES, 0, 1, 0 };
     const char *paths[DATA_SPLITS][2] = { { y_path, x_path } };
     struct data_conf by_channel = classes;
@@ -133,17 +136,19 @@ START_TEST(channels_are_scaled)
     struct dataset *d;
 
     by_channel.scaling = DATA_SCALE_CHANNEL;
-    memcpy(bytes, head, sizeof head);
+    by_channel.channels = _i ? DATA_CHANNELS_FIRST : DATA_CHANNELS_LAST;
+    memcpy(bytes, heads[_i], HEAD);
     for (int i = 0; i < SAMPLES * LEN; i++)
-        bytes[(int)sizeof head + i] = i % 2 ? 255 : (unsigned char)(i * 7 % 251);
+        bytes[HEAD + i] = (_i ? i / PIXELS % 2 : i % 2) ? 255 : (unsigned char)(i * 7 % 251);
     ck_assert_int_eq(convert(bytes, sizeof bytes, DATA_FEATURES, &by_channel, NULL), ERR_OK);
     ck_assert_int_eq(rename(x_path, y_path), 0);
     ck_assert_int_eq(convert(labels, sizeof labels, DATA_LABELS, &by_channel, NULL), ERR_OK);
     ck_assert_int_eq(dataset_open(&d, &by_channel, paths, NULL), ERR_OK);
+    ck_assert(d->by_channel && d->channels_first == (_i == 1));
     for (int i = 0; i < SAMPLES * LEN; i++) {
-        double x = ((double)bytes[(int)sizeof head + i] - (double)d->center[i % LEN]) * (double)d->scale[i % LEN];
+        double x = ((double)bytes[HEAD + i] - (double)d->center[i % LEN]) * (double)d->scale[i % LEN];
 
-        if (i % 2)
+        if (_i ? i / PIXELS % 2 : i % 2)
             ck_assert_msg(x == 0 && d->scale[i % LEN] == 1, "a constant channel: %g, scaled by %g", x, (double)d->scale[i % LEN]);
         else
             sum += x, square += x * x;
@@ -383,7 +388,7 @@ static void cases(Suite *s)
     tcase_add_checked_fixture(tc, make_dir, remove_dir);
     tcase_add_loop_test(tc, refuses, 0, sizeof refused / sizeof refused[0]);
     tcase_add_loop_test(tc, reads_every_type, 0, sizeof types / sizeof types[0]);
-    tcase_add_test(tc, channels_are_scaled);
+    tcase_add_loop_test(tc, channels_are_scaled, 0, 2);
     tcase_add_test(tc, sums_of_bytes);
     tcase_add_test(tc, truncated_anywhere);
     tcase_add_test(tc, flipped_anywhere);

@@ -235,6 +235,34 @@ START_TEST(scaled_once)
 }
 END_TEST
 
+/* Where images have their channels is said by the data set and by the model: they must not disagree where it matters. */
+static const struct { const char *model, *input; struct shape data; bool first, by_channel, fits; } places[] = {
+    { "first", "3, 6, 5", { 3, { 3, 6, 5 } }, true, true, true },   { "first", "3, 6, 5", { 3, { 3, 6, 5 } }, false, false, true },
+    { "first", "3, 6, 5", { 3, { 3, 6, 5 } }, false, true, false }, { "last", "6, 5, 3", { 3, { 6, 5, 3 } }, false, true, true },
+    { "last", "3, 6, 5", { 3, { 3, 6, 5 } }, true, false, false },  { "last", "6, 5, 1", { 3, { 1, 6, 5 } }, true, true, true },
+    { "first", "1, 6, 5", { 2, { 6, 5 } }, false, true, true },
+};
+
+START_TEST(channels_agree)
+{
+    struct dataset d = { .shape = places[_i].data, .n_classes = 2, .channels_first = places[_i].first, .by_channel = places[_i].by_channel };
+    struct model m;
+    struct err e = { 0 };
+    char text[400];
+    json_t *doc;
+
+    snprintf(text, sizeof text, "{\"class_name\": \"Sequential\", \"config\": {\"name\": \"m\", \"layers\": [{\"class_name\": \"Conv2D\", \"config\": {"
+             "\"name\": \"c\", \"filters\": 2, \"kernel_size\": 1, \"data_format\": \"channels_%s\", \"batch_input_shape\": [null, %s]}}]}}",
+             places[_i].model, places[_i].input);
+    doc = json_loads(text, 0, NULL);
+    ck_assert_msg(keras_read(&m, doc, &e) == ERR_OK, "%s %s", e.at, e.msg);
+    ck_assert_int_eq(job_check_shape(m.net, &d, &e), places[_i].fits ? ERR_OK : ERR_INVALID);
+    ck_assert(places[_i].fits || (strcmp(e.at, "/dataset") == 0 && strstr(e.msg, "first")));
+    json_decref(doc);
+    model_clear(&m);
+}
+END_TEST
+
 static void cases(Suite *s)
 {
     TCase *tc = suite_case(s, "job configuration");
@@ -247,5 +275,6 @@ static void cases(Suite *s)
     tcase_add_test(tc, every_allocation_fails_once);
     tcase_add_loop_test(tc, files_are_jobs, 0, sizeof files / sizeof files[0]);
     tcase_add_test(tc, scaled_once);
+    tcase_add_loop_test(tc, channels_agree, 0, sizeof places / sizeof places[0]);
 }
 SUITE_MAIN("job_conf", cases)
