@@ -461,8 +461,8 @@ static void same_integers(const struct plain *p, const struct layer *l, const st
     }
 }
 
-/* Exactly the plain sum, at every level, whatever the kernel has of zeros; fixed: one scale for all samples. */
-static void check_integers(const struct sides *sides, bool clamp, double density, bool fixed)
+/* Exactly the plain sum, at every level, for any team, whatever the kernel has of zeros; fixed: one scale for all samples. */
+static void check_integers(const struct sides *sides, bool clamp, double density, bool fixed, struct team *team)
 {
     struct drawn d = case_of(sides);
     struct integers w;
@@ -471,13 +471,13 @@ static void check_integers(const struct sides *sides, bool clamp, double density
     struct err e = { 0 };
 
     ck_assert_msg(layer_shape(&l, d.op, d.text, d.in, &e) == ERR_OK, "%s: %s", d.text, e.msg);
-    layer_fill(&l, d.p.n, 1);
+    layer_fill(&l, d.p.n, team_size(team));
     for (size_t i = 0; i < shape_len(&l.in); i++)
         l.x[i * (size_t)d.p.n] = fabsf(l.x[i * (size_t)d.p.n]); /* a sample without negative numbers */
     w = integers_of(&l, &d.p, density);
     w.k->input = fixed ? int8_scale_of(-1.5f, 2) : w.k->input;
     snprintf(d.text + strlen(d.text), 100, " on %d x %d x %d x %d%s, integers of density %g", d.p.c, d.p.h, d.p.w, d.p.n, clamp ? ", clamped" : "", density);
-    c = layer_call(&l, NULL);
+    c = layer_call(&l, team);
     c.training = false;
     c.clamp = clamp;
     c.int8 = w.k;
@@ -492,15 +492,18 @@ static void check_integers(const struct sides *sides, bool clamp, double density
 START_TEST(integer_products)
 {
     static const double density[] = { 1, 0.02, 0.6, 0.1, 0 };
+    struct team *team;
 
+    ck_assert_int_eq(team_new(&team, 3, NULL), ERR_OK);
     int8_skip_levels = _i;
     for (int i = 0; i < 2 * DRAWS; i++) {
         const struct sides s = draw_sides(2000 + i * int8_n_levels() + _i);
 
-        check_integers(&s, i % 2, density[i % 5], i % 3 == 0);
+        check_integers(&s, i % 2, density[i % 5], i % 3 == 0, NULL);
     }
     for (int i = 0; i < N_LARGE; i += _i + 1)
-        check_integers(&large[i], (i + _i) % 2, density[(i + _i) % 4], i % 3 == 0);
+        check_integers(&large[i], (i + _i) % 2, density[(i + _i) % 4], i % 3 == 0, team);
+    team_free(team);
     int8_skip_levels = 0;
 }
 END_TEST
