@@ -104,18 +104,25 @@ static enum err_code mean_activation_score(const struct crit_net *in, const stru
     return rc;
 }
 
-static const struct param apoz_params[] = { PROBE_FIELDS(struct activation_conf, 1024, 256), FIELD_END };
+static uint64_t activation_memory(const struct net *net, const void *conf)
+{
+    const struct activation_conf *c = conf;
+
+    return probe_memory(net, c->samples, c->batch_size, PROBE_VALUES);
+}
+
+static const struct param apoz_params[] = { PROBE_FIELDS(struct activation_conf, 1024, 128), FIELD_END };
 static const struct param mean_params[] = {
-    PROBE_FIELDS(struct activation_conf, 1024, 256), NEURON_SCALE_FIELD(struct activation_conf), FIELD_END
+    PROBE_FIELDS(struct activation_conf, 1024, 128), NEURON_SCALE_FIELD(struct activation_conf), FIELD_END
 };
 
 const struct criterion crit_apoz = {
     .plug = { "apoz", "Keeps neurons that are seldom zero: 1 - average percentage of zeros (Hu et al. 2016); ties by mean size.", apoz_params,
               sizeof(struct activation_conf) },
-    .samples = true, .score_neurons = apoz_score, .memory = probe_memory_alone
+    .samples = true, .score_neurons = apoz_score, .memory = activation_memory
 };
 const struct criterion crit_mean_activation = {
     .plug = { "mean_activation", "Keeps neurons whose activations are large on average: mean |a| (Molchanov et al. 2017).", mean_params,
               sizeof(struct activation_conf) },
-    .samples = true, .score_neurons = mean_activation_score, .memory = probe_memory_alone
+    .samples = true, .score_neurons = mean_activation_score, .memory = activation_memory
 };

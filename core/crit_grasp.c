@@ -11,7 +11,7 @@ struct grasp_conf {
     double temperature;
 };
 static const struct param grasp_params[] = {
-    PROBE_FIELDS(struct grasp_conf, 1024, 128),
+    PROBE_FIELDS(struct grasp_conf, 1024, 64),
     FIELD_REAL(struct grasp_conf, temperature, 0.01, 1e6, 200, "What the logits of a cross-entropy are divided by."), FIELD_END
 };
 
@@ -99,7 +99,7 @@ static void write_scores(const struct grasp *s, float *const *score)
 static enum err_code grasp_score(const struct crit_net *in, float *const *score, struct err *e)
 {
     const struct grasp_conf *c = in->conf;
-    struct grasp s = { .in = in, .probe = { c->samples, c->batch_size, true, true, c->temperature } };
+    struct grasp s = { .in = in, .probe = { c->samples, c->batch_size, PROBE_ALL, true, c->temperature } };
     int max_n = (int)(c->batch_size < in->train->n ? c->batch_size : in->train->n);
     enum err_code rc = grasp_init(&s, e);
 
@@ -120,7 +120,7 @@ static enum err_code grasp_score(const struct crit_net *in, float *const *score,
 static uint64_t grasp_memory(const struct net *net, const void *conf)
 {
     const struct grasp_conf *c = conf;
-    uint64_t bytes = probe_memory(net, c->batch_size, c->batch_size) + hessian_memory(net, (int)c->batch_size);
+    uint64_t bytes = probe_memory(net, c->batch_size, c->batch_size, PROBE_ALL) + hessian_memory(net, (int)c->batch_size);
 
     for (int i = 0; i < net->n_weights; i++)
         bytes += net->weight[i].info.prunable ? net->weight[i].len * 2 * sizeof(float) : 0;

@@ -11,7 +11,7 @@
 #include "core/probe.h"
 
 struct obd_conf { int64_t samples, batch_size; };
-static const struct param obd_params[] = { PROBE_FIELDS(struct obd_conf, 2048, 128), FIELD_END };
+static const struct param obd_params[] = { PROBE_FIELDS(struct obd_conf, 2048, 64), FIELD_END };
 
 enum { ROWS = 64 }; /* of a tile */
 struct obd {
@@ -91,22 +91,27 @@ static size_t room_len(const struct net *net)
     return most;
 }
 
+/* The most outputs (of: 0) or inputs (1) of a dense layer: floats of their squares for each sample. */
+static size_t squares_len(const struct net *net, int of)
+{
+    size_t most = 0;
+
+    for (int i = 0; i < net->n_weights; i++)
+        if (net->weight[i].info.prunable && is_dense(net, i))
+            most = larger(most, (size_t)net->weight[i].info.shape.d[of]);
+    return most;
+}
+
 static enum err_code obd_score(const struct crit_net *in, float *const *score, struct err *e)
 {
     const struct obd_conf *c = in->conf;
-    const struct probe_conf probe = { .samples = c->samples, .batch_size = c->batch_size, .backward = true };
+    const struct probe_conf probe = { .samples = c->samples, .batch_size = c->batch_size, .look = PROBE_ALL };
     struct obd o = { .in = in, .score = score };
-    size_t rows = 0, cols = 0, n = (size_t)(c->batch_size < in->train->n ? c->batch_size : in->train->n);
+    size_t n = (size_t)(c->batch_size < in->train->n ? c->batch_size : in->train->n);
     enum err_code rc;
 
-    for (int i = 0; i < in->net->n_weights; i++) {
-        const struct shape *s = &in->net->weight[i].info.shape;
-
-        rows = score[i] && is_dense(in->net, i) ? larger(rows, (size_t)s->d[0]) : rows;
-        cols = score[i] && is_dense(in->net, i) ? larger(cols, (size_t)s->d[1]) : cols;
-    }
-    o.dd = mem_vector(rows * n);
-    o.aa = mem_vector(cols * n);
+    o.dd = mem_vector(squares_len(in->net, 0) * n);
+    o.aa = mem_vector(squares_len(in->net, 1) * n);
     o.room = mem_vector(room_len(in->net));
     rc = o.dd && o.aa && o.room ? probe_run(in, &probe, add_batch, &o, e) : err_set(e, ERR_NOMEM, "out of memory");
     for (int i = 0; i < in->net->n_weights && rc == ERR_OK; i++)
@@ -120,12 +125,12 @@ static enum err_code obd_score(const struct crit_net *in, float *const *score, s
     return rc;
 }
 
-/* The squared arrays of one dense layer are no more than its input and gradient, which the net holds too. */
 static uint64_t obd_memory(const struct net *net, const void *conf)
 {
     const struct obd_conf *c = conf;
 
-    return 2 * probe_memory(net, c->batch_size, c->batch_size) + sizeof(float) * room_len(net);
+    return probe_memory(net, c->samples, c->batch_size, PROBE_ALL) +
+           sizeof(float) * ((size_t)c->batch_size * (squares_len(net, 0) + squares_len(net, 1)) + room_len(net));
 }
 
 const struct criterion crit_obd = {

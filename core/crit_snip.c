@@ -31,7 +31,7 @@ static enum err_code add_batch(void *user, const struct probe_batch *b, struct e
 static enum err_code snip_score(const struct crit_net *in, float *const *score, struct err *e)
 {
     const struct snip_conf *c = in->conf;
-    struct probe_conf probe = { .samples = c->samples, .batch_size = c->batch_size, .backward = true };
+    struct probe_conf probe = { .samples = c->samples, .batch_size = c->batch_size, .look = PROBE_WEIGHTS };
     struct snip s = { in->net, score };
     enum err_code rc = c->accumulate ? probe_run(in, &probe, add_batch, &s, e) : probe_gradient(in, &probe, score, e);
 
@@ -43,8 +43,15 @@ static enum err_code snip_score(const struct crit_net *in, float *const *score, 
     return rc;
 }
 
+static uint64_t snip_memory(const struct net *net, const void *conf)
+{
+    const struct snip_conf *c = conf;
+
+    return probe_memory(net, c->samples, c->batch_size, PROBE_WEIGHTS);
+}
+
 const struct criterion crit_snip = {
     .plug = { "snip", "Keeps the weights that the loss feels most: |w g| / sum |w g|, best before training (SNIP: Lee, Ajanthan & Torr 2019).", snip_params,
               sizeof(struct snip_conf) },
-    .samples = true, .score_net = snip_score, .memory = probe_memory_alone
+    .samples = true, .score_net = snip_score, .memory = snip_memory
 };

@@ -43,7 +43,7 @@ static size_t n_wanted(const struct net *net, float *const *score)
 static enum err_code taylor_score(const struct crit_net *in, float *const *score, struct err *e)
 {
     const struct taylor_conf *c = in->conf;
-    const struct probe_conf probe = { .samples = c->samples, .batch_size = c->batch_size, .backward = true };
+    const struct probe_conf probe = { .samples = c->samples, .batch_size = c->batch_size, .look = PROBE_WEIGHTS };
     struct taylor t = { in->net, score, mem_zalloc(n_wanted(in->net, score), sizeof(double)) };
     double all = 0, *from = t.sum;
     enum err_code rc = t.sum ? probe_run(in, &probe, add_batch, &t, e) : err_set(e, ERR_NOMEM, "out of memory");
@@ -60,7 +60,7 @@ static enum err_code taylor_score(const struct crit_net *in, float *const *score
 static uint64_t taylor_memory(const struct net *net, const void *conf)
 {
     const struct taylor_conf *c = conf;
-    uint64_t bytes = probe_memory(net, c->samples, c->batch_size);
+    uint64_t bytes = probe_memory(net, c->samples, c->batch_size, PROBE_WEIGHTS);
 
     for (int i = 0; i < net->n_weights; i++)
         bytes += net->weight[i].info.prunable ? net->weight[i].len * sizeof(double) : 0;

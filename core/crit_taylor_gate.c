@@ -51,7 +51,7 @@ static enum err_code take_batch(void *user, const struct probe_batch *batch, str
 static enum err_code gate_score(const struct crit_net *in, const struct groups *g, float *const *out, struct err *e)
 {
     const struct gate_conf *conf = in->conf;
-    struct probe_conf probe = { .samples = conf->samples, .batch_size = conf->batch_size, .backward = true };
+    struct probe_conf probe = { .samples = conf->samples, .batch_size = conf->batch_size, .look = PROBE_WEIGHTS };
     struct gates t = { in->net, g, out, mem_zalloc((size_t)g->n, sizeof *t.sum) };
     bool ok = t.sum != NULL;
     enum err_code rc;
@@ -70,8 +70,15 @@ static enum err_code gate_score(const struct crit_net *in, const struct groups *
     return rc;
 }
 
+static uint64_t gate_memory(const struct net *net, const void *conf)
+{
+    const struct gate_conf *c = conf;
+
+    return probe_memory(net, c->samples, c->batch_size, PROBE_WEIGHTS);
+}
+
 const struct criterion crit_taylor_gate = {
     .plug = { "taylor_gate", "Keeps neurons whose removal would change the loss most, to first order: root of the mean over mini-batches of (sum of a dL/da)^2 "
               "(Molchanov et al. 2019).", gate_params, sizeof(struct gate_conf) },
-    .samples = true, .score_neurons = gate_score, .memory = probe_memory_alone
+    .samples = true, .score_neurons = gate_score, .memory = gate_memory
 };

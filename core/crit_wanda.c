@@ -18,7 +18,7 @@ struct wanda_conf {
     int compare;
 };
 static const struct param wanda_params[] = {
-    PROBE_FIELDS(struct wanda_conf, 2048, 256),
+    PROBE_FIELDS(struct wanda_conf, 2048, 128),
     FIELD_CHOICE(struct wanda_conf, compare, "row|kernel", COMPARE_ROW,
                  "row: by rank within each output's row, as in the paper, so that every row of every layer loses the same share; kernel: by the products."),
     FIELD_END
@@ -132,7 +132,7 @@ static uint64_t wanda_memory(const struct net *net, const void *conf)
             inputs += n_inputs(net, i);
             columns += net->weight[i].len / (size_t)net->weight[i].info.shape.d[0];
         }
-    return inputs * sizeof(double) + columns * (sizeof(double) + sizeof(struct entry)) + probe_memory(net, c->samples, c->batch_size);
+    return inputs * sizeof(double) + columns * (sizeof(double) + sizeof(struct entry)) + probe_memory(net, c->samples, c->batch_size, PROBE_VALUES);
 }
 
 const struct criterion crit_wanda = {

@@ -11,7 +11,7 @@ enum exec_kind {
     EXEC_INFER, /* forward only; memory of values that are read no more is used again, relus run in the op before them (op_call.clamp) */
     EXEC_LOOK,  /* forward only; every value of every node stays to be looked at */
     EXEC_KEEP,  /* forward and backward; every value and gradient of every node stays to be looked at */
-    EXEC_TRAIN  /* forward and backward; values stay, but relus run in the op before them, and gradients that are read no more make room */
+    EXEC_TRAIN  /* forward and backward; as EXEC_INFER, but values that backward reads stay, and gradients that are read no more make room */
 };
 /* team may be NULL (one thread); it must outlive the exec. */
 MUST enum err_code exec_new(struct exec **out, struct net *net, int max_n, enum exec_kind kind, uint64_t seed, struct team *team,

@@ -74,12 +74,30 @@ static void plan_clamps(struct exec_plan *p, const struct net *net)
     }
 }
 
+/* Values that backward reads stay until then. */
+static void plan_backward_uses(struct exec_plan *p, const struct net *net)
+{
+    for (int i = 1; i < p->n_nodes; i++) {
+        const struct exec_node *np = &p->node[i];
+
+        if (np->skip || !np->needs_grad)
+            continue;
+        for (int k = 0; k < net->node[i].n_in && op_reads_x(net->node[i].op); k++)
+            p->node[net->node[i].in[k]].last_use = p->n_nodes;
+        if (op_reads_y(net->node[i].op, np->clamp))
+            p->node[i].last_use = p->n_nodes;
+    }
+}
+
+/* Whether a block of length a is to be preferred to one of length b for len numbers: the smallest that they fit, else the largest. */
+static bool fits_better(size_t a, size_t b, size_t len) { return a < len ? a > b : b < len || a < b; }
+
 static int reusable_block(struct exec_plan *p, int node, size_t len)
 {
     int best = EXEC_NONE;
 
     for (int b = 0; b < p->n_blocks; b++)
-        if (!p->block[b].is_grad && p->block[b].free_after < node && (best == EXEC_NONE || p->block[b].len > p->block[best].len))
+        if (!p->block[b].is_grad && p->block[b].free_after < node && (best == EXEC_NONE || fits_better(p->block[b].len, p->block[best].len, len)))
             best = b;
     if (best == EXEC_NONE)
         return new_block(p, len);
@@ -108,7 +126,7 @@ static int grad_block(struct exec_plan *p, int from, int to, size_t len, bool re
     int best = EXEC_NONE;
 
     for (int b = 0; reuse && b < p->n_blocks; b++)
-        if (p->block[b].is_grad && p->block[b].free_before > from && (best == EXEC_NONE || p->block[b].len > p->block[best].len))
+        if (p->block[b].is_grad && p->block[b].free_before > from && (best == EXEC_NONE || fits_better(p->block[b].len, p->block[best].len, len)))
             best = b;
     if (best == EXEC_NONE)
         best = new_block(p, len);
@@ -203,7 +221,9 @@ bool exec_plan_make(struct exec_plan *p, const struct net *net, enum exec_kind k
     plan_uses(p, net);
     if (kind != EXEC_KEEP && kind != EXEC_LOOK)
         plan_clamps(p, net);
-    plan_values(p, net, kind != EXEC_INFER);
+    if (kind == EXEC_TRAIN)
+        plan_backward_uses(p, net);
+    plan_values(p, net, kind == EXEC_KEEP || kind == EXEC_LOOK);
     if (exec_goes_back(kind))
         plan_grads(p, net, kind == EXEC_TRAIN);
     return true;

@@ -1,7 +1,7 @@
 /* core/exec_plan.h: where an exec keeps what: which node's value lies in which block of memory, and which gradient goes where. For exec.c alone.
  *
- * A view (reshape, linear) has no block of its own, and neither has a relu that the op before it does (`clamp`): to such a relu exec is as to a view. While
- * training every other value has a block; inference uses blocks again whose last reader is past.
+ * A view (reshape, linear) has no block of its own, and neither has a relu that the op before it does (`clamp`): to such a relu exec is as to a view.
+ * Blocks are used again whose last reader is past, unless every value stays to be looked at; while training, backward is a reader too (op.h: unread).
  *
  * Gradients go through in the order backward: each consumer of a node leaves its gradient in a block, or passes its own on (views, sums of inputs);
  * several are added up in the order of the consumers, into the first one's block where nobody else reads that. EXEC_TRAIN uses blocks again whose readers
@@ -17,7 +17,7 @@ struct exec_node {
     int value;               /* block */
     int grad;                /* block that its gradient is found in, or EXEC_NONE */
     int own;                 /* block for the gradient that nobody leaves, or that cannot be added up in place; or EXEC_NONE */
-    int last_use;            /* node that reads the value last */
+    int last_use;            /* node that reads the value last; n_nodes: an end, or backward */
     int n_consumers;
     bool needs_grad;         /* it or an earlier node learns */
     bool is_end;             /* the output, what it is a view of, and what that is computed from: a loss may start there */

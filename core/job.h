@@ -50,7 +50,7 @@ enum metric job_metric(const struct job_conf *c, int n_classes);
 /* The loss that the job names, or the one that fits. */
 MUST enum err_code job_bind_loss(struct loss_binding *out, const struct job_conf *c, const struct net *net, const struct dataset *d,
                                  struct err *e);
-enum { JOB_EVALUATION_BATCH = 512 }; /* samples */
+enum { JOB_EVALUATION_BATCH = 256 }; /* samples */
 /* Peak bytes, mapped data excluded. */
 uint64_t job_memory(const struct job_conf *c, const struct net *net, const struct dataset *d);
 

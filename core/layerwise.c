@@ -337,5 +337,5 @@ uint64_t layerwise_memory(const struct net *net, const struct layerwise_conf *co
 
             most = bytes > most ? bytes : most;
         }
-    return most + probe_memory(net, conf->samples, conf->batch_size);
+    return most + probe_memory(net, conf->samples, conf->batch_size, PROBE_VALUES);
 }

@@ -17,7 +17,7 @@
 
 struct layerwise_conf { int64_t samples, batch_size; double damping; int64_t places; };
 #define LAYERWISE_FIELDS(st) \
-    PROBE_FIELDS(st, 2048, 256), \
+    PROBE_FIELDS(st, 2048, 128), \
     FIELD_REAL(st, damping, 0, 10, 0.01, "Added to the diagonal of the inputs' XX', as a share of its mean; times ten as long as that is not positive definite."), \
     FIELD_INT(st, places, 1, 1e9, 64, "Places of a convolution's output to look at, of each sample, spread over the image; at most all.")
 

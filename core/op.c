@@ -1,4 +1,4 @@
-/* core/op.c: the table of ops, and the walk of those that work number by number. */
+/* core/op.c: the table of ops, what their backward reads, and the walk of those that work number by number. */
 #include "core/op.h"
 
 extern const struct op op_input, op_dense, op_linear, op_relu, op_leaky_relu, op_elu, op_gelu, op_sigmoid, op_tanh, op_hard_sigmoid, op_silu,
@@ -28,6 +28,12 @@ const struct op *op_find(const char *name)
     const struct plug *p = plug_find(&op_table, name);
 
     return p ? op_of(p) : NULL;
+}
+
+bool op_reads_x(const struct op *op) { return op->backward && !op->linear && !(op->unread & UNREAD_X); }
+bool op_reads_y(const struct op *op, bool clamp)
+{
+    return op->backward && (clamp ? !(op->unread & UNREAD_CLAMPED) : !op->linear && !(op->unread & UNREAD_Y));
 }
 
 enum { RANGE = 16384 }; /* floats of one tile */

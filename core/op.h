@@ -45,6 +45,8 @@ enum op_neurons {
     NEURONS_MERGE, /* inputs of one shape, or of one number for each neuron, number by number: neurons at the same place are from here on one */
     NEURONS_JOIN   /* the inputs one after the other along the first axis */
 };
+/* What backward leaves alone; where the op clamps, it may read y all the same, but for UNREAD_CLAMPED. */
+enum { UNREAD_X = 1, UNREAD_Y = 2, UNREAD_CLAMPED = 4 };
 /* In which order an op takes numbers: the engine has the channels of a grid first, models have them last. core/keras_layout.c brings them into it. */
 enum op_order {
     ORDER_ANY,      /* any, the same for all inputs */
@@ -112,7 +114,8 @@ struct op {
     bool int8;        /* weight 0 (out, in..) may come in integers */
     bool clamp;       /* can run the relu behind it: op_call.clamp */
     bool same_dx;     /* all inputs get the same gradient: backward writes dx[0] alone. Without clamp it is dy itself, and exec does not call it */
-    bool linear;      /* in its inputs, and 0 makes 0 */
+    bool linear;      /* in its inputs, and 0 makes 0: without weights its backward reads neither x nor y */
+    unsigned unread;  /* UNREAD_: what else backward does not read, so that memory of it is free before */
     bool (*is_clamp)(const void *conf); /* whether it is max(x, 0) exactly, which the op before it can do; NULL: never */
     enum op_order grid, flat; /* of inputs of several axes, and of one */
     bool activation;  /* elementwise or along an axis, without weights: what a Keras layer's "activation" may name */
@@ -131,6 +134,8 @@ struct input_conf { struct shape shape; };
 struct reshape_conf { struct shape shape; }; /* n_d 0: flatten; one dimension may be -1: what is left over */
 
 extern const struct plug_table op_table;
+bool op_reads_x(const struct op *op);             /* its backward does */
+bool op_reads_y(const struct op *op, bool clamp);
 static inline const struct op *op_of(const struct plug *p) { return (const struct op *)(const void *)p; }
 const struct op *op_find(const char *name); /* NULL: no such op */
 

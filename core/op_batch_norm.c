@@ -258,5 +258,6 @@ static void batch_norm_backward(const struct op_call *c)
 const struct op op_batch_norm = {
     .plug = { "batch_norm", "Normalises each channel by its mean and variance over the batch.", batch_norm_params,
               sizeof(struct batch_norm_conf) },
-    .min_in = 1, .max_in = 1, .clamp = true, .grid = ORDER_CHANNELS, .shape = batch_norm_shape, .forward = batch_norm_forward, .backward = batch_norm_backward
+    .min_in = 1, .max_in = 1, .clamp = true, .unread = UNREAD_Y | UNREAD_CLAMPED, .grid = ORDER_CHANNELS, .shape = batch_norm_shape,
+    .forward = batch_norm_forward, .backward = batch_norm_backward
 };

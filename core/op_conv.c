@@ -301,7 +301,7 @@ static void backward(const struct spec spec, const struct op_call *c)
     static void name##_forward(const struct op_call *c) { forward(name##_spec(c->conf), c); } \
     static void name##_backward(const struct op_call *c) { backward(name##_spec(c->conf), c); } \
     const struct op op_##name = { .plug = { #name, help, name##_params, sizeof(struct name##_conf) }, .min_in = 1, .max_in = 1, .int8 = true, .clamp = true, \
-                                  .grid = ORDER_CHANNELS, .shape = name##_shape, .forward = name##_forward, .backward = name##_backward, __VA_ARGS__ }
+                                  .unread = UNREAD_Y, .grid = ORDER_CHANNELS, .shape = name##_shape, .forward = name##_forward, .backward = name##_backward, __VA_ARGS__ }
 CONV(conv2d, "Convolution of images with learned kernels.", .sparse = true);
 CONV(conv1d, "Convolution of sequences with learned kernels.", .sparse = true);
 CONV(depthwise_conv2d, "Convolution of each channel of images with kernels of its own.", .sparse = false);

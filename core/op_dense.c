@@ -184,5 +184,6 @@ static void dense_backward(const struct op_call *c)
 
 const struct op op_dense = {
     .plug = { "dense", "Fully connected: every output is a weighted sum of all inputs, at each place.", dense_params, sizeof(struct dense_conf) },
-    .min_in = 1, .max_in = 1, .sparse = true, .int8 = true, .grid = ORDER_CHANNELS, .shape = dense_shape, .forward = dense_forward, .backward = dense_backward
+    .min_in = 1, .max_in = 1, .sparse = true, .int8 = true, .unread = UNREAD_Y, .grid = ORDER_CHANNELS, .shape = dense_shape,
+    .forward = dense_forward, .backward = dense_backward
 };

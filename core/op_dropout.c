@@ -66,7 +66,7 @@ static void dropout_backward(const struct op_call *c)
 
 const struct op op_dropout = {
     .plug = { "dropout", "Drops numbers at random while training (Srivastava et al. 2014).", dropout_params, sizeof(struct dropout_conf) },
-    .min_in = 1, .max_in = 1, .shape = dropout_shape, .forward = dropout_forward, .backward = dropout_backward
+    .min_in = 1, .max_in = 1, .unread = UNREAD_X | UNREAD_Y, .shape = dropout_shape, .forward = dropout_forward, .backward = dropout_backward
 };
 
 /* ---- whole channels: a tile is one ---- */
@@ -121,5 +121,5 @@ static void spatial_backward(const struct op_call *c)
 
 const struct op op_spatial_dropout = {
     .plug = { "spatial_dropout", "Drops whole channels at random while training (Tompson et al. 2015).", dropout_params, sizeof(struct dropout_conf) },
-    .min_in = 1, .max_in = 1, .grid = ORDER_CHANNELS, .shape = spatial_shape, .forward = spatial_forward, .backward = spatial_backward
+    .min_in = 1, .max_in = 1, .unread = UNREAD_X | UNREAD_Y, .grid = ORDER_CHANNELS, .shape = spatial_shape, .forward = spatial_forward, .backward = spatial_backward
 };

@@ -261,6 +261,6 @@ static void layer_norm_backward(const struct op_call *c)
 const struct op op_layer_norm = {
     .plug = { "layer_norm", "Normalises each sample, at each position, by mean and variance of its channels.", layer_norm_params,
               sizeof(struct layer_norm_conf) },
-    .min_in = 1, .max_in = 1, .grid = ORDER_CHANNELS, .shape = layer_norm_shape, .forward = layer_norm_forward, .backward = layer_norm_backward,
+    .min_in = 1, .max_in = 1, .unread = UNREAD_Y, .grid = ORDER_CHANNELS, .shape = layer_norm_shape, .forward = layer_norm_forward, .backward = layer_norm_backward,
     .slope = layer_norm_slope, .bend = layer_norm_bend
 };

@@ -157,5 +157,5 @@ static void multiply_slope(const struct op_call *c) { over_channels(c, slope_til
 static void multiply_bend(const struct op_call *c) { over_channels(c, bend_tile); }
 
 const struct op op_multiply = { .plug = { "multiply", "Product of inputs of one shape, or of an image and a number for each of its channels.", NULL, 0 },
-                                .min_in = 2, .max_in = OP_MAX_IN, .shape = multiply_shape, .forward = multiply_forward,
+                                .min_in = 2, .max_in = OP_MAX_IN, .unread = UNREAD_Y, .shape = multiply_shape, .forward = multiply_forward,
                                 .backward = multiply_backward, .slope = multiply_slope, .bend = multiply_bend };

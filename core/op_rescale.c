@@ -43,5 +43,5 @@ static void rescale_backward(const struct op_call *c)
 
 const struct op op_rescale = {
     .plug = { "rescale", "Multiplies by a constant and adds one.", rescale_params, sizeof(struct rescale_conf) }, .min_in = 1, .max_in = 1,
-    .shape = rescale_shape, .forward = rescale_forward, .backward = rescale_backward
+    .unread = UNREAD_X | UNREAD_Y, .shape = rescale_shape, .forward = rescale_forward, .backward = rescale_backward
 };

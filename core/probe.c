@@ -8,6 +8,8 @@
 
 enum { STREAM = 1 << 20 }; /* of the draws: above the numbers of weights */
 
+static const enum exec_kind exec_kinds[] = { [PROBE_VALUES] = EXEC_LOOK, [PROBE_WEIGHTS] = EXEC_TRAIN, [PROBE_ALL] = EXEC_KEEP };
+
 struct probe {
     const struct crit_net *in;
     const struct probe_conf *conf;
@@ -57,7 +59,7 @@ static enum err_code probe_init(struct probe *p, struct err *e)
     if (!p->order || !p->sample || (v->split->label && !p->batch.label) || (v->split->target && !p->batch.target) || (cools(p) && !p->z))
         return err_set(e, ERR_NOMEM, "out of memory");
     draw(p);
-    return exec_new(&p->exec, p->in->net, p->batch_size, EXEC_KEEP, 0, p->in->team, e);
+    return exec_new(&p->exec, p->in->net, p->batch_size, exec_kinds[p->conf->look], 0, p->in->team, e);
 }
 
 static void probe_clear(struct probe *p)
@@ -88,7 +90,7 @@ static bool run_loss(struct probe *p, struct loss_call *c)
         scale_by(p->z, c->z, len, 1 / p->conf->temperature);
         c->z = p->z;
     }
-    c->dz = p->conf->backward ? exec_grad(p->exec, b->node) : NULL;
+    c->dz = p->conf->look == PROBE_VALUES ? NULL : exec_grad(p->exec, b->node);
     b->loss->run(c);
     if (p->z && c->dz)
         scale_by(c->dz, c->dz, len, 1 / p->conf->temperature);
@@ -109,7 +111,7 @@ static enum err_code run_batch(struct probe *p, int first, int n, struct err *e)
     exec_forward(p->exec, n, false, 0);
     if (!run_loss(p, &call))
         return err_set(e, ERR_DIVERGED, "the loss of training samples is not finite");
-    if (p->conf->backward)
+    if (p->conf->look != PROBE_VALUES)
         exec_backward(p->exec, b->node, p->conf->accumulate && first > 0, NULL, NULL);
     return p->fn(p->user, &shown, e);
 }
@@ -152,7 +154,8 @@ enum err_code probe_gradient(const struct crit_net *in, const struct probe_conf 
     struct gradient g = { in->net, gradient };
     struct probe_conf c = *conf;
 
-    c.backward = c.accumulate = true;
+    c.look = PROBE_WEIGHTS;
+    c.accumulate = true;
     return probe_run(in, &c, take_gradient, &g, e);
 }
 
@@ -168,14 +171,7 @@ void probe_share(const struct net *net, float *const *score)
             scale_by(score[i], score[i], net->weight[i].len, 1 / sum);
 }
 
-uint64_t probe_memory(const struct net *net, int64_t samples, int64_t batch_size)
+uint64_t probe_memory(const struct net *net, int64_t samples, int64_t batch_size, enum probe_look look)
 {
-    return exec_memory(net, (int)(samples < batch_size ? samples : batch_size), EXEC_KEEP);
-}
-
-uint64_t probe_memory_alone(const struct net *net, const void *conf)
-{
-    const int64_t *head = conf;
-
-    return probe_memory(net, head[0], head[1]);
+    return exec_memory(net, (int)(samples < batch_size ? samples : batch_size), exec_kinds[look]);
 }

@@ -13,15 +13,20 @@
     FIELD_INT(st, samples, 1, 1e9, n_samples, "Samples of the training set to look at, drawn anew for each iteration; at most all."), \
     FIELD_INT(st, batch_size, 1, 65536, n_batch, "Samples per mini-batch.")
 
+/* What fn looks at: the less, the less memory it takes. */
+enum probe_look {
+    PROBE_VALUES,  /* exec_value of every node up to the output; nothing goes backward */
+    PROBE_WEIGHTS, /* exec_dw */
+    PROBE_ALL      /* exec_value of every node, exec_grad of those that the loss depends on, exec_dw */
+};
 struct probe_conf {
     int64_t samples, batch_size; /* more than there are means all */
-    bool backward;               /* gradients too, of the weighted sum below */
-    bool accumulate;             /* those by the weights are of all samples so far; else of each batch alone */
+    enum probe_look look;
+    bool accumulate;             /* exec_dw are of all samples so far; else of each batch alone */
     double temperature;          /* what the logits of a cross-entropy are divided by; 0: not */
 };
 struct probe_batch {
-    struct exec *exec;   /* exec_value of every node up to the output; after backward exec_grad of the nodes that the loss depends on, and exec_dw.
-                          * Gradients are of the SUM of the losses of the samples: divide by n, or by samples, for a mean. */
+    struct exec *exec;   /* gradients are of the SUM of the losses of the samples: divide by n, or by samples, for a mean */
     int first, n;        /* samples first .. first + n - 1 of those that are looked at */
     int samples;         /* all of them; the last batch has first + n == samples */
     const struct loss_call *loss; /* as it was run: z divided by the temperature, dz not yet; sample: the n losses */
@@ -37,8 +42,6 @@ MUST enum err_code probe_gradient(const struct crit_net *in, const struct probe_
 /* Divides all scores by their sum (SNIP's and others' normalisation): of the order of the net, not of how many samples were looked at. */
 void probe_share(const struct net *net, float *const *score);
 /* Bytes that a run needs, in->net included. */
-uint64_t probe_memory(const struct net *net, int64_t samples, int64_t batch_size);
-/* The same as `memory` of a criterion that needs no more, whose options begin with samples and batch_size. */
-uint64_t probe_memory_alone(const struct net *net, const void *conf);
+uint64_t probe_memory(const struct net *net, int64_t samples, int64_t batch_size, enum probe_look look);
 
 #endif

@@ -208,7 +208,7 @@ size_t trainer_longest(const struct net *net)
 
 uint64_t trainer_regrow_memory(const struct net *net, const struct plug_value *regrow, int chunk)
 {
-    uint64_t dense = probe_memory(net, chunk, chunk);
+    uint64_t dense = probe_memory(net, chunk, chunk, PROBE_WEIGHTS);
 
     for (const struct weight *w = net->weight; w < net->weight + net->n_weights; w++)
         dense += w->len * (w->info.prunable ? 2 * sizeof(float) + 1 : sizeof(float)); /* the copy with its mask, and the gradient */

@@ -366,6 +366,62 @@ START_TEST(gradients)
 }
 END_TEST
 
+static void forget(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = NAN;
+}
+
+/* Backward gives the same when what it is said not to read is gone. */
+static void check_unread(struct bench *b, bool clamp)
+{
+    const size_t len = shape_len(&b->in[0]) * N;
+    struct op_call c = bench_call(b);
+    float *dx[MAX_IN], dw[OP_MAX_WEIGHTS][MAX_WEIGHT];
+
+    c.clamp = clamp;
+    b->op->forward(&c);
+    b->op->backward(&c);
+    for (int i = 0; i < b->n_in; i++) {
+        dx[i] = mem_vector(len);
+        memcpy(dx[i], b->dx[i], len * sizeof(float));
+    }
+    for (int i = 0; i < b->plan.n_weights; i++)
+        if (b->dw[i])
+            memcpy(dw[i], b->dw[i], weight_len(b, i) * sizeof(float));
+    for (int i = 0; i < b->n_in && !op_reads_x(b->op); i++)
+        forget(b->x[i], len);
+    if (!op_reads_y(b->op, clamp))
+        forget(b->y, shape_len(&b->plan.out) * N);
+    b->op->backward(&c);
+    for (int i = 0; i < b->n_in; i++) {
+        ck_assert_mem_eq(dx[i], b->dx[i], len * sizeof(float));
+        mem_free(dx[i]);
+    }
+    for (int i = 0; i < b->plan.n_weights; i++)
+        if (b->dw[i])
+            ck_assert_mem_eq(dw[i], b->dw[i], weight_len(b, i) * sizeof(float));
+}
+
+START_TEST(unread)
+{
+    const struct op *op = op_of(op_table.rows[_i]);
+    json_t *opts;
+
+    for (int v = 0; options(&op->plug, v, &opts); v++) {
+        for (int k = 0; k < RANKS * 4 && op->backward; k++) { /* ranks, training or not, clamping or not */
+            struct bench b;
+
+            if ((k % 2 == 0 || op->clamp) && bench_open(&b, op, opts, 1 + k / 4, k / 2 % 2)) {
+                check_unread(&b, k % 2);
+                bench_close(&b);
+            }
+        }
+        json_decref(opts);
+    }
+}
+END_TEST
+
 struct seen { unsigned char times[OP_MAX_WEIGHTS][MAX_WEIGHT]; };
 static void note_ready(void *user, int i, size_t first, size_t n)
 {
@@ -532,6 +588,7 @@ static void cases(Suite *s)
     tcase_add_loop_test(tc, gradients, 0, n_rows());
     tcase_add_loop_test(tc, contract, 0, n_rows());
     tcase_add_loop_test(tc, clamp, 0, n_rows());
+    tcase_add_loop_test(tc, unread, 0, n_rows());
     tcase_add_test(tc, simd_functions);
 }
 SUITE_MAIN("engine ops", cases)

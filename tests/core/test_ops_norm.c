@@ -277,7 +277,7 @@ START_TEST(hessian_of_an_image_net)
     static int32_t label[SEEN];
     struct dataset d = { .shape = { 1, { NUMBERS } }, .n_features = NUMBERS, .n_classes = 3, .center = center, .scale = scale,
                          .split = { { .n = SEEN, .x = x, .label = label } } };
-    const struct probe_conf conf = { SEEN, 16, true, true, 1 };
+    const struct probe_conf conf = { SEEN, 16, PROBE_ALL, true, 1 };
     struct data_views views;
     struct net *net = image_net();
     struct loss_binding loss;
