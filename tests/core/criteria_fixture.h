@@ -56,11 +56,11 @@ static inline struct net *make_large(const struct fixture *f, bool large)
     struct net *net;
 
     ck_assert_int_eq(net_new(&net, &f->data.shape, NULL), ERR_OK);
-    net_chain(net, "dense", large ? "{\"units\": 300}" : "{\"units\": 6}", "one");
+    net_chain(net, "dense", large ? "{\"units\": 160}" : "{\"units\": 6}", "one");
     net_chain(net, "batch_norm", "{}", "norm");
     net_chain(net, "relu", "{}", "relu");
     net_chain(net, "dropout", "{\"rate\": 0.3}", "dropout");
-    net_chain(net, "dense", large ? "{\"units\": 200}" : "{\"units\": 5}", "two");
+    net_chain(net, "dense", large ? "{\"units\": 130}" : "{\"units\": 5}", "two");
     net_chain(net, "tanh", "{}", "tanh");
     net_chain(net, "dense", "{\"units\": 3}", "out");
     net_chain(net, "softmax", "{}", "out");

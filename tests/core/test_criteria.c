@@ -22,7 +22,7 @@ START_TEST(scoring_is_pure)
 {
     const int row = _i / 2;
     const enum kind kind = _i % 2 ? CONVS : LARGE;
-    static const char options[] = "{\"samples\": 300}";
+    static const char options[] = "{\"samples\": 300, \"rounds\": 10}";
     struct room *r = room_open(row, options, "global", kind);
     struct net *before;
     struct scores first, again;
@@ -148,7 +148,7 @@ START_TEST(every_allocation_fails_once)
     bool fired = true;
 
     for (long k = 1; fired; k++) {
-        struct room *r = room_open(row, "{\"samples\": 20, \"batch_size\": 8, \"rounds\": 3}", "global", kind);
+        struct room *r = room_open(row, "{\"samples\": 5, \"batch_size\": 3, \"places\": 2, \"rounds\": 2}", "global", kind);
         struct net *before;
         enum err_code rc;
 
@@ -174,7 +174,7 @@ START_TEST(memory_is_counted)
 
     for (int i = 0; i < r->f.net->n_weights; i++)
         weights += r->f.net->weight[i].len;
-    ck_assert_uint_ge(bytes, (c->score_net ? 12 : 8) * 60000);
+    ck_assert_uint_ge(bytes, (c->score_net ? 12 : 8) * 160 * 130);
     ck_assert_uint_lt(bytes, 200 * weights + (8 << 20));
     ck_assert(!has_option(_i, "batch_size") || pruner_memory(&more->conf, more->f.net) > bytes);
     room_close(r);
