@@ -57,3 +57,10 @@ void op_ranges(const struct op_call *c, op_range_fn *fn)
 
     team_for(c->team, (int)((r.len + RANGE - 1) / RANGE), range_tile, &r);
 }
+
+void op_channels_each(const struct op_call *c, void (*fn)(void *call, int channel))
+{
+    struct op_call call = *c;
+
+    team_for(c->team, c->out_shape->d[0], fn, &call);
+}

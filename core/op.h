@@ -105,6 +105,8 @@ static inline float *op_scratch(const struct op_call *c) { return c->scratch + (
  * its length alone, at multiples of 4. */
 typedef void op_range_fn(const struct op_call *c, size_t first, size_t n);
 void op_ranges(const struct op_call *c, op_range_fn *fn);
+/* fn for each index of the output's first axis, with the call, on the team's threads. */
+void op_channels_each(const struct op_call *c, void (*fn)(void *call, int channel));
 
 struct op {
     struct plug plug; /* name, help and options; the options' names are Keras' */

@@ -144,17 +144,10 @@ SIMD static void bend_tile(void *ctx, int tile)
         }
 }
 
-static void over_channels(const struct op_call *c, void (*fn)(void *ctx, int tile))
-{
-    struct op_call call = *c;
-
-    team_for(c->team, c->out_shape->d[0], fn, &call);
-}
-
-static void multiply_forward(const struct op_call *c) { over_channels(c, forward_tile); }
-static void multiply_backward(const struct op_call *c) { over_channels(c, backward_tile); }
-static void multiply_slope(const struct op_call *c) { over_channels(c, slope_tile); }
-static void multiply_bend(const struct op_call *c) { over_channels(c, bend_tile); }
+static void multiply_forward(const struct op_call *c) { op_channels_each(c, forward_tile); }
+static void multiply_backward(const struct op_call *c) { op_channels_each(c, backward_tile); }
+static void multiply_slope(const struct op_call *c) { op_channels_each(c, slope_tile); }
+static void multiply_bend(const struct op_call *c) { op_channels_each(c, bend_tile); }
 
 const struct op op_multiply = { .plug = { "multiply", "Product of inputs of one shape, or of an image and a number for each of its channels.", NULL, 0 },
                                 .min_in = 2, .max_in = OP_MAX_IN, .unread = UNREAD_Y, .shape = multiply_shape, .forward = multiply_forward,

@@ -445,24 +445,18 @@ SIMD static void global_average_back_tile(void *ctx, int channel)
             dx[(size_t)i * k.row + (size_t)j] = share * dy[j];
 }
 
-static void global_run(const struct op_call *c, void (*fn)(void *ctx, int channel))
-{
-    struct op_call call = *c;
-
-    team_for(c->team, c->out_shape->d[0], fn, &call);
-}
-static void global_max_forward(const struct op_call *c) { global_run(c, global_max_tile); }
-static void global_max_slope(const struct op_call *c) { global_run(c, global_max_slope_tile); }
-static void global_average_forward(const struct op_call *c) { global_run(c, global_average_tile); }
+static void global_max_forward(const struct op_call *c) { op_channels_each(c, global_max_tile); }
+static void global_max_slope(const struct op_call *c) { op_channels_each(c, global_max_slope_tile); }
+static void global_average_forward(const struct op_call *c) { op_channels_each(c, global_average_tile); }
 static void global_max_backward(const struct op_call *c)
 {
     if (c->dx[0])
-        global_run(c, global_max_back_tile);
+        op_channels_each(c, global_max_back_tile);
 }
 static void global_average_backward(const struct op_call *c)
 {
     if (c->dx[0])
-        global_run(c, global_average_back_tile);
+        op_channels_each(c, global_average_back_tile);
 }
 
 #define GLOBAL(name, help, ...) \

@@ -112,7 +112,33 @@ static inline struct net *make_convs(const struct fixture *f)
     return net;
 }
 
-enum kind { SMALL, LARGE, CONVS };
+/* Dense layers at each place of images. */
+static inline struct net *make_places(const struct fixture *f)
+{
+    struct net *net;
+    struct weight *w;
+
+    ck_assert_int_eq(net_new(&net, &f->data.shape, NULL), ERR_OK);
+    net_chain(net, "dense", "{\"units\": 60}", "one");
+    add_reshape(net, "image", (struct shape){ 3, { 5, 4, 3 } });
+    net_chain(net, "dense", "{\"units\": 7}", "two");
+    net_chain(net, "batch_norm", "{}", "norm");
+    net_chain(net, "relu", "{}", "relu");
+    net_chain(net, "dense", "{\"units\": 4, \"use_bias\": false}", "three");
+    net_chain(net, "tanh", "{}", "tanh");
+    net_chain(net, "reshape", "", "flat");
+    net_chain(net, "dense", "{\"units\": 3}", "out");
+    net_chain(net, "softmax", "{}", "out");
+    net_init(net, 1);
+    w = net_weight(net, "two/kernel");
+    w->mask = mem_alloc(w->len);
+    for (size_t k = 0; k < w->len; k++)
+        w->mask[k] = k % 5 != 1;
+    net_apply_masks(net);
+    return net;
+}
+
+enum kind { SMALL, LARGE, CONVS, PLACES };
 
 static inline bool never(void *user) { return (void)user, false; }
 
@@ -138,7 +164,7 @@ static inline struct room *room_open(int row, const char *options, const char *s
     struct err e = { 0 };
 
     make_data(&r->f, 600);
-    r->f.net = kind == CONVS ? make_convs(&r->f) : make_large(&r->f, kind == LARGE);
+    r->f.net = kind == CONVS ? make_convs(&r->f) : kind == PLACES ? make_places(&r->f) : make_large(&r->f, kind == LARGE);
     ck_assert_int_eq(loss_bind(&r->f.loss, loss_default(r->f.net, CLASSES), r->f.net, CLASSES, 0, NULL), ERR_OK);
     ck_assert_msg(params_parse(&r->conf, sizeof r->conf, prune_params, conf, &e) == ERR_OK, "%s: %s", e.at, e.msg);
     ck_assert_int_eq(pruner_new(&r->pruner, &r->conf, r->f.net, 1, NULL), ERR_OK);

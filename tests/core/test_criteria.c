@@ -17,11 +17,14 @@ static bool has_option(int row, const char *name)
     return has;
 }
 
+static const enum kind kinds[] = { SMALL, CONVS, PLACES };
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
+
 /* Finite, the same bytes again and with any team, and the net is as it was. */
 START_TEST(scoring_is_pure)
 {
-    const int row = _i / 2;
-    const enum kind kind = _i % 2 ? CONVS : LARGE;
+    const int row = _i / KINDS;
+    const enum kind kind = kinds[_i % KINDS] == SMALL ? LARGE : kinds[_i % KINDS];
     static const char options[] = "{\"samples\": 300, \"rounds\": 10}";
     struct room *r = room_open(row, options, "global", kind);
     struct net *before;
@@ -54,8 +57,8 @@ END_TEST
 /* The same samples in other batches, but where a score is defined by batches; and more samples than there are. */
 START_TEST(batches_do_not_matter)
 {
-    const int row = _i / 2;
-    const enum kind kind = _i % 2 ? CONVS : SMALL;
+    const int row = _i / KINDS;
+    const enum kind kind = kinds[_i % KINDS];
     struct room *r = room_open(row, "{}", "global", kind);
     struct scores a, b;
     double most = 0;
@@ -79,8 +82,8 @@ END_TEST
 /* A step masks what was planned, and unless the criterion repairs what stays, that is as it was. */
 START_TEST(steps_mask_the_count)
 {
-    const int row = _i / 2;
-    const enum kind kind = _i % 2 ? CONVS : SMALL;
+    const int row = _i / KINDS;
+    const enum kind kind = kinds[_i % KINDS];
     for (int scope = 0; scope < 2; scope++) {
         struct room *r = room_open(row, "{\"samples\": 200}", scope ? "layer" : "global", kind);
         struct net *before;
@@ -143,8 +146,8 @@ END_TEST
 
 START_TEST(every_allocation_fails_once)
 {
-    const int row = _i / 2;
-    const enum kind kind = _i % 2 ? CONVS : SMALL;
+    const int row = _i / KINDS;
+    const enum kind kind = kinds[_i % KINDS];
     bool fired = true;
 
     for (long k = 1; fired; k++) {
@@ -190,11 +193,11 @@ static void cases(Suite *s)
     for (int i = 0; criterion_table.rows[i]; i++) {
         if (!criterion_scores_weights(criterion_of(criterion_table.rows[i])))
             continue;
-        tcase_add_loop_test(tc, scoring_is_pure, 2 * i, 2 * i + 2);
-        tcase_add_loop_test(tc, batches_do_not_matter, 2 * i, 2 * i + 2);
-        tcase_add_loop_test(tc, steps_mask_the_count, 2 * i, 2 * i + 2);
+        tcase_add_loop_test(tc, scoring_is_pure, KINDS * i, KINDS * i + KINDS);
+        tcase_add_loop_test(tc, batches_do_not_matter, KINDS * i, KINDS * i + KINDS);
+        tcase_add_loop_test(tc, steps_mask_the_count, KINDS * i, KINDS * i + KINDS);
         tcase_add_loop_test(tc, what_goes_wrong_leaves_the_net, i, i + 1);
-        tcase_add_loop_test(tc, every_allocation_fails_once, 2 * i, 2 * i + 2);
+        tcase_add_loop_test(tc, every_allocation_fails_once, KINDS * i, KINDS * i + KINDS);
         tcase_add_loop_test(tc, memory_is_counted, i, i + 1);
     }
 }

@@ -56,7 +56,22 @@ static struct net *images(void)
     return net;
 }
 
-static struct net *(*const nets[])(void) = { plain, residual, images };
+/* Dense layers at each place; flattened, the second one's neurons are read at all places. */
+static struct net *places(void)
+{
+    struct net *net = net_of_image(3, 4, 2);
+
+    net_chain(net, "dense", "{\"units\": 8}", "a");
+    net_chain(net, "batch_norm", "", "norm");
+    net_chain(net, "relu", "", "relu");
+    net_chain(net, "dense", "{\"units\": 6, \"use_bias\": false}", "b");
+    net_must(net_add(net, op_find("reshape"), &(struct plug_value){ .plug = &op_find("reshape")->plug }, "flat", &(int){ net->n_nodes - 1 }, 1, NULL, NULL),
+             "flat", &(struct err){ 0 });
+    net_chain(net, "dense", "{\"units\": 3}", "out");
+    return net;
+}
+
+static struct net *(*const nets[])(void) = { plain, residual, images, places };
 enum { N_NETS = sizeof nets / sizeof nets[0] };
 
 static struct net *some_net(int i)
