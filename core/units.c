@@ -98,8 +98,8 @@ static enum unit_pool neuron_pool(const void *conf) { return (enum unit_pool)((c
 static int64_t neuron_multiple(const void *conf) { return ((const struct neuron_conf *)conf)->round_to; }
 
 static const struct prune_unit neuron_row = {
-    .plug = { "neuron", "Neurons, with all that makes and reads them, also across add and concatenate: what shrink takes out.", neuron_params,
-              sizeof(struct neuron_conf) },
+    .plug = { "neuron", "Neurons, with all that makes and reads them, also across add and concatenate: what shrink takes out. Those of the last layer stay, and "
+      "those that a convolution with groups, other than a depthwise one, makes or reads.", neuron_params, sizeof(struct neuron_conf) },
     .neurons = true, .pool = neuron_pool, .multiple = neuron_multiple
 };
 

@@ -109,6 +109,7 @@ static void list_directions(json_t *list) { add_names(list, job_direction_names)
 static void list_steps(json_t *list) { add_rows(list, &finish_table); }
 static void list_controls(json_t *list) { add_rows(list, &control_table); }
 static void list_scalings(json_t *list) { add_choices(list, "scaling"); }
+static void list_channels(json_t *list) { add_choices(list, "channels"); }
 static void list_tasks(json_t *list) { add_choices(list, "task"); }
 
 /* at: steps from the schemas to the field. */
@@ -125,6 +126,7 @@ static const struct { const char *at; void (*list)(json_t *list); } values[] = {
     { "Iteration/properties/layers/items/properties/kernel", list_kernels },
     { "Iteration/properties/search/properties/direction", list_directions },
     { "Dataset/properties/scaling", list_scalings },
+    { "Dataset/properties/channels", list_channels },
     { "Dataset/properties/task", list_tasks },
 };
 enum { N_VALUES = sizeof values / sizeof values[0] };
