@@ -74,6 +74,7 @@ void gemm_choose_core(char **argv)
 
 void gemm_init(void)
 {
+    simd_flush_denormals();
     openblas_set_num_threads(1);
     snprintf(description, sizeof description, "%s, %s", gemm_level_name(0), openblas_get_config());
 }

@@ -28,7 +28,8 @@ int tile_rows(int m, int most);
 /* OpenBLAS chooses its kernels while it is loaded, and takes those of 2004 on a processor that is younger than itself: then the process begins anew,
  * once, with a better choice named in its environment. First thing in main; returns when all is well, or cannot be made so. */
 void gemm_choose_core(char **argv);
-/* Once, before the first product and before threads are made. */
+/* Once, before the first product and before threads are made. From here on, in those threads too, floats below 1.2e-38 count as 0: processors take a
+ * hundred times as long for them, and the gradients of a net that has learnt its samples by heart are full of them. */
 void gemm_init(void);
 /* "avx512, OpenBLAS 0.3.21 ... SkylakeX": for the log and the reports. */
 const char *gemm_describe(void);

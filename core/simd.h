@@ -31,6 +31,8 @@
 #endif
 /* Of the levels of core/vector_levels.h, best first: the first one that this processor has; it has all behind it too. */
 int simd_best_level(void);
+/* For the calling thread and those that it makes: numbers too small to be normal are read and written as 0. */
+void simd_flush_denormals(void);
 
 /* x = k ln 2 + r with |r| <= ln 2 / 2: gives 2^k, and e^r - 1 in *tail (Taylor to r^8, relative error below 1e-8 before rounding). x within
  * [-87.3, 88.3]; NaN stays NaN. */

@@ -98,7 +98,6 @@ int main(int argc, char **argv)
     struct net *net = net_of(784);
 
     (void)argc;
-    (void)argc;
     gemm_choose_core(argv);
     gemm_init();
     printf("%s\n", gemm_describe());

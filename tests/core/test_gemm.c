@@ -7,6 +7,7 @@
 #include "core/gemm_kernels.h"
 #include "core/mem.h"
 #include "core/rng.h"
+#include "core/team.h"
 #include "tests/core/draw.h"
 #include "tests/suite.h"
 
@@ -101,6 +102,30 @@ START_TEST(no_terms_make_zero)
 }
 END_TEST
 
+static void halve_the_least(void *ctx, int tile)
+{
+    volatile float least = 1.17549435e-38f; /* that is normal */
+
+    ((float *)ctx)[tile] = least * 0.5f;
+}
+
+/* Numbers that a processor takes a hundred times as long for count as 0, for every thread of a job. */
+START_TEST(the_smallest_numbers_are_zero)
+{
+    enum { TILES = 64 };
+    float half[TILES];
+    struct team *team;
+    struct err e;
+
+    gemm_init();
+    ck_assert(team_new(&team, 4, &e) == ERR_OK);
+    team_for(team, TILES, halve_the_least, half);
+    team_free(team);
+    for (int i = 0; i < TILES; i++)
+        SURE(half[i] == 0, "tile %d: %g", i, (double)half[i]);
+}
+END_TEST
+
 static void cases(Suite *s)
 {
     TCase *tc = suite_case(s, "gemm");
@@ -108,5 +133,6 @@ static void cases(Suite *s)
     tcase_add_loop_test(tc, products_are_right, 0, 8);
     tcase_add_loop_test(tc, parts_have_the_same_bytes, 0, 4);
     tcase_add_test(tc, no_terms_make_zero);
+    tcase_add_test(tc, the_smallest_numbers_are_zero);
 }
 SUITE_MAIN("gemm", cases)
