@@ -58,7 +58,7 @@ SIMD_INLINE float simd_exp(float x)
     x = x < -87.3f ? -87.3f : x;
     x = x > 88.3f ? 88.3f : x;
     scale = simd_exp_parts(x, &tail);
-    return scale + scale * tail;
+    return scale * (1 + tail); /* not scale + scale * tail: that product may be too small to be normal */
 }
 
 /* e^x - 1, accurate near 0 too. */
