@@ -47,20 +47,27 @@ static bool in_use(const char *dir)
     return locked;
 }
 
-static enum err_code check_database(const char *dir, char *what, size_t n, struct err *e)
+/* *db NULL: no daemon has been here yet. */
+static enum err_code open_to_read(struct db **db, const char *dir, struct err *e)
 {
     char path[STORE_PATH_LEN];
-    struct db *db = NULL;
     struct stat st;
-    int64_t version = 0;
-    enum err_code rc;
 
+    *db = NULL;
     snprintf(path, sizeof path, "%s/" STORE_DATABASE, dir);
-    if (stat(path, &st) != 0) {
+    return stat(path, &st) == 0 ? db_sqlite.open(db, path, DB_READ, e) : ERR_OK;
+}
+
+static enum err_code check_database(const char *dir, char *what, size_t n, struct err *e)
+{
+    struct db *db;
+    int64_t version = 0;
+    enum err_code rc = open_to_read(&db, dir, e);
+
+    if (rc == ERR_OK && !db) {
         snprintf(what, n, "no database yet: the first start makes it");
         return ERR_OK;
     }
-    rc = db_sqlite.open(&db, path, DB_READ, e);
     if (rc == ERR_OK)
         rc = migrate_check(db, embedded_migrations, &version, e);
     db_sqlite.close(db);
@@ -88,16 +95,12 @@ enum err_code store_check(const char *dir, char *what, size_t n, struct err *e)
 enum err_code store_look(const char *dir, const char *table, const char *sql, const struct db_val *arg, int n_arg, db_row_fn *row, void *user,
                          struct err *e)
 {
-    char path[STORE_PATH_LEN];
-    struct db *db = NULL;
-    struct stat st;
+    struct db *db;
     int64_t tables = 0;
-    enum err_code rc;
+    enum err_code rc = open_to_read(&db, dir, e);
 
-    snprintf(path, sizeof path, "%s/" STORE_DATABASE, dir);
-    if (stat(path, &st) != 0) /* no daemon has been here yet */
+    if (rc == ERR_OK && !db)
         return ERR_OK;
-    rc = db_sqlite.open(&db, path, DB_READ, e);
     if (rc == ERR_OK)
         rc = db->drv->query(db, "SELECT count(*) FROM sqlite_master WHERE name = $1", ARGS(DB_S(table)), store_int_row, &tables, NULL, e);
     if (rc == ERR_OK && tables > 0)

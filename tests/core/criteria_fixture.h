@@ -83,11 +83,21 @@ static inline void add_reshape(struct net *net, const char *layer, struct shape 
     ck_assert_int_eq(net_add(net, op_of(conf.plug), &conf, layer, &in, 1, NULL, NULL), ERR_OK);
 }
 
+static inline void init_masked(struct net *net, const char *kernel)
+{
+    struct weight *w = net_weight(net, kernel);
+
+    net_init(net, 1);
+    w->mask = mem_alloc(w->len);
+    for (size_t k = 0; k < w->len; k++)
+        w->mask[k] = k % 5 != 1;
+    net_apply_masks(net);
+}
+
 /* Every kind of convolution, one behind the other; some numbers of the first one are masked. */
 static inline struct net *make_convs(const struct fixture *f)
 {
     struct net *net;
-    struct weight *w;
 
     ck_assert_int_eq(net_new(&net, &f->data.shape, NULL), ERR_OK);
     net_chain(net, "dense", "{\"units\": 72}", "one");
@@ -103,12 +113,7 @@ static inline struct net *make_convs(const struct fixture *f)
     net_chain(net, "reshape", "", "flat");
     net_chain(net, "dense", "{\"units\": 3}", "out");
     net_chain(net, "softmax", "{}", "out");
-    net_init(net, 1);
-    w = net_weight(net, "two/kernel");
-    w->mask = mem_alloc(w->len);
-    for (size_t k = 0; k < w->len; k++)
-        w->mask[k] = k % 5 != 1;
-    net_apply_masks(net);
+    init_masked(net, "two/kernel");
     return net;
 }
 
@@ -116,7 +121,6 @@ static inline struct net *make_convs(const struct fixture *f)
 static inline struct net *make_places(const struct fixture *f)
 {
     struct net *net;
-    struct weight *w;
 
     ck_assert_int_eq(net_new(&net, &f->data.shape, NULL), ERR_OK);
     net_chain(net, "dense", "{\"units\": 60}", "one");
@@ -129,12 +133,7 @@ static inline struct net *make_places(const struct fixture *f)
     net_chain(net, "reshape", "", "flat");
     net_chain(net, "dense", "{\"units\": 3}", "out");
     net_chain(net, "softmax", "{}", "out");
-    net_init(net, 1);
-    w = net_weight(net, "two/kernel");
-    w->mask = mem_alloc(w->len);
-    for (size_t k = 0; k < w->len; k++)
-        w->mask[k] = k % 5 != 1;
-    net_apply_masks(net);
+    init_masked(net, "two/kernel");
     return net;
 }
 
