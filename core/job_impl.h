@@ -104,14 +104,15 @@ MUST enum err_code checkpoint_restore_control(const struct checkpoint_file *c, s
 bool report_put(json_t *object, const char *key, json_t *v);
 /* Sparsity, counts, layers and bytes. clip_weights: that its last training had; NAN: none. */
 json_t *report_size(const struct model *m, double clip_weights);
-/* Time of a forward pass, microseconds, on one thread, batches of 1 and 128: as the net runs now, dense with weights everywhere, dense with the zeros in
- * it, and with its kernels sparse wherever that pays for this batch. */
+/* Time of a forward pass, microseconds, on one thread, batches of 1 and 128: as the net predicts (in integers, where it has some, else as the last one), dense
+ * with weights everywhere, dense with the zeros in it, and with its kernels in the form that is fastest for this batch. */
 enum latency_form { LATENCY_NOW, LATENCY_DENSE, LATENCY_MASKED, LATENCY_SPARSE, LATENCY_FORMS };
 enum { LATENCY_BATCHES = 2 };
 struct latency {
     struct { double median, p95; } time[LATENCY_FORMS][LATENCY_BATCHES];
-    double *node;   /* per node, medians: as the net runs now, batch 128; 0: it has nothing to run */
+    double *node;   /* per node, medians: as the net predicts, batch 128; 0: it has nothing to run */
     double *floats; /* the same of LATENCY_SPARSE, which never runs in integers */
+    const char **kernel[LATENCY_BATCHES]; /* per node, as the net predicts: of job_kernel_names; NULL: it has no kernel */
 };
 void latency_clear(struct latency *l); /* a zeroed one is legal */
 MUST enum err_code report_measure(struct latency *out, struct net *net, bool (*stop)(void *user), void *user, struct err *e);

@@ -293,11 +293,17 @@ static bool can_be_sparse(const struct net *net, const struct weight *w)
 static int n_rows(const struct weight *w) { return w->info.shape.d[0]; }
 static int n_cols(const struct weight *w) { return (int)(w->len / (size_t)w->info.shape.d[0]); }
 
+/* Columns of the product for n samples: a dense layer may have places. */
+static int n_columns(const struct net *net, const struct weight *w, int n)
+{
+    return w->info.shape.n_d == 2 ? (int)(shape_len(&net->node[w->node].plan.out) / (size_t)n_rows(w)) * n : n;
+}
+
 static bool pays(const struct net *net, const struct weight *w, size_t kept, int n)
 {
     const double most = net->node[w->node].plan.sparse_density;
 
-    return most > 0 ? kept > 0 && (double)kept <= most * (double)w->len : sparse_pays(n_rows(w), n_cols(w), kept, n);
+    return most > 0 ? kept > 0 && (double)kept <= most * (double)w->len : sparse_pays(n_rows(w), n_cols(w), kept, n_columns(net, w, n));
 }
 
 static size_t count_kept(const struct weight *w)
@@ -318,20 +324,37 @@ void net_unpack(struct net *net)
     net->packing++;
 }
 
-enum err_code net_pack(struct net *net, int n, struct err *e)
+/* Whether forward passes of n samples may run in the form for one column. */
+static bool may_be_single(const struct net *net, const struct weight *w, int n) { return w->info.shape.n_d == 2 && n_columns(net, w, n) == 1; }
+
+/* Sparse where that pays; forward, where there is a form for one column, too. */
+static enum err_code pack_weight(struct net *net, struct weight *w, int n, bool forward, struct err *e)
 {
+    const size_t kept = count_kept(w);
+    const bool sparse = pays(net, w, kept, n), single = forward && may_be_single(net, w, n) && sparse_single_may_pay(w->len, kept);
     enum err_code rc;
 
+    if (!sparse && !single)
+        return ERR_OK;
+    rc = sparse_new(&w->sparse, w->mask, n_rows(w), n_cols(w), e);
+    if (rc == ERR_OK)
+        sparse_gather(w->sparse, w->x);
+    if (rc == ERR_OK && single)
+        rc = sparse_single_make(w->sparse, e);
+    if (rc == ERR_OK && !sparse && !w->sparse->single) {
+        sparse_free(w->sparse);
+        w->sparse = NULL;
+    }
+    return rc;
+}
+
+static enum err_code pack(struct net *net, int n, bool forward, struct err *e)
+{
     assert(!net->ahead);
     net_unpack(net);
     for (struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
-        if (!w->mask || w->int8 || !can_be_sparse(net, w) || !pays(net, w, count_kept(w), n))
-            continue;
-        rc = sparse_new(&w->sparse, w->mask, n_rows(w), n_cols(w), e);
-        if (rc == ERR_OK)
-            sparse_gather(w->sparse, w->x);
-        if (rc == ERR_OK && n == 1 && w->info.shape.n_d == 2)
-            rc = sparse_single_make(w->sparse, e);
+        enum err_code rc = w->mask && !w->int8 && can_be_sparse(net, w) ? pack_weight(net, w, n, forward, e) : ERR_OK;
+
         if (rc != ERR_OK) {
             net_unpack(net);
             return rc;
@@ -339,6 +362,9 @@ enum err_code net_pack(struct net *net, int n, struct err *e)
     }
     return ERR_OK;
 }
+
+enum err_code net_pack(struct net *net, int n, struct err *e) { return pack(net, n, false, e); }
+enum err_code net_pack_forward(struct net *net, int n, struct err *e) { return pack(net, n, true, e); }
 
 bool net_can_int8(const struct net *net, const struct weight *w)
 {
@@ -404,8 +430,12 @@ uint64_t net_pack_memory(const struct net *net)
 {
     uint64_t bytes = 0;
 
-    for (const struct weight *w = net->weight; w < net->weight + net->n_weights; w++)
+    for (const struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
+        const bool single = may_be_single(net, w, 1);
+
         if (can_be_sparse(net, w))
-            bytes += sparse_memory(n_rows(w), n_cols(w), (size_t)(SPARSE_MAX_DENSITY * (double)w->len));
+            bytes += sparse_memory(n_rows(w), n_cols(w), (size_t)((single ? SPARSE_SINGLE_MAX_DENSITY : SPARSE_MAX_DENSITY) * (double)w->len)) +
+                     (single ? sparse_single_memory(n_rows(w), n_cols(w)) : 0);
+    }
     return bytes;
 }

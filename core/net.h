@@ -89,6 +89,8 @@ MUST enum err_code net_mask_zeros(struct net *net, struct err *e);
 /* Makes every masked kernel sparse, or dense again, as sparse_pays (op_plan.sparse_density) says for batches of n samples; values are x's. Execs for training that
  * stand are void. On error all runs dense. */
 MUST enum err_code net_pack(struct net *net, int n, struct err *e);
+/* The same for a net that only predicts from now on: one sample by the form made for that (sparse_single.c), where it is fastest. */
+MUST enum err_code net_pack_forward(struct net *net, int n, struct err *e);
 /* All runs dense. Execs for training are void. */
 void net_unpack(struct net *net);
 /* Quantises a kernel that its op can run in integers (net_can_int8): q [out][in] and scale [out] are copied, x becomes q * scale. input: of its activations;
@@ -107,7 +109,7 @@ static inline bool node_has_kernel(const struct node *node) { return node->plan.
 /* The numbers that run and train: all, or the kept ones. */
 static inline float *weight_values(const struct weight *w) { return w->sparse ? w->sparse->value : w->x; }
 static inline size_t weight_n_values(const struct weight *w) { return w->sparse ? w->sparse->n : w->len; }
-/* Bytes that net_pack may add, at most. */
+/* Bytes that either may add, at most. */
 uint64_t net_pack_memory(const struct net *net);
 
 #endif

@@ -7,9 +7,10 @@
  *   bytes.dense         the fp32 safetensors file
  *   bytes.packed        the packed file (packed.h): what ?format=packed downloads
  *   saturated           of a layer trained with clip_weights: its numbers at the bound / those that are not zero
- *   latency_us          warmed-up forward passes on one thread, the only field that differs from run to run: median of the net as it runs, p95
+ *   latency_us          warmed-up forward passes on one thread, the only field that differs from run to run: median of the net as it predicts, p95
  *                       beside it, and both of three forms of it: dense, masked, sparse; layers: medians of each that runs, a relu that its
- *                       op does (exec.h) included, in the same passes of batch 128; of one that runs in integers also what it takes in floats */
+ *                       op does (exec.h) included, in the same passes of batch 128; of one that runs in integers also what it takes in floats; and the
+ *                       kernels that ran */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -18,7 +19,8 @@
 #include "core/mem.h"
 #include "core/packed.h"
 
-enum { MAX_RUNS = 51, WARM_UP = 3 };
+enum { MAX_RUNS = 101, WARM_UP = 3 };
+#define WARM_UP_SECONDS 0.0002 /* at least: wide vectors take a while to be awake */
 #define MAX_SECONDS 0.01
 
 bool report_put(json_t *object, const char *key, json_t *v)
@@ -26,11 +28,11 @@ bool report_put(json_t *object, const char *key, json_t *v)
     return json_object_set_new(object, key, v) == 0;
 }
 
-const char *const job_kernel_names[] = { "dense", "sparse", "int8", NULL };
+const char *const job_kernel_names[] = { "dense", "sparse", "int8", "single", NULL };
 
 static const char *kernel_name(const struct weight *w)
 {
-    return job_kernel_names[w->int8 ? 2 : w->sparse ? 1 : 0];
+    return job_kernel_names[w->int8 ? 2 : w->sparse && w->sparse->single ? 3 : w->sparse ? 1 : 0];
 }
 
 /* Share of the numbers that are not zero. */
@@ -150,24 +152,36 @@ static void node_medians(const struct lap *l, int runs)
     }
 }
 
+/* Anew for each pass: the memory of the inputs is used again within one. */
+static void fill_input(struct exec *x, const struct net *net, int n)
+{
+    const size_t len = shape_len(net_input(net)) * (size_t)n;
+    float *in = exec_input(x);
+
+    for (size_t i = 0; i < len; i++)
+        in[i] = (float)(i % 16) / 16;
+}
+
 /* lap: to be filled; NULL: not wanted. */
-static enum err_code measure(struct exec *x, struct latency *out, enum latency_form form, int b, struct lap *lap, bool (*stop)(void *user), void *user,
-                             struct err *e)
+static enum err_code measure(struct exec *x, const struct net *net, struct latency *out, enum latency_form form, int b, struct lap *lap,
+                             bool (*stop)(void *user), void *user, struct err *e)
 {
     double time[MAX_RUNS], begin = report_clock(), at = begin;
     int n = 0;
 
     exec_watch(x, lap ? end_lap : NULL, lap);
     for (int run = 0; n < MAX_RUNS && (n == 0 || at - begin < MAX_SECONDS); run++) {
-        double before = report_clock();
+        double before;
 
         if (stop(user))
             return err_set(e, ERR_STOPPED, "stopped on request");
+        fill_input(x, net, latency_batch[b]);
+        before = report_clock();
         if (lap)
             lap->run = n, lap->at = before;
         exec_forward(x, latency_batch[b], false, 0);
         at = report_clock();
-        if (run >= WARM_UP)
+        if (n > 0 || (run >= WARM_UP && before - begin >= WARM_UP_SECONDS))
             time[n++] = at - before;
     }
     if (lap)
@@ -182,25 +196,51 @@ static enum err_code measure(struct exec *x, struct latency *out, enum latency_f
 static enum err_code take_form(struct net *copy, enum latency_form form, int batch, struct err *e)
 {
     if (form == LATENCY_SPARSE)
-        return net_pack(copy, batch, e);
+        return net_pack_forward(copy, batch, e);
     if (form == LATENCY_DENSE)
         net_init(copy, 0);
     return ERR_OK;
 }
 
-static enum err_code measure_forms(struct exec *now, struct net *copy, struct exec *x, struct latency *out, struct lap *lap, bool (*stop)(void *user), void *user,
-                                   struct err *e)
+static bool in_integers(const struct net *net, const char *layer) /* NULL: any */
+{
+    for (const struct weight *w = net->weight; w < net->weight + net->n_weights; w++)
+        if (w->int8 && (!layer || strcmp(net->node[w->node].layer, layer) == 0))
+            return true;
+    return false;
+}
+
+static void note_kernels(const char **kernel, const struct net *net)
+{
+    for (int i = 0; i < net->n_nodes; i++)
+        kernel[i] = node_has_kernel(&net->node[i]) ? kernel_name(&net->weight[net->node[i].first_weight]) : NULL;
+}
+
+/* Without integers, the sparse form is how the net predicts. */
+static void now_is_sparse(struct latency *out, int n_nodes)
+{
+    memcpy(out->time[LATENCY_NOW], out->time[LATENCY_SPARSE], sizeof out->time[LATENCY_NOW]);
+    memcpy(out->node, out->floats, (size_t)n_nodes * sizeof *out->node);
+}
+
+static enum err_code measure_forms(struct net *net, struct exec *now, struct net *copy, struct exec *x, struct latency *out, struct lap *lap,
+                                   bool (*stop)(void *user), void *user, struct err *e)
 {
     static const enum latency_form order[] = { LATENCY_NOW, LATENCY_MASKED, LATENCY_SPARSE, LATENCY_DENSE };
+    const bool integers = in_integers(net, NULL);
     enum err_code rc = net_mask_zeros(copy, e);
 
-    for (int f = 0; f < LATENCY_FORMS; f++)
+    for (int f = integers ? 0 : 1; f < LATENCY_FORMS; f++)
         for (int b = 0; b < LATENCY_BATCHES && rc == ERR_OK; b++) {
             rc = take_form(copy, order[f], latency_batch[b], e);
+            if (order[f] == (integers ? LATENCY_NOW : LATENCY_SPARSE))
+                note_kernels(out->kernel[b], integers ? net : copy);
             lap->median = order[f] == LATENCY_NOW ? out->node : order[f] == LATENCY_SPARSE ? out->floats : NULL;
             if (rc == ERR_OK)
-                rc = measure(order[f] == LATENCY_NOW ? now : x, out, order[f], b, lap->median && latency_batch[b] == 128 ? lap : NULL, stop, user, e);
+                rc = measure(order[f] == LATENCY_NOW ? now : x, net, out, order[f], b, lap->median && latency_batch[b] == 128 ? lap : NULL, stop, user, e);
         }
+    if (!integers)
+        now_is_sparse(out, net->n_nodes);
     return rc;
 }
 
@@ -213,7 +253,9 @@ enum err_code report_measure(struct latency *out, struct net *net, bool (*stop)(
 
     *out = (struct latency){ .node = mem_zalloc((size_t)net->n_nodes, sizeof *out->node),
                              .floats = mem_zalloc((size_t)net->n_nodes, sizeof *out->floats) };
-    rc = lap.time && out->node && out->floats ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+    for (int b = 0; b < LATENCY_BATCHES; b++)
+        out->kernel[b] = mem_zalloc((size_t)net->n_nodes, sizeof *out->kernel[b]);
+    rc = lap.time && out->node && out->floats && out->kernel[0] && out->kernel[1] ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
     if (rc == ERR_OK)
         rc = exec_new(&now, net, 128, EXEC_INFER, 0, NULL, e);
 
@@ -222,7 +264,7 @@ enum err_code report_measure(struct latency *out, struct net *net, bool (*stop)(
     if (rc == ERR_OK)
         rc = exec_new(&x, copy, 128, EXEC_INFER, 0, NULL, e);
     if (rc == ERR_OK)
-        rc = measure_forms(now, copy, x, out, &lap, stop, user, e);
+        rc = measure_forms(net, now, copy, x, out, &lap, stop, user, e);
     exec_free(now);
     exec_free(x);
     net_free(copy);
@@ -234,7 +276,9 @@ void latency_clear(struct latency *l)
 {
     mem_free(l->node);
     mem_free(l->floats);
-    l->node = l->floats = NULL;
+    for (int b = 0; b < LATENCY_BATCHES; b++)
+        mem_free(l->kernel[b]);
+    *l = (struct latency){ .node = NULL };
 }
 
 static double tenths(double us) { return round(10 * us) / 10; }
@@ -258,12 +302,14 @@ static double layer_time(const struct net *net, int i, const double *node)
     return us;
 }
 
-static bool in_integers(const struct net *net, const char *layer)
+/* Of the first kernel of a layer that begins with node i, as it ran in each batch; NULL: it has none. */
+static const char *layer_kernel(const struct latency *l, const struct net *net, int i, int b)
 {
-    for (const struct weight *w = net->weight; w < net->weight + net->n_weights; w++)
-        if (w->int8 && strcmp(net->node[w->node].layer, layer) == 0)
-            return true;
-    return false;
+    int k = i;
+
+    while (k < net->n_nodes && (!l->kernel[b][k] || strcmp(net->node[k].layer, net->node[i].layer) != 0))
+        k++;
+    return k < net->n_nodes ? l->kernel[b][k] : NULL;
 }
 
 static json_t *layer_times(const struct latency *l, const struct net *net)
@@ -279,6 +325,8 @@ static json_t *layer_times(const struct latency *l, const struct net *net)
             continue;
         layer = json_pack("{s:s,s:f}", "name", name, "batch_128", tenths(us));
         if (json_array_append_new(list, layer) != 0 ||
+            (layer_kernel(l, net, i, 0) && !report_put(layer, "kernel", json_pack("{s:s,s:s}", "batch_1", layer_kernel(l, net, i, 0), "batch_128",
+                                                                                  layer_kernel(l, net, i, 1)))) ||
             (in_integers(net, name) && !report_put(layer, "batch_128_floats", json_real(tenths(layer_time(net, i, l->floats)))))) {
             json_decref(list);
             return NULL;

@@ -39,12 +39,16 @@ void sparse_gather(struct sparse *s, const float *dense);
 void sparse_scatter(const struct sparse *s, float *dense);
 /* Bytes of the structure of a kernel with n kept numbers, values included. */
 uint64_t sparse_memory(int rows, int cols, size_t n);
-/* core/sparse_single.c: a form of the kernel for forward passes of one sample, of the values as they are now: who changes them drops it. Where it does not
- * pay, or the processor cannot run it, there is none. */
+/* core/sparse_single.c: a form of the kernel for forward passes of one sample, of the values as they are now: who changes them drops it. Where dense is faster,
+ * by a count of its steps, or the processor cannot run it, there is none. */
 MUST enum err_code sparse_single_make(struct sparse *s, struct err *e);
 void sparse_single_drop(struct sparse *s);
-/* y = W x + bias; false: there is no such form. */
+/* y = W x + bias; false: there is no such form, or a result is not finite, and y is to be computed without it. */
 bool sparse_single_forward(const struct sparse *s, const float *x, const float *bias, float *y);
+/* Whether it is worth a try for a kernel of len numbers; and bytes of it, at most. */
+#define SPARSE_SINGLE_MAX_DENSITY 0.55
+static inline bool sparse_single_may_pay(size_t len, size_t kept) { return kept > 0 && (double)kept <= SPARSE_SINGLE_MAX_DENSITY * (double)len; }
+uint64_t sparse_single_memory(int rows, int cols);
 
 /* Whether a layer trains and runs faster sparse, at n samples per batch: never above SPARSE_MAX_DENSITY, and not without numbers. */
 #define SPARSE_MAX_DENSITY 0.35

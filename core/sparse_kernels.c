@@ -151,7 +151,7 @@ static void product_all(struct product *p, size_t n, struct team *team)
 
 void sparse_forward(const struct sparse *s, const float *x, const float *bias, float *y, int n, struct team *team)
 {
-    if (n == 1 && sparse_skip_levels == 0 && sparse_single_forward(s, x, bias, y))
+    if (n == 1 && sparse_single_forward(s, x, bias, y))
         return;
     product_all(&(struct product){ .order = &s->by_row, .value = s->value, .in = x, .bias = bias, .out = y, .n = (size_t)n }, s->n, team);
 }

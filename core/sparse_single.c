@@ -1,164 +1,287 @@
 /* core/sparse_single.c: a sparse kernel for one sample at a time (see sparse.h).
  *
- * With one column there are no vectors of the batch, and gathering an input for each kept number is as slow here as loading them one by one. So SLICE rows
- * run side by side, a row in each lane, and go through the inputs step by step: a step looks at a window of two vectors of inputs, which are loaded
- * whole, and picks from them, by one shuffle, the input that each row needs next. The window begins where the row that is furthest behind goes on; a row whose
- * next number lies beyond waits. Kept numbers of a slice are spread alike, so most lanes work in most steps; a kernel where they do not is left as it is.
- * The shuffle of two vectors is AVX-512's: other processors go without. */
+ * With one column there are no vectors of the batch, and gathering an input for each kept number is hardly faster than loading them one by one. So as many
+ * rows as a vector has lanes run side by side, a row in each lane. Inputs are cut into blocks, a vector each. A step takes up one block; each lane picks, by
+ * one shuffle, an input that its row still needs out of this block and the one before, and a lane that finds none rests. Which block a step takes up is chosen
+ * here, once: the one that most lanes wait for. What a step costs is its share of three streams (5 bytes a lane) and one load of inputs.
+ * Trained rows differ: some keep nothing, some three times the mean. They are sorted by it, so that the rows of a slice end together; the outputs' own
+ * order is restored at the end. A lane that rests multiplies some input by 0, so where a result is not finite, the caller does the product number by number.
+ *
+ * The shuffle is that of AVX-512 or AVX2 (sparse_single_level.h); other processors go without. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/mem.h"
 #include "core/simd.h"
 #include "core/sparse.h"
 
-#if defined(SIMD_X86_LEVELS)
-#include <immintrin.h>
-#define CAN_SHUFFLE (simd_best_level() == 0)
-#else
-#define CAN_SHUFFLE false
-#endif
-
-enum { SLICE = 16, WINDOW = 32, USED = 128 /* bit of a pick whose lane works */, MOST_SLOTS = 4 /* lanes for each kept number */ };
+enum { FOUR = 4 /* steps that share a vector of picks */, SPAN = 64 /* blocks that are looked at for the next step */, MOST_LANES = 16 };
 
 struct sparse_single {
-    int n_slices;
-    uint32_t *first;  /* [n_slices + 1] steps */
-    uint32_t *window; /* [steps] first input */
-    uint8_t *pick;    /* [steps][SLICE] which input of the window, and USED; 0: none */
-    float *value;     /* [steps][SLICE] */
+    int level, n_slices, rows;
+    uint32_t *first; /* [n_slices + 1] fours of steps */
+    uint16_t *block; /* [fours][FOUR] first input of the block that each step takes up; the first one has input 0 before it */
+    uint8_t *pick;   /* [fours][lanes][FOUR] which input of the two blocks */
+    float *value;    /* [fours][FOUR][lanes] 0: the lane rests */
+    uint32_t *place; /* [rows] slice and lane of a row */
+    float *sum;      /* [n_slices][lanes] of the sample at hand: a net belongs to one thread */
 };
 
-void sparse_single_drop(struct sparse *s)
+/* ---- products ---- */
+
+#if defined(SIMD_X86_LEVELS)
+#include <immintrin.h>
+#endif
+#define LEVEL_CODE "core/sparse_single_level.h"
+#include "core/vector_levels.h"
+
+static const struct level {
+    int lanes;
+    double most_steps; /* for each lanes numbers of the dense kernel: with more, dense is faster */
+    bool (*run)(const struct sparse_single *p, const float *x, const float *bias, float *y);
+} levels[] = {
+#if defined(SIMD_X86_LEVELS)
+    { 16, 0.8, run_avx512 },
+    { 8, 0.35, run_avx2 },
+#endif
+    { 0, 0, NULL },
+};
+enum { N_LEVELS = sizeof levels / sizeof levels[0] };
+
+bool sparse_single_forward(const struct sparse *s, const float *x, const float *bias, float *y)
 {
-    if (!s->single)
-        return;
-    mem_free(s->single->first);
-    mem_free(s->single->window);
-    mem_free(s->single->pick);
-    mem_free(s->single->value);
-    mem_free(s->single);
-    s->single = NULL;
+    return s->single && levels[s->single->level].run(s->single, x, bias, y);
 }
 
-/* Steps of the slice that begins with a row; written where out has arrays. */
-static uint32_t fill_slice(const struct sparse *s, int row, struct sparse_single *out, uint32_t step)
+/* ---- the form ---- */
+
+struct maker {
+    const struct sparse *s;
+    int lanes, n_blocks;
+    uint64_t *order;    /* [rows] those that keep most first: the row in the lower half */
+    uint32_t *next;     /* [n_blocks][lanes] of the slice at hand: the next number of a lane in a block, */
+    uint8_t *left;      /* [n_blocks][lanes] and how many are left there */
+    uint16_t *waiting;  /* [n_blocks] bits of the lanes that have some left */
+    int block;          /* taken up last */
+    uint32_t steps;
+};
+
+static void maker_clear(struct maker *m)
 {
-    const uint32_t *across = s->by_row.across;
-    uint32_t at[SLICE], end[SLICE];
+    mem_free(m->order);
+    mem_free(m->next);
+    mem_free(m->left);
+    mem_free(m->waiting);
+}
 
-    for (int i = 0; i < SLICE; i++) {
-        at[i] = (uint32_t)sparse_first(s, row + i < s->rows ? row + i : s->rows);
-        end[i] = (uint32_t)sparse_first(s, row + i < s->rows ? row + i + 1 : s->rows);
+static int ascending(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static bool maker_init(struct maker *m, const struct sparse *s, int lanes)
+{
+    const size_t n_blocks = (size_t)(s->cols + lanes - 1) / (size_t)lanes;
+
+    *m = (struct maker){ .s = s, .lanes = lanes, .n_blocks = (int)n_blocks };
+    m->order = mem_alloc((size_t)s->rows * sizeof *m->order);
+    m->next = mem_alloc(n_blocks * (size_t)lanes * sizeof *m->next);
+    m->left = mem_zalloc(n_blocks * (size_t)lanes, sizeof *m->left);
+    m->waiting = mem_zalloc(n_blocks, sizeof *m->waiting);
+    if (!m->order || !m->next || !m->left || !m->waiting) {
+        maker_clear(m);
+        return false;
     }
-    for (;; step++) {
-        uint32_t from = UINT32_MAX, last = (uint32_t)s->cols - WINDOW;
+    for (int r = 0; r < s->rows; r++)
+        m->order[r] = (uint64_t)(s->n - (sparse_first(s, r + 1) - sparse_first(s, r))) << 32 | (uint32_t)r;
+    qsort(m->order, (size_t)s->rows, sizeof *m->order, ascending);
+    return true;
+}
 
-        for (int i = 0; i < SLICE; i++)
-            if (at[i] < end[i] && across[at[i]] < from)
-                from = across[at[i]];
-        if (from == UINT32_MAX)
-            return step;
-        from = from / SLICE * SLICE; /* whole lines of the cache */
-        from = from < last ? from : last;
-        if (out->window)
-            out->window[step] = from;
-        for (int i = 0; i < SLICE; i++) {
-            bool works = at[i] < end[i] && across[at[i]] < from + WINDOW;
-            size_t slot = (size_t)step * SLICE + (size_t)i;
+/* The first input of a block; the last one reaches back into the one before it rather than beyond the inputs. */
+static uint32_t begin_of(const struct maker *m, int block)
+{
+    const int most = m->s->cols - m->lanes;
 
-            if (out->window) {
-                out->pick[slot] = works ? (uint8_t)(USED | (across[at[i]] - from)) : 0;
-                out->value[slot] = works ? s->value[at[i]] : 0;
-            }
-            at[i] += works;
+    return (uint32_t)(block * m->lanes < most ? block * m->lanes : most);
+}
+
+static int slice_rows(const struct maker *m, int slice)
+{
+    const int left = m->s->rows - slice * m->lanes;
+
+    return left < m->lanes ? left : m->lanes;
+}
+
+static void begin_slice(struct maker *m, int slice)
+{
+    const uint32_t *across = m->s->by_row.across;
+
+    for (int i = 0; i < slice_rows(m, slice); i++) {
+        const int row = (int)(uint32_t)m->order[slice * m->lanes + i];
+
+        for (size_t k = sparse_first(m->s, row); k < sparse_first(m->s, row + 1); k++) {
+            const size_t b = across[k] / (uint32_t)m->lanes, at = b * (size_t)m->lanes + (size_t)i;
+
+            if (m->left[at]++ == 0)
+                m->next[at] = (uint32_t)k;
+            m->waiting[b] |= (uint16_t)(1U << i);
         }
     }
 }
 
-static uint32_t fill(const struct sparse *s, struct sparse_single *out)
+/* The block, from the first one that lanes wait for, that serves most lanes which the last one does not. */
+SIMD static int choose_block(const struct maker *m, int from)
 {
-    uint32_t steps = 0;
+    const unsigned served = m->waiting[m->block];
+    const int end = from + SPAN < m->n_blocks ? from + SPAN : m->n_blocks;
+    int best = m->block, most = 0;
 
+    for (int b = from; b < end; b++) {
+        const int n = __builtin_popcount(m->waiting[b] & ~served);
+
+        if (n > most)
+            most = n, best = b;
+    }
+    return best;
+}
+
+/* One number for a lane. */
+static void take(struct maker *m, struct sparse_single *out, int block, int lane, bool late)
+{
+    const size_t at = (size_t)block * (size_t)m->lanes + (size_t)lane, lanes = (size_t)m->lanes;
+
+    if (out->value) {
+        const uint32_t k = m->next[at], pick = m->s->by_row.across[k] - begin_of(m, block);
+
+        out->value[m->steps * lanes + (size_t)lane] = m->s->value[k];
+        out->pick[(m->steps / FOUR * lanes + (size_t)lane) * FOUR + m->steps % FOUR] = (uint8_t)(pick + (late ? lanes : 0));
+    }
+    m->next[at]++;
+    if (--m->left[at] == 0)
+        m->waiting[block] &= (uint16_t)~(1U << lane);
+}
+
+static void add_step(struct maker *m, struct sparse_single *out, int block)
+{
+    const unsigned before = m->waiting[m->block], now = m->waiting[block];
+
+    if (out->block)
+        out->block[m->steps] = (uint16_t)begin_of(m, block);
+    for (int i = 0; i < m->lanes; i++)
+        if (before >> i & 1)
+            take(m, out, m->block, i, false);
+        else if (now >> i & 1)
+            take(m, out, block, i, true);
+    m->block = block;
+    m->steps++;
+}
+
+/* Steps of all slices, each filled up to fours by such as rest; written where out has arrays. */
+static void fill(struct maker *m, struct sparse_single *out)
+{
+    m->block = 0;
+    m->steps = 0;
     for (int i = 0; i < out->n_slices; i++) {
         if (out->first)
-            out->first[i] = steps;
-        steps = fill_slice(s, i * SLICE, out, steps);
+            out->first[i] = m->steps / FOUR;
+        begin_slice(m, i);
+        for (int from = 0;;) {
+            while (from < m->n_blocks && m->waiting[from] == 0)
+                from++;
+            if (from == m->n_blocks)
+                break;
+            add_step(m, out, choose_block(m, from));
+        }
+        while (m->steps % FOUR != 0)
+            add_step(m, out, m->block);
     }
     if (out->first)
-        out->first[out->n_slices] = steps;
-    return steps;
+        out->first[out->n_slices] = m->steps / FOUR;
+}
+
+static bool alloc(struct sparse_single *p, int rows, size_t steps, size_t lanes)
+{
+    p->first = mem_alloc(((size_t)p->n_slices + 1) * sizeof *p->first);
+    p->block = mem_alloc(steps * sizeof *p->block);
+    p->pick = (uint8_t *)mem_vector(steps * lanes / sizeof(float));
+    p->value = mem_vector(steps * lanes);
+    p->place = mem_alloc((size_t)rows * sizeof *p->place);
+    p->sum = mem_vector((size_t)p->n_slices * lanes);
+    return p->first && p->block && p->pick && p->value && p->place && p->sum;
+}
+
+void sparse_single_drop(struct sparse *s)
+{
+    struct sparse_single *p = s->single;
+
+    if (!p)
+        return;
+    mem_free(p->first);
+    mem_free(p->block);
+    mem_free(p->pick);
+    mem_free(p->value);
+    mem_free(p->place);
+    mem_free(p->sum);
+    mem_free(p);
+    s->single = NULL;
+}
+
+static uint64_t most_steps(const struct level *l, int rows, int cols)
+{
+    return (uint64_t)(l->most_steps * rows * cols / l->lanes);
+}
+
+uint64_t sparse_single_memory(int rows, int cols)
+{
+    uint64_t most = 0;
+
+    for (int i = 0; i < N_LEVELS - 1; i++) {
+        const uint64_t lanes = (uint64_t)levels[i].lanes, n = most_steps(&levels[i], rows, cols), blocks = (uint64_t)cols / lanes + 1;
+        const uint64_t bytes = n * (5 * lanes + 2) + ((uint64_t)rows + lanes) * 20 + blocks * (5 * lanes + 2); /* the form; lines, and what making it takes */
+
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
+/* m has counted the steps. */
+static enum err_code make(struct sparse *s, struct maker *m, int level, struct err *e)
+{
+    s->single = mem_zalloc(1, sizeof *s->single);
+    if (s->single) {
+        s->single->level = level;
+        s->single->rows = s->rows;
+        s->single->n_slices = (s->rows + m->lanes - 1) / m->lanes;
+    }
+    if (!s->single || !alloc(s->single, s->rows, m->steps, (size_t)m->lanes)) {
+        sparse_single_drop(s);
+        return err_set(e, ERR_NOMEM, "out of memory");
+    }
+    fill(m, s->single);
+    for (int i = 0; i < s->rows; i++)
+        s->single->place[(uint32_t)m->order[i]] = (uint32_t)i;
+    return ERR_OK;
 }
 
 enum err_code sparse_single_make(struct sparse *s, struct err *e)
 {
-    struct sparse_single made = { .n_slices = (s->rows + SLICE - 1) / SLICE };
-    size_t steps;
+    const int level = simd_best_level() + sparse_skip_levels;
+    struct sparse_single counted;
+    struct maker m;
+    enum err_code rc = ERR_OK;
 
     sparse_single_drop(s);
-    if (!CAN_SHUFFLE || s->cols < WINDOW || s->n == 0)
+    if (level >= N_LEVELS || !levels[level].run || s->n == 0 || s->rows < levels[level].lanes || s->cols < levels[level].lanes || s->cols > UINT16_MAX)
         return ERR_OK;
-    steps = fill(s, &made);
-    if (steps * SLICE > MOST_SLOTS * s->n)
-        return ERR_OK;
-    s->single = mem_zalloc(1, sizeof *s->single);
-    if (s->single) {
-        s->single->n_slices = made.n_slices;
-        s->single->first = mem_alloc(((size_t)made.n_slices + 1) * sizeof *made.first);
-        s->single->window = mem_alloc(steps * sizeof *made.window);
-        s->single->pick = mem_alloc(steps * SLICE);
-        s->single->value = mem_vector(steps * SLICE);
-    }
-    if (!s->single || !s->single->first || !s->single->window || !s->single->pick || !s->single->value) {
-        sparse_single_drop(s);
+    if (!maker_init(&m, s, levels[level].lanes))
         return err_set(e, ERR_NOMEM, "out of memory");
-    }
-    fill(s, s->single);
-    return ERR_OK;
-}
-
-#if defined(SIMD_X86_LEVELS)
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
-
-TARGET SIMD_INLINE __m512 add_step(const struct sparse_single *p, uint32_t step, const float *x, __m512 sum)
-{
-    const __m128i pick = _mm_loadu_si128((const __m128i *)(const void *)(p->pick + (size_t)step * SLICE));
-    const float *window = x + p->window[step];
-    const __m512 in = _mm512_maskz_permutex2var_ps(_mm_movepi8_mask(pick), _mm512_loadu_ps(window), _mm512_cvtepu8_epi32(pick),
-                                                   _mm512_loadu_ps(window + SLICE));
-
-    return _mm512_fmadd_ps(in, _mm512_load_ps(p->value + (size_t)step * SLICE), sum);
-}
-
-/* Four sums in turn: none waits for the one before. */
-TARGET static void run_slices(const struct sparse *s, const float *x, const float *bias, float *y)
-{
-    const struct sparse_single *p = s->single;
-
-    for (int i = 0; i < p->n_slices; i++) {
-        const int row = i * SLICE, n = s->rows - row < SLICE ? s->rows - row : SLICE;
-        const __mmask16 rows = (__mmask16)((1U << n) - 1);
-        uint32_t k = p->first[i], end = p->first[i + 1];
-        __m512 a = bias ? _mm512_maskz_loadu_ps(rows, bias + row) : _mm512_setzero_ps(), b = _mm512_setzero_ps(), c = b, d = b;
-
-        for (; k + 4 <= end; k += 4) {
-            a = add_step(p, k, x, a);
-            b = add_step(p, k + 1, x, b);
-            c = add_step(p, k + 2, x, c);
-            d = add_step(p, k + 3, x, d);
-        }
-        for (; k < end; k++)
-            a = add_step(p, k, x, a);
-        _mm512_mask_storeu_ps(y + row, rows, _mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)));
-    }
-}
-#endif
-
-bool sparse_single_forward(const struct sparse *s, const float *x, const float *bias, float *y)
-{
-#if defined(SIMD_X86_LEVELS)
-    if (s->single)
-        run_slices(s, x, bias, y);
-#endif
-    (void)x, (void)bias, (void)y;
-    return s->single != NULL;
+    counted = (struct sparse_single){ .n_slices = (s->rows + m.lanes - 1) / m.lanes };
+    fill(&m, &counted);
+    if (m.steps <= most_steps(&levels[level], s->rows, s->cols))
+        rc = make(s, &m, level, e);
+    maker_clear(&m);
+    return rc;
 }

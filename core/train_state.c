@@ -112,9 +112,6 @@ static bool find_places(struct trainer *t)
 
 enum err_code trainer_bind(struct trainer *t, struct err *e)
 {
-    for (int w = 0; w < t->in.net->n_weights; w++)
-        if (t->in.net->weight[w].sparse)
-            sparse_single_drop(t->in.net->weight[w].sparse);
     exec_free(t->exec);
     t->exec = NULL;
     if (!find_places(t))

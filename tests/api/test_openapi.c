@@ -123,7 +123,7 @@ static const struct { const char *at; void (*list)(json_t *list); } values[] = {
     { "Job/properties/result/oneOf/0/properties/controls/items/properties/control", list_controls },
     { "Job/properties/error/oneOf/0/properties/code", list_job_codes },
     { "Problem/properties/code", list_codes },
-    { "Iteration/properties/layers/items/properties/kernel", list_kernels },
+    { "Kernel", list_kernels },
     { "Iteration/properties/search/properties/direction", list_directions },
     { "Dataset/properties/scaling", list_scalings },
     { "Dataset/properties/channels", list_channels },

@@ -18,6 +18,16 @@ static void check_latency(const json_t *l)
     }
 }
 
+static bool is_kernel(const json_t *kernel, const char *batch)
+{
+    const char *name = json_string_value(json_object_get(kernel, batch));
+    int i = 0;
+
+    while (name && job_kernel_names[i] && strcmp(job_kernel_names[i], name) != 0)
+        i++;
+    return name && job_kernel_names[i];
+}
+
 /* Every layer with weights is there once, and all of them take about as long as the net. */
 static void check_layer_times(const json_t *r)
 {
@@ -30,7 +40,10 @@ static void check_layer_times(const json_t *r)
         int n = 0;
 
         json_array_foreach(json_object_get(l, "layers"), k, time)
-            n += strcmp(json_string_value(json_object_get(time, "name")), json_string_value(json_object_get(layer, "name"))) == 0;
+            if (strcmp(json_string_value(json_object_get(time, "name")), json_string_value(json_object_get(layer, "name"))) == 0) {
+                ck_assert(is_kernel(json_object_get(time, "kernel"), "batch_1") && is_kernel(json_object_get(time, "kernel"), "batch_128"));
+                n++;
+            }
         ck_assert_int_eq(n, 1);
     }
     json_array_foreach(json_object_get(l, "layers"), k, time)

@@ -260,6 +260,29 @@ START_TEST(packs_by_the_masks)
 }
 END_TEST
 
+/* One sample at a time: sparse where a batch is not, with the form made for it; what trains has none. */
+START_TEST(packs_for_single_samples)
+{
+    struct net *net = masked_net(6);
+    struct exec *x;
+    float dense[20];
+
+    ck_assert_int_eq(exec_new(&x, net, 1, EXEC_INFER, 0, NULL, NULL), ERR_OK);
+    fill_normal(exec_input(x), 40, 3);
+    exec_forward(x, 1, false, 0);
+    memcpy(dense, exec_value(x, 3), sizeof dense);
+    ck_assert_int_eq(net_pack_forward(net, 1, NULL), ERR_OK);
+    fill_normal(exec_input(x), 40, 3);
+    exec_forward(x, 1, false, 0);
+    for (int i = 0; i < 20; i++)
+        ck_assert_float_eq_tol(exec_value(x, 3)[i], dense[i], 1e-5f);
+    ck_assert_int_eq(net_pack(net, 1, NULL), ERR_OK);
+    ck_assert(!net->weight[0].sparse || !net->weight[0].sparse->single);
+    exec_free(x);
+    net_free(net);
+}
+END_TEST
+
 START_TEST(packing_survives_every_failing_allocation)
 {
     struct net *net = masked_net(6);
@@ -269,7 +292,7 @@ START_TEST(packing_survives_every_failing_allocation)
         enum err_code rc;
 
         mem_fail_in = k;
-        rc = net_pack(net, 32, NULL);
+        rc = net_pack_forward(net, 32, NULL);
         fired = mem_fail_in == 0;
         mem_fail_in = 0;
         ck_assert(rc == (fired ? ERR_NOMEM : ERR_OK) && (net->weight[0].sparse == NULL) == fired);
@@ -293,6 +316,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, allocation_failures);
     tc = suite_case(s, "dense and sparse");
     tcase_add_test(tc, packs_by_the_masks);
+    tcase_add_test(tc, packs_for_single_samples);
     tcase_add_test(tc, packing_survives_every_failing_allocation);
 }
 SUITE_MAIN("net", cases)

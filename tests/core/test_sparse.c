@@ -262,36 +262,98 @@ START_TEST(products)
 }
 END_TEST
 
-/* One sample, in the form made for it, where this processor can run it; no allocation that fails leaves half of one. New values drop it. */
+/* One sample, in the form made for it, once per level that has one; no allocation that fails leaves half of one. New values drop it. */
+static void check_single(const int rows_cols[2], double d)
+{
+    struct layer l;
+    enum err_code rc = ERR_NOMEM;
+
+    layer_init(&l, rows_cols[0], rows_cols[1], d, 1);
+    for (int fail = 1; rc == ERR_NOMEM; fail++) {
+        mem_fail_in = fail;
+        rc = sparse_single_make(l.s, NULL);
+        mem_fail_in = 0;
+        ck_assert(rc == ERR_OK || !l.s->single);
+    }
+    ck_assert_int_eq(rc, ERR_OK);
+    ck_assert(sparse_single_forward(l.s, l.x, l.bias, l.y) == (l.s->single != NULL));
+    sparse_forward(l.s, l.x, l.bias, l.y, 1, NULL);
+    check_forward(&l, true);
+    sparse_forward(l.s, l.x, NULL, l.y, 1, NULL);
+    check_forward(&l, false);
+    for (int k = 0; k < l.rows * l.cols; k++)
+        l.w[k] *= 2;
+    sparse_gather(l.s, l.w);
+    ck_assert_ptr_null(l.s->single);
+    sparse_forward(l.s, l.x, NULL, l.y, 1, NULL);
+    check_forward(&l, false);
+    layer_clear(&l);
+}
+
 START_TEST(single_samples)
 {
-    static const int sizes[][2] = { { 300, 784 }, { 16, 32 }, { 17, 33 }, { 7, 100 }, { 100, 1100 }, { 40, 31 } };
+    static const int sizes[][2] = { { 300, 784 }, { 16, 32 }, { 16, 16 }, { 17, 33 }, { 31, 17 }, { 7, 100 }, { 8, 8 }, { 100, 1100 }, { 40, 31 }, { 50, 7 } };
 
+    sparse_skip_levels = _i;
     for (int s = 0; s < N(sizes); s++)
-        for (int d = 0; d < N(density); d++) {
-            struct layer l;
-            enum err_code rc = ERR_NOMEM;
+        for (int d = 0; d < N(density); d++)
+            check_single(sizes[s], density[d]);
+    sparse_skip_levels = 0;
+}
+END_TEST
 
-            layer_init(&l, sizes[s][0], sizes[s][1], density[d], 1);
-            for (int fail = 1; rc == ERR_NOMEM; fail++) {
-                mem_fail_in = fail;
-                rc = sparse_single_make(l.s, NULL);
-                mem_fail_in = 0;
-                ck_assert(rc == ERR_OK || !l.s->single);
-            }
-            ck_assert_int_eq(rc, ERR_OK);
-            sparse_forward(l.s, l.x, l.bias, l.y, 1, NULL);
-            check_forward(&l, true);
-            sparse_forward(l.s, l.x, NULL, l.y, 1, NULL);
-            check_forward(&l, false);
-            for (int k = 0; k < l.rows * l.cols; k++)
-                l.w[k] *= 2;
-            sparse_gather(l.s, l.w);
-            ck_assert_ptr_null(l.s->single);
-            sparse_forward(l.s, l.x, NULL, l.y, 1, NULL);
-            check_forward(&l, false);
-            layer_clear(&l);
-        }
+/* Where this processor has it: of thin kernels, whose rows and columns differ as those of trained ones do; not of whole ones. */
+START_TEST(single_form_where_it_pays)
+{
+    const bool can = strcmp(sparse_level_name(_i), "avx512") == 0 || strcmp(sparse_level_name(_i), "avx2") == 0;
+    struct layer l;
+
+    sparse_skip_levels = _i;
+    layer_init(&l, 300, 784, 1, 1);
+    ck_assert_int_eq(sparse_single_make(l.s, NULL), ERR_OK);
+    ck_assert_ptr_null(l.s->single);
+    sparse_free(l.s);
+    for (int k = 0; k < l.rows * l.cols; k++)
+        l.mask[k] &= k % l.cols * 7 % (1 + k / l.cols) < 6;
+    ck_assert_int_eq(sparse_new(&l.s, l.mask, l.rows, l.cols, NULL), ERR_OK);
+    for (int k = 0; k < l.rows * l.cols; k++)
+        l.w[k] *= l.mask[k];
+    sparse_gather(l.s, l.w);
+    ck_assert(sparse_single_may_pay((size_t)l.rows * (size_t)l.cols, l.s->n) && l.s->n > 10000);
+    ck_assert_int_eq(sparse_single_make(l.s, NULL), ERR_OK);
+    ck_assert(can == (l.s->single != NULL) && sparse_single_forward(l.s, l.x, l.bias, l.y) == can);
+    sparse_forward(l.s, l.x, l.bias, l.y, 1, NULL);
+    check_forward(&l, true);
+    layer_clear(&l);
+    sparse_skip_levels = 0;
+}
+END_TEST
+
+/* An input that is not finite counts for the rows that keep it, and for no other; so does a weight. */
+START_TEST(single_samples_that_are_not_finite)
+{
+    static const float bad[] = { INFINITY, -INFINITY, NAN };
+
+    sparse_skip_levels = _i;
+    for (int b = 0; b < N(bad); b++) {
+        struct layer l;
+
+        layer_init(&l, 100, 200, 0.1, 1);
+        ck_assert_int_eq(sparse_single_make(l.s, NULL), ERR_OK);
+        l.x[50] = bad[b];
+        sparse_forward(l.s, l.x, l.bias, l.y, 1, NULL);
+        for (int r = 0; r < l.rows; r++)
+            ck_assert((isfinite(l.y[r]) != 0) == !l.mask[r * l.cols + 50]);
+        l.x[50] = 0;
+        l.w[7 * l.cols + l.s->by_row.across[sparse_first(l.s, 7)]] = bad[b];
+        sparse_gather(l.s, l.w);
+        ck_assert_int_eq(sparse_single_make(l.s, NULL), ERR_OK);
+        sparse_forward(l.s, l.x, l.bias, l.y, 1, NULL);
+        for (int r = 0; r < l.rows; r++)
+            ck_assert((isfinite(l.y[r]) != 0) == (r != 7));
+        layer_clear(&l);
+    }
+    sparse_skip_levels = 0;
 }
 END_TEST
 
@@ -341,7 +403,9 @@ static void cases(Suite *s)
     tcase_add_test(tc, memory);
     tcase_add_test(tc, the_rule_is_one_of_density);
     tcase_add_loop_test(tc, products, 0, sparse_n_levels());
-    tcase_add_test(tc, single_samples);
+    tcase_add_loop_test(tc, single_samples, 0, sparse_n_levels());
+    tcase_add_loop_test(tc, single_form_where_it_pays, 0, sparse_n_levels());
+    tcase_add_loop_test(tc, single_samples_that_are_not_finite, 0, sparse_n_levels());
     tcase_add_loop_test(tc, same_bytes_for_any_team, 1, 5);
 }
 SUITE_MAIN("sparse", cases)
