@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+#include "core/simd.h"
+
 enum {
     ROOM = 72 * 1024,        /* floats that a pass packs, if it can help it */
     TILES = 16               /* of a pass, if there is work for them */
@@ -207,13 +209,15 @@ static size_t packed_at(const struct conv_pass *p, int y, int x)
     return (size_t)before * (size_t)p->from_c * (size_t)p->to_c;
 }
 
-static void pack_kernel(const struct conv_pass *p, const float *w, float *out, struct conv_taps ti, struct conv_taps tj)
+/* factor: of the outputs of the group, or NULL. */
+static void pack_kernel(const struct conv_pass *p, const float *w, const float *factor, float *out, struct conv_taps ti, struct conv_taps tj)
 {
     const size_t taps = (size_t)p->g->kh * (size_t)p->g->kw;
     const size_t to = p->back ? taps : taps * (size_t)p->from_c, from = p->back ? taps * (size_t)p->to_c : taps;
 
     for (int b = 0, n; b < conv_n_out_blocks(p->to_c); b++) {
-        const float *block = w + (size_t)conv_out_block(p->to_c, b, &n) * to;
+        const int first = conv_out_block(p->to_c, b, &n);
+        const float *block = w + (size_t)first * to;
 
         for (int i = 0; i < ti.n; i++)
             for (int c = 0; c < p->from_c; c++)
@@ -221,7 +225,7 @@ static void pack_kernel(const struct conv_pass *p, const float *w, float *out, s
                     const float *x = block + (size_t)c * from + (size_t)(ti.first + i * ti.step) * (size_t)p->g->kw + (tj.first + j * tj.step);
 
                     for (int q = 0; q < n; q++)
-                        *out++ = x[(size_t)q * to];
+                        *out++ = x[(size_t)q * to] * (factor ? factor[first + q] : 1);
                 }
     }
 }
@@ -235,7 +239,7 @@ static void pack_group(void *ctx, int group)
 
     for (int y = 0; y < (p->back ? p->g->sh : 1) && y < p->to_h; y++)
         for (int x = 0; x < p->dest_step && x < p->to_w; x++)
-            pack_kernel(p, w, out + packed_at(p, y, x), row_taps(p, y), column_taps(p, x));
+            pack_kernel(p, w, p->factor ? p->factor + group * p->to_c : NULL, out + packed_at(p, y, x), row_taps(p, y), column_taps(p, x));
 }
 
 /* ---- packing of rows ---- */
@@ -316,15 +320,30 @@ static int run_taps(const struct conv_pass *p, const struct conv_scratch *s, con
     return (int)(tap - s->tap);
 }
 
+SIMD static void add_more(float *restrict y, const float *restrict more, size_t n, bool clamp)
+{
+    const float least = clamp ? 0 : -INFINITY;
+
+    for (size_t i = 0; i < n; i++) {
+        const float v = y[i] + more[i];
+
+        y[i] = v < least ? least : v;
+    }
+}
+
 void conv_unstage(const struct conv_pass *p, const struct conv_run *r, const struct conv_scratch *s, float *out, int n_out)
 {
     const float *stage = s->stage;
     const size_t samples = (size_t)r->t->samples;
 
     for (int q = 0; q < n_out; q++, stage += conv_run_len(p))
-        for (int i = 0; i < r->n; i++)
-            memcpy(out + (size_t)q * r->out_stride + (size_t)i * (size_t)p->dest_step * (size_t)p->n, stage + (size_t)i * samples,
-                   samples * sizeof *out);
+        for (int i = 0; i < r->n; i++) {
+            float *to = out + (size_t)q * r->out_stride + (size_t)i * (size_t)p->dest_step * (size_t)p->n;
+
+            memcpy(to, stage + (size_t)i * samples, samples * sizeof *to);
+            if (p->summand)
+                add_more(to, p->summand + (to - p->to), samples, p->c->clamp);
+        }
 }
 
 static void dense_run(const struct conv_pass *p, const struct conv_scratch *s, const struct conv_run *r)
@@ -334,7 +353,7 @@ static void dense_run(const struct conv_pass *p, const struct conv_scratch *s, c
     const size_t skipped = (size_t)((r->ti.first - all.first) / all.step);
     const float *w = p->packed + (size_t)r->t->group * (conv_kernel_len(p->g) / (size_t)p->g->groups) + packed_at(p, r->y, r->x);
     struct conv_product k = { .in = s->ring, .tap = s->tap, .n_taps = run_taps(p, s, r), .out_stride = r->staged ? conv_run_len(p) : r->out_stride,
-                              .at = s->at, .n = (int)conv_grains((size_t)r->n * (size_t)r->t->samples), .clamp = p->c->clamp && !p->back };
+                              .at = s->at, .n = (int)conv_grains((size_t)r->n * (size_t)r->t->samples), .clamp = p->c->clamp && !p->back && !(p->summand && r->staged) };
 
     for (int b = 0; b < conv_n_out_blocks(p->to_c); b++) {
         int first = conv_out_block(p->to_c, b, &k.n_out);
@@ -343,6 +362,7 @@ static void dense_run(const struct conv_pass *p, const struct conv_scratch *s, c
         k.w = w + per * ((size_t)first * (size_t)all.n + skipped * (size_t)k.n_out);
         k.bias = p->bias ? p->bias + r->t->group * p->to_c + first : NULL;
         k.out = r->staged ? s->stage : out;
+        k.more = p->summand && !r->staged ? p->summand + (out - p->to) : NULL;
         conv_level()->product(&k);
         if (r->staged)
             conv_unstage(p, r, s, out, k.n_out);
@@ -414,6 +434,8 @@ void conv_forward(const struct conv *g, const struct op_call *c)
     p.from = c->x[0];
     p.to = c->y;
     p.bias = c->w[1];
+    p.factor = c->factor;
+    p.summand = c->more;
     run_pass(&p, c);
 }
 

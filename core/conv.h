@@ -26,7 +26,8 @@ bool conv_geometry(struct conv *g, const struct op *op, const void *conf, const 
 size_t conv_state_len(const struct conv *g);
 size_t conv_state_len_per_sample(const struct conv *g);
 size_t conv_scratch_len(const struct conv *g);
-/* y = clamp(w * x + bias); weights 0 and 1 of the call are kernel and bias (NULL: none). The kernel may be sparse or in integers. */
+/* y = clamp(factor * w * x + bias + more); weights 0 and 1 of the call are kernel and bias (NULL: none). The kernel may be sparse or in integers: then
+ * there are no factor and no more. */
 void conv_forward(const struct conv *g, const struct op_call *c);
 void conv_input_gradient(const struct conv *g, const struct op_call *c); /* dx[0] is wanted */
 void conv_weight_gradient(const struct conv *g, const struct op_call *c);

@@ -34,7 +34,7 @@ struct conv_pass {
     bool back;
     const float *from, *mask; /* what is packed; mask: only where it is positive */
     float *to;
-    const float *bias;
+    const float *bias, *factor, *summand; /* factor, summand: op_call.factor and more */
     int from_c, from_h, from_w, to_c, to_h, to_w; /* channels of one group */
     int step, lead;           /* columns of the input: from one place of a packed row to the next; before the first */
     int phases;               /* packed for each row */
@@ -89,7 +89,7 @@ void conv_pack_places(float *out, const float *x, const float *y, int width, int
 /* Blocks of outputs of a dense kernel, as equal as can be: block b begins at the result and has *n. */
 int conv_n_out_blocks(int outputs);
 int conv_out_block(int outputs, int b, int *n);
-/* Copies `n_out` channels of the stage to out. */
+/* Copies `n_out` channels of the stage to out; a summand is added here, and then it is clamped. */
 void conv_unstage(const struct conv_pass *p, const struct conv_run *r, const struct conv_scratch *s, float *out, int n_out);
 static inline size_t conv_run_len(const struct conv_pass *p) { return conv_grains((size_t)p->columns * (size_t)p->samples); }
 static inline size_t conv_slot_len(const struct conv_pass *p) { return (size_t)p->from_c * p->row_len; }

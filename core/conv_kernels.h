@@ -17,6 +17,7 @@ struct conv_product {
     const float *bias;    /* [n_out], or NULL */
     int n_out;            /* at most `outputs` of the level */
     float *out;
+    const float *more;    /* as out: added before the clamp; NULL: nothing */
     size_t out_stride;    /* from one output to the next */
     const size_t *at;     /* [n / CONV_GRAIN] where each piece of the run goes */
     int n;                /* length of the run, a multiple of CONV_GRAIN */

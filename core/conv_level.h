@@ -34,6 +34,8 @@ TARGET SIMD_INLINE void LEVEL(block)(const struct conv_product *p, size_t at, co
             size_t n = at + (size_t)j * LANES;
             VECTOR s = sum[i * v + j];
 
+            if (p->more)
+                s += LOAD(p->more + (size_t)i * p->out_stride + p->at[n / CONV_GRAIN] + n % CONV_GRAIN);
             if (p->clamp)
                 s = (VECTOR)((BITS)s & ~(s < 0)); /* NaN stays */
             STORE(p->out + (size_t)i * p->out_stride + p->at[n / CONV_GRAIN] + n % CONV_GRAIN) = s;

@@ -160,6 +160,8 @@ static void bind_call(struct exec *x, int i, uint64_t seed, struct team *team)
     c->out_shape = &node->plan.out;
     c->y = block_at(x, np->value);
     c->clamp = np->clamp;
+    c->more = np->more == EXEC_NONE ? NULL : block_at(x, x->plan.node[np->more].value);
+    c->dmore = x->training ? block_at(x, np->dmore) : NULL;
     x->grad[i] = x->training ? block_at(x, np->own) : NULL;
     c->dy = x->grad[i];
     c->seed = seed;
@@ -255,6 +257,30 @@ void exec_watch(struct exec *x, void (*fn)(void *user, int node), void *user)
     x->watch_user = user;
 }
 
+/* Whether node i does its tail's work in this forward, up to node `last`. A line is none where the statistics are the batch's. */
+static bool joins(const struct exec *x, int i, int last, bool training)
+{
+    const int tail = x->plan.node[i].tail;
+
+    return tail != EXEC_NONE && tail <= last && !x->call[i].sparse && !x->call[i].int8 && !(training && x->net->node[tail].op->line);
+}
+
+static void forward_joined(struct exec *x, int i)
+{
+    const int at = x->plan.node[i].tail;
+    const struct op_call *tail = &x->call[at];
+    struct op_call c = x->call[i];
+
+    c.more = tail->more;
+    c.clamp = tail->clamp;
+    if (x->net->node[at].op->line) {
+        x->net->node[at].op->line(tail, c.w[1]);
+        c.factor = tail->state;
+        c.w[1] = tail->state + c.out_shape->d[0];
+    }
+    x->net->node[i].op->forward(&c);
+}
+
 static void run_nodes(struct exec *x, int n, int last, bool training, uint64_t step)
 {
     assert(!x->training || x->packing == x->net->packing); /* the gradients are as long as the values were */
@@ -262,14 +288,18 @@ static void run_nodes(struct exec *x, int n, int last, bool training, uint64_t s
         bind_weights(x);
     x->n = n;
     for (int i = 0; i <= last; i++) {
+        const struct exec_node *np = &x->plan.node[i];
         struct op_call *c = &x->call[i];
 
         c->n = n;
         c->training = training;
         c->step = step;
-        if (x->plan.node[i].skip || !x->net->node[i].op->forward)
+        if (np->skip || !x->net->node[i].op->forward || (np->same != EXEC_NONE && joins(x, np->same, last, training)))
             continue;
-        x->net->node[i].op->forward(c);
+        if (joins(x, i, last, training))
+            forward_joined(x, i);
+        else
+            x->net->node[i].op->forward(c);
         if (x->watch)
             x->watch(x->watch_user, i);
     }
@@ -312,11 +342,14 @@ static void sum_tile(void *ctx, int tile)
         sum_range(s->to + first, s->from + first, n);
 }
 
-/* The gradient of node i, from what its consumers left; they come later in the order of nodes and have run. */
+/* The gradient of node i, from what its consumers left; they come later in the order of nodes and have run. Of two the second may come late. */
 static void gather(struct exec *x, int i)
 {
     const struct exec_node *np = &x->plan.node[i];
     struct sum s = { block_at(x, np->grad), NULL, shape_len(x->call[i].out_shape) * (size_t)x->n, np->grad == np->own };
+
+    if (np->late != EXEC_NONE)
+        x->call[np->late].dy_more = NULL;
 
     for (int c = i + 1; c < x->net->n_nodes; c++)
         for (int k = 0; x->active[c] && k < x->net->node[c].n_in; k++) {
@@ -325,6 +358,8 @@ static void gather(struct exec *x, int i)
             s.from = x->call[c].dx[k];
             if (np->n_consumers == 1)
                 s.to = x->call[c].dx[k];
+            else if (np->late != EXEC_NONE && s.from != s.to && !s.first)
+                x->call[np->late].dy_more = s.from;
             else if (s.from != s.to)
                 team_for(x->call[i].team, (int)((s.len + RANGE - 1) / RANGE), sum_tile, &s);
             s.first = false;
@@ -336,10 +371,11 @@ static void gather(struct exec *x, int i)
 static void pass_on(struct exec *x, int i)
 {
     struct op_call *c = &x->call[i];
+    const struct exec_node *by = &x->plan.node[x->plan.node[i].skip ? x->plan.node[i].same : i];
 
     for (int k = 0; k < c->n_in; k++)
         if (x->plan.node[x->net->node[i].in[k]].needs_grad)
-            c->dx[k] = x->grad[i];
+            c->dx[k] = c->n_in > 1 && x->net->node[i].in[k] == by->more && by->dmore != EXEC_NONE ? block_at(x, by->dmore) : x->grad[i];
 }
 
 /* A node that the loss does not depend on: its gradient is 0. */

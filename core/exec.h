@@ -8,7 +8,7 @@
 struct exec;
 
 enum exec_kind {
-    EXEC_INFER, /* forward only; memory of values that are read no more is used again, relus run in the op before them (op_call.clamp) */
+    EXEC_INFER, /* forward only; memory of values that are read no more is used again, relus, sums and batch norms run in the op before them (exec_plan.h) */
     EXEC_LOOK,  /* forward only; every value of every node stays to be looked at */
     EXEC_KEEP,  /* forward and backward; every value and gradient of every node stays to be looked at */
     EXEC_TRAIN  /* forward and backward; as EXEC_INFER, but values that backward reads stay, and gradients that are read no more make room */

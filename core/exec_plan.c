@@ -1,4 +1,4 @@
-/* core/exec_plan.c: see exec_plan.h. First who reads what, then relus into the ops before them, then values, then gradients, backwards. */
+/* core/exec_plan.c: see exec_plan.h. First who reads what, then relus and sums into the ops before them, then values, then gradients, backwards. */
 #include "core/exec_plan.h"
 
 #include "core/mem.h"
@@ -43,7 +43,9 @@ static void count_consumers(struct exec_plan *p, const struct net *net)
 static void plan_uses(struct exec_plan *p, const struct net *net)
 {
     for (int i = 0; i < p->n_nodes; i++) {
-        p->node[i] = (struct exec_node){ .grad = EXEC_NONE, .own = EXEC_NONE, .last_use = i, .needs_grad = learns(&net->node[i]), .skip = net->node[i].op->view };
+        p->node[i] = (struct exec_node){ .grad = EXEC_NONE, .own = EXEC_NONE, .last_use = i, .needs_grad = learns(&net->node[i]), .skip = net->node[i].op->view,
+                                         .same = net->node[i].op->view ? net->node[i].in[0] : EXEC_NONE, .more = EXEC_NONE, .tail = EXEC_NONE, .late = EXEC_NONE,
+                                         .dmore = EXEC_NONE };
         for (int k = 0; k < net->node[i].n_in; k++) {
             struct exec_node *from = &p->node[net->node[i].in[k]];
 
@@ -58,6 +60,14 @@ static void plan_uses(struct exec_plan *p, const struct net *net)
             p->node[i].last_use = p->n_nodes;
 }
 
+/* Node i becomes part of the one before, whose block it has. */
+static void share_value(struct exec_plan *p, int i, int before)
+{
+    p->node[i].same = before;
+    if (p->node[before].last_use < p->node[i].last_use)
+        p->node[before].last_use = p->node[i].last_use;
+}
+
 /* Relus into the ops before them. A loss may start at an end: that stays as it is. */
 static void plan_clamps(struct exec_plan *p, const struct net *net)
 {
@@ -69,8 +79,64 @@ static void plan_clamps(struct exec_plan *p, const struct net *net)
             continue;
         before->clamp = true;
         p->node[i].skip = true;
-        if (before->last_use < p->node[i].last_use)
-            before->last_use = p->node[i].last_use;
+        share_value(p, i, node->in[0]);
+    }
+}
+
+/* The input of a sum of two whose op comes last, so that the other one is there when it runs. EXEC_NONE: node i is no such sum. */
+static int last_summand(const struct net *net, int i)
+{
+    const struct node *node = &net->node[i];
+
+    if (!node->op->is_sum || node->n_in != 2 || node->in[0] == node->in[1])
+        return EXEC_NONE;
+    return node->in[0] > node->in[1] ? node->in[0] : node->in[1];
+}
+static int other_summand(const struct net *net, int i, int last) { return net->node[i].in[net->node[i].in[0] == last]; }
+
+/* An op whose value is read by the next one alone, which it might do as well. */
+static bool may_go_on(const struct exec_node *np) { return !np->skip && !np->clamp && !np->is_end && np->n_consumers == 1; }
+
+/* Sums into the ops before them. Which of a node's gradients comes late: where two come together, and that op is the first to read them. */
+static void plan_sums(struct exec_plan *p, const struct net *net, bool back)
+{
+    for (int i = 1; i < p->n_nodes; i++) {
+        const int last = last_summand(net, i);
+        struct exec_node *before = last == EXEC_NONE ? NULL : &p->node[last];
+
+        if (!before || !net->node[last].op->sum || !may_go_on(before) || p->node[i].is_end || (back && !before->needs_grad))
+            continue;
+        before->more = other_summand(net, i, last);
+        before->clamp = p->node[i].clamp;
+        p->node[i].clamp = false;
+        p->node[i].skip = true;
+        share_value(p, i, last);
+    }
+    for (int i = 1; i < p->n_nodes && back; i++) {
+        int at = i;
+
+        while (p->node[at].skip && (at == i || p->node[at].n_consumers == 1))
+            at = p->node[at].same;
+        if (at == i || p->node[i].n_consumers != 2 || p->node[i].is_end || p->node[at].n_consumers != 1 || p->node[at].more == EXEC_NONE)
+            continue;
+        p->node[i].late = at;
+        p->node[at].takes_late = true;
+    }
+}
+
+/* Heads and tails: a line, with a sum and a relu perhaps that are its own by now, or a sum. */
+static void plan_tails(struct exec_plan *p, const struct net *net)
+{
+    for (int i = 1; i < p->n_nodes; i++) {
+        const int before = net->node[i].op->line ? net->node[i].in[0] : last_summand(net, i);
+
+        if (p->node[i].skip || before == EXEC_NONE || !net->node[before].op->joins || !may_go_on(&p->node[before]) || p->node[before].tail != EXEC_NONE ||
+            p->node[i].is_end || p->node[i].more >= before)
+            continue;
+        if (!net->node[i].op->line)
+            p->node[i].more = other_summand(net, i, before);
+        p->node[before].tail = i;
+        share_value(p, i, before);
     }
 }
 
@@ -84,7 +150,7 @@ static void plan_backward_uses(struct exec_plan *p, const struct net *net)
             continue;
         for (int k = 0; k < net->node[i].n_in && op_reads_x(net->node[i].op); k++)
             p->node[net->node[i].in[k]].last_use = p->n_nodes;
-        if (op_reads_y(net->node[i].op, np->clamp))
+        if (op_reads_y(net->node[i].op, np->clamp) || (np->more != EXEC_NONE && np->clamp))
             p->node[i].last_use = p->n_nodes;
     }
 }
@@ -111,8 +177,8 @@ static void plan_values(struct exec_plan *p, const struct net *net, bool stay)
     for (int i = 0; i < p->n_nodes; i++) {
         size_t len = shape_len(&net->node[i].plan.out);
 
-        if (p->node[i].skip)
-            p->node[i].value = p->node[net->node[i].in[0]].value;
+        if (p->node[i].same != EXEC_NONE)
+            p->node[i].value = p->node[p->node[i].same].value;
         else
             p->node[i].value = stay ? new_block(p, len) : reusable_block(p, i, len);
         if (p->block[p->node[i].value].free_after < p->node[i].last_use)
@@ -157,15 +223,42 @@ static int gathered(const struct exec_plan *p, const struct net *net, int i)
     return EXEC_NONE;
 }
 
+/* Two of a node's consumers leave gradients that the op of another node adds up: it reads both. */
+static void keep_late(struct exec_plan *p, const struct net *net, int i)
+{
+    for (int c = i + 1; c < p->n_nodes; c++)
+        for (int k = 0; k < net->node[c].n_in; k++)
+            if (net->node[c].in[k] == i && p->node[c].needs_grad && p->block[p->node[c].dx[k]].free_before > p->node[i].late)
+                p->block[p->node[c].dx[k]].free_before = p->node[i].late;
+}
+
+/* Sum i is done by the op of a node before: where that leaves the gradient for the other input. Over its own, if nobody else reads that. */
+static void plan_dmore(struct exec_plan *p, const struct net *net, int i, bool reuse)
+{
+    const int by = p->node[i].same;
+    struct exec_node *np = &p->node[by];
+
+    if (!np->clamp && !np->takes_late)
+        return;
+    np->dmore = p->node[i].grad;
+    if (p->block[np->dmore].shared)
+        np->dmore = grad_block(p, by, np->more, shape_len(&net->node[by].plan.out), reuse);
+}
+
 /* Where node i leaves the gradient of node `from`. block: of its own gradient, or of that of an input before this one. */
 static int input_block(struct exec_plan *p, const struct net *net, int i, int from, int block, bool reuse)
 {
-    const struct exec_node *to = &p->node[from];
+    const struct exec_node *to = &p->node[from], *np = &p->node[i];
+    const struct exec_node *sum = np->skip && np->same != EXEC_NONE && from == p->node[np->same].more ? &p->node[np->same] : NULL;
 
-    if (p->node[i].passes || block != EXEC_NONE)
+    if (sum && sum->dmore != EXEC_NONE)
+        return sum->dmore;
+    if (np->passes || block != EXEC_NONE)
         return block;
     if (to->is_end && to->n_consumers == 1)
         return to->own;
+    if (reuse && net->node[i].op->dx_over && np->dmore == EXEC_NONE && !np->is_end && !p->block[np->grad].shared)
+        return np->grad;
     return grad_block(p, i, from, shape_len(&net->node[from].plan.out), reuse);
 }
 
@@ -178,6 +271,8 @@ static void plan_inputs(struct exec_plan *p, const struct net *net, int i, bool 
 
     np->passes = np->skip || (node->op->same_dx && !np->clamp);
     block = np->passes ? np->grad : EXEC_NONE;
+    if (np->skip && p->node[np->same].more != EXEC_NONE && node->n_in == 2)
+        plan_dmore(p, net, i, reuse);
     for (int k = 0; k < node->n_in; k++) {
         int from = node->in[k], at;
 
@@ -203,6 +298,8 @@ static void plan_grads(struct exec_plan *p, const struct net *net, bool reuse)
         np->grad = gathered(p, net, i); /* as it is now: node i itself may share the block out */
         if (np->grad == EXEC_NONE)
             np->grad = np->own = grad_block(p, i, i, shape_len(&net->node[i].plan.out), reuse);
+        if (np->late != EXEC_NONE)
+            keep_late(p, net, i);
         plan_inputs(p, net, i, reuse);
     }
 }
@@ -219,8 +316,12 @@ bool exec_plan_make(struct exec_plan *p, const struct net *net, enum exec_kind k
     if (!p->node || !p->block)
         return false;
     plan_uses(p, net);
-    if (kind != EXEC_KEEP && kind != EXEC_LOOK)
+    if (kind == EXEC_INFER || kind == EXEC_TRAIN) {
         plan_clamps(p, net);
+        plan_sums(p, net, kind == EXEC_TRAIN);
+    }
+    if (kind == EXEC_INFER)
+        plan_tails(p, net);
     if (kind == EXEC_TRAIN)
         plan_backward_uses(p, net);
     plan_values(p, net, kind == EXEC_KEEP || kind == EXEC_LOOK);

@@ -1,6 +1,9 @@
 /* core/exec_plan.h: where an exec keeps what: which node's value lies in which block of memory, and which gradient goes where. For exec.c alone.
  *
- * A view (reshape, linear) has no block of its own, and neither has a relu that the op before it does (`clamp`): to such a relu exec is as to a view.
+ * A view (reshape, linear) has no block of its own, and neither has a relu, or a sum of two, that the op before it does (`clamp`, `more`): to these exec is as
+ * to a view. Such an op also leaves the sum's gradient for the other input, and takes the last term of its own one, unsummed (`dmore`, `late`). An
+ * EXEC_INFER has pairs of ops besides, head and tail, in one block: the head does the tail's work where it can at that time (op.joins), else the tail
+ * works in place.
  * Blocks are used again whose last reader is past, unless every value stays to be looked at; while training, backward is a reader too (op.h: unread).
  *
  * Gradients go through in the order backward: each consumer of a node leaves its gradient in a block, or passes its own on (views, sums of inputs);
@@ -22,7 +25,13 @@ struct exec_node {
     bool needs_grad;         /* it or an earlier node learns */
     bool is_end;             /* the output, what it is a view of, and what that is computed from: a loss may start there */
     bool clamp;              /* its op does the relu behind it */
-    bool skip;               /* a view, or a relu that was done: nothing to run */
+    bool skip;               /* a view, or a relu or a sum that was done: nothing to run */
+    int same;                /* node whose value it has: of what is skipped, and of a tail; or EXEC_NONE */
+    int more;                /* node whose value the sum that its op does adds; or EXEC_NONE */
+    int tail;                /* node whose work its op does as well, where it can; or EXEC_NONE. That node's `same` is this one */
+    int late;                /* node whose op adds the last term of this one's gradient; or EXEC_NONE */
+    bool takes_late;         /* it is that node */
+    int dmore;               /* block of the gradient that its op leaves for `more`; or EXEC_NONE: that is its own */
     bool passes;             /* its inputs' gradients are its own */
     int dx[OP_MAX_IN];       /* blocks that its backward writes, or EXEC_NONE */
 };

@@ -82,12 +82,16 @@ struct op_call {
     float *scratch;                  /* of all threads: see op_scratch */
     size_t scratch_stride;           /* floats from one thread's to the next one's, at least scratch_len + n * scratch_len_per_sample */
     bool clamp;                      /* the relu behind this op runs in it: y = max(y, 0), and dy counts only where y > 0 */
+    const float *more;               /* what the sum behind this op, which runs in it, adds before the clamp; NULL: there is none */
+    const float *factor;             /* forward of ops with `joins`: of each row of weight 0, which counts so many times; NULL: once */
     bool training;                   /* dropout drops, batch norm uses the batch's statistics and tracks them */
     uint64_t seed, step;             /* of the random numbers: dropout */
     uint32_t node;                   /* rng stream */
     struct team *team;
     /* backward only */
     const float *dy;                 /* gradient of the loss by y */
+    const float *dy_more;            /* where `more`: the rest of it, still to be added; NULL: none */
+    float *dmore;                    /* where `more`: gradient by it, to be written: dy + dy_more where the clamp lets them through; may be dy. NULL: dy is it */
     float *dx[OP_MAX_IN];            /* to be overwritten; NULL where nobody needs it */
     float *dw[OP_MAX_WEIGHTS];       /* to be written, or added to when accumulate; NULL for what is not trainable */
     bool accumulate;
@@ -115,6 +119,10 @@ struct op {
     bool sparse;      /* weight 0 (out, in..) of a plan of NEURONS_MAKE may come sparse */
     bool int8;        /* weight 0 (out, in..) may come in integers */
     bool clamp;       /* can run the relu behind it: op_call.clamp */
+    bool sum;         /* can run the sum behind it: op_call.more */
+    bool joins;       /* as the net predicts and with a dense kernel in floats: can run a `line` behind it and the sum behind both: op_call.factor, more. Bias: weight 1 */
+    bool is_sum;      /* it is the sum of its inputs, which the op before it can do */
+    bool dx_over;     /* backward may write dx[0] over dy */
     bool same_dx;     /* all inputs get the same gradient: backward writes dx[0] alone. Without clamp it is dy itself, and exec does not call it */
     bool linear;      /* in its inputs, and 0 makes 0: without weights its backward reads neither x nor y */
     unsigned unread;  /* UNREAD_: what else backward does not read, so that memory of it is free before */
@@ -125,6 +133,9 @@ struct op {
     enum err_code (*shape)(const void *conf, const struct shape *const *in, int n_in, struct op_plan *p, struct err *e);
     void (*forward)(const struct op_call *c);
     void (*backward)(const struct op_call *c);
+    /* As the net predicts, y = factor (x + bias) + shift, with numbers for each index of the first axis: leaves factor, then bias and shift in one, in the
+     * state. bias may be NULL. NULL: it is no such op. */
+    void (*line)(const struct op_call *c, const float *bias);
     /* Of ops without kernels, at x and with what forward left. slope: y = d/ds of what forward gives at x + s along. NULL: `linear`, and forward of `along`
      * is it; or the Jacobian is symmetric, and backward of it is. bend: dx[k] += d/ds of what backward gives at x + s along, dy as it is. NULL: 0. */
     void (*slope)(const struct op_call *c);

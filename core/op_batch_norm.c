@@ -4,7 +4,10 @@
  * Training takes mean and (biased) variance of the batch and moves the tracked ones towards them, as Keras does; else the tracked
  * ones count. A channel's numbers are contiguous: a tile is a run of channels, read from memory once, for the second pass over a channel finds it
  * in the cache. Sums run in lanes of float over blocks of fixed length, and over the blocks in double. State: mean, then
- * 1 / sqrt(variance + epsilon). */
+ * 1 / sqrt(variance + epsilon).
+ *
+ * The sum of a residual block runs in it: forward adds as it writes, backward gathers what comes back, lets it through the relu, and leaves it for
+ * the block's other way, in the same pass that adds up what the channel needs. Inputs may lie where outputs do. */
 #include "core/op_init.h"
 #include "core/simd.h"
 
@@ -141,12 +144,23 @@ static struct line line_of(const struct op_call *c, const struct places *at, int
 
 static size_t channel_len(const struct op_call *c) { return shape_len(c->out_shape) / (size_t)c->out_shape->d[0] * (size_t)c->n; }
 
+SIMD_INLINE void write_block(float *y, const float *x, const float *more, const struct line *line, int n, const bool adds)
+{
+    const struct line l = *line;
+
+    SIMD_IN_PLACE
+    for (int j = 0; j < n; j++) {
+        const float v = line_at(&l, x[j]) + (adds ? more[j] : 0);
+
+        y[j] = v < l.least ? l.least : v;
+    }
+}
+
 SIMD static void forward_channel(const struct op_call *c, const struct places *at, int channel)
 {
     const struct batch_norm_conf *conf = c->conf;
     const size_t len = channel_len(c), first = (size_t)channel * len;
-    const float *restrict x = c->x[0] + first;
-    float *restrict y = c->y + first;
+    const float *x = c->x[0] + first, *more = c->more ? c->more + first : NULL;
     double mean = (double)c->w[at->mean][channel], variance = (double)c->w[at->variance][channel];
     struct line l;
 
@@ -158,16 +172,57 @@ SIMD static void forward_channel(const struct op_call *c, const struct places *a
     c->state[channel] = (float)mean;
     c->state[c->out_shape->d[0] + channel] = (float)(1 / sqrt(variance + conf->epsilon));
     l = line_of(c, at, channel);
-    for (size_t end = len; end > 0; end = block_start(end))
-        for (size_t j = block_start(end); j < end; j++) {
-            const float v = line_at(&l, x[j]);
+    for (size_t end = len; end > 0; end = block_start(end)) {
+        const size_t i = block_start(end);
 
-            y[j] = v < l.least ? l.least : v;
-        }
+        if (more)
+            write_block(c->y + first + i, x + i, more + i, &l, (int)(end - i), true);
+        else
+            write_block(c->y + first + i, x + i, NULL, &l, (int)(end - i), false);
+    }
+}
+
+static void batch_norm_line(const struct op_call *c, const float *bias)
+{
+    const struct batch_norm_conf *conf = c->conf;
+    const struct places at = places_of(conf);
+    const int n = c->out_shape->d[0];
+
+    for (int i = 0; i < n; i++) {
+        const double s = 1 / sqrt((double)c->w[at.variance][i] + conf->epsilon), factor = s * (at.gamma >= 0 ? (double)c->w[at.gamma][i] : 1);
+        const double shift = ((bias ? (double)bias[i] : 0) - (double)c->w[at.mean][i]) * factor;
+
+        c->state[i] = (float)factor;
+        c->state[n + i] = (float)(shift + (at.beta >= 0 ? (double)c->w[at.beta][i] : 0));
+    }
 }
 
 /* dy where the relu behind let y through: found by x, so that y need not be read. */
 SIMD_INLINE float let_through(const struct line *l, float x, float dy) { return line_at(l, x) <= l->least ? 0 : dy; }
+
+/* d = dy + dy_more, where y lets it through. */
+SIMD_INLINE void settle(float *d, const float *dy, const float *dy_more, const float *y, int n, const bool adds, const bool clamps)
+{
+    SIMD_IN_PLACE
+    for (int j = 0; j < n; j++) {
+        const float v = dy[j] + (adds ? dy_more[j] : 0);
+
+        d[j] = !clamps || y[j] > 0 ? v : 0;
+    }
+}
+SIMD_INLINE void settle_block(const struct op_call *c, size_t at, int n)
+{
+    const float *dy_more = c->dy_more ? c->dy_more + at : NULL;
+
+    if (dy_more && c->clamp)
+        settle(c->dmore + at, c->dy + at, dy_more, c->y + at, n, true, true);
+    else if (dy_more)
+        settle(c->dmore + at, c->dy + at, dy_more, NULL, n, true, false);
+    else if (c->clamp)
+        settle(c->dmore + at, c->dy + at, NULL, c->y + at, n, false, true);
+    else
+        settle(c->dmore + at, c->dy + at, NULL, NULL, n, false, false);
+}
 
 /* Sums of dy and of dy (x - mean). */
 SIMD_INLINE void block_back(const float *restrict dy, const float *restrict x, struct line l, int n, double *sum, double *product)
@@ -197,22 +252,31 @@ SIMD_INLINE void block_back(const float *restrict dy, const float *restrict x, s
 SIMD static void backward_channel(const struct op_call *c, const struct places *at, int channel)
 {
     const size_t len = channel_len(c), first = (size_t)channel * len;
-    const float *restrict x = c->x[0] + first, *restrict dy = c->dy + first;
-    float *restrict dx = c->dx[0] ? c->dx[0] + first : NULL;
-    const struct line l = line_of(c, at, channel);
+    const float *x = c->x[0] + first, *dy = (c->dmore ? c->dmore : c->dy) + first;
+    float *dx = c->dx[0] ? c->dx[0] + first : NULL;
+    struct line l = line_of(c, at, channel);
     const double s = (double)c->state[c->out_shape->d[0] + channel];
     double dbeta = 0, dgamma = 0;
 
-    for (size_t i = 0; i < len; i += BLOCK)
-        block_back(dy + i, x + i, l, len - i < BLOCK ? (int)(len - i) : BLOCK, &dbeta, &dgamma);
+    if (c->more)
+        l.least = -INFINITY; /* dy was let through, or is all */
+    for (size_t i = 0; i < len; i += BLOCK) {
+        const int n = len - i < BLOCK ? (int)(len - i) : BLOCK;
+
+        if (c->dmore)
+            settle_block(c, first + i, n);
+        block_back(dy + i, x + i, l, n, &dbeta, &dgamma);
+    }
     dgamma *= s;
     if (dx) {
         const float a = l.factor, b = c->training ? (float)(-(double)a * s * dgamma / (double)len) : 0,
                     shift = c->training ? (float)(-(double)a * dbeta / (double)len) : 0;
 
-        for (size_t end = len; end > 0; end = block_start(end))
+        for (size_t end = len; end > 0; end = block_start(end)) {
+            SIMD_IN_PLACE
             for (size_t j = block_start(end); j < end; j++)
                 dx[j] = a * let_through(&l, x[j], dy[j]) + (b * (x[j] - l.mean) + shift);
+        }
     }
     if (at->gamma >= 0)
         c->dw[at->gamma][channel] = (float)(dgamma + (c->accumulate ? (double)c->dw[at->gamma][channel] : 0));
@@ -258,6 +322,6 @@ static void batch_norm_backward(const struct op_call *c)
 const struct op op_batch_norm = {
     .plug = { "batch_norm", "Normalises each channel by its mean and variance over the batch.", batch_norm_params,
               sizeof(struct batch_norm_conf) },
-    .min_in = 1, .max_in = 1, .clamp = true, .unread = UNREAD_Y | UNREAD_CLAMPED, .grid = ORDER_CHANNELS, .shape = batch_norm_shape,
-    .forward = batch_norm_forward, .backward = batch_norm_backward
+    .min_in = 1, .max_in = 1, .clamp = true, .sum = true, .dx_over = true, .unread = UNREAD_Y | UNREAD_CLAMPED, .grid = ORDER_CHANNELS, .shape = batch_norm_shape,
+    .forward = batch_norm_forward, .backward = batch_norm_backward, .line = batch_norm_line
 };

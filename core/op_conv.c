@@ -270,7 +270,7 @@ static void forward(const struct spec spec, const struct op_call *c)
     struct winograd_shape s;
 
     if (!c->sparse && !c->int8 && by_winograd(&s, &g, c->n, WINOGRAD_FORWARD))
-        winograd_forward(&s, c->x[0], c->w[KERNEL], c->w[BIAS], c->clamp, c->y, &room, c->team);
+        winograd_forward(&s, c->x[0], c->w[KERNEL], &(struct winograd_behind){ c->factor, c->w[BIAS], c->more, c->clamp }, c->y, &room, c->team);
     else
         conv_forward(&g, c);
 }
@@ -300,7 +300,7 @@ static void backward(const struct spec spec, const struct op_call *c)
     } \
     static void name##_forward(const struct op_call *c) { forward(name##_spec(c->conf), c); } \
     static void name##_backward(const struct op_call *c) { backward(name##_spec(c->conf), c); } \
-    const struct op op_##name = { .plug = { #name, help, name##_params, sizeof(struct name##_conf) }, .min_in = 1, .max_in = 1, .int8 = true, .clamp = true, \
+    const struct op op_##name = { .plug = { #name, help, name##_params, sizeof(struct name##_conf) }, .min_in = 1, .max_in = 1, .int8 = true, .clamp = true, .joins = true, \
                                   .unread = UNREAD_Y, .grid = ORDER_CHANNELS, .shape = name##_shape, .forward = name##_forward, .backward = name##_backward, __VA_ARGS__ }
 CONV(conv2d, "Convolution of images with learned kernels.", .sparse = true);
 CONV(conv1d, "Convolution of sequences with learned kernels.", .sparse = true);

@@ -15,9 +15,10 @@ static enum err_code add_shape(const void *conf, const struct shape *const *in, 
     return ERR_OK;
 }
 
-/* y = a + b, not below `least`. */
-SIMD static void add_two(float *restrict y, const float *restrict a, const float *restrict b, size_t n, float least)
+/* y = a + b, not below `least`; y may be one of them. */
+SIMD static void add_two(float *y, const float *a, const float *b, size_t n, float least)
 {
+    SIMD_IN_PLACE
     for (size_t i = 0; i < n; i++) {
         const float v = a[i] + b[i];
 
@@ -63,8 +64,8 @@ static void add_backward(const struct op_call *c)
         op_ranges(c, add_back_numbers);
 }
 
-const struct op op_add = { .plug = { "add", "Sum of inputs of one shape.", NULL, 0 }, .min_in = 2, .max_in = OP_MAX_IN, .clamp = true, .same_dx = true, .linear = true,
-                           .shape = add_shape, .forward = add_forward, .backward = add_backward };
+const struct op op_add = { .plug = { "add", "Sum of inputs of one shape.", NULL, 0 }, .min_in = 2, .max_in = OP_MAX_IN, .clamp = true, .is_sum = true, .same_dx = true,
+                           .linear = true, .shape = add_shape, .forward = add_forward, .backward = add_backward };
 
 /* ---- concatenate: y is [before][sum of a_i][after][n], input i [before][a_i][after][n]: runs of a_i * after * n numbers ---- */
 

@@ -23,6 +23,12 @@
 #else
 #define SIMD_UNROLL
 #endif
+/* In front of a loop whose arrays are apart, or the same. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define SIMD_IN_PLACE _Pragma("GCC ivdep")
+#else
+#define SIMD_IN_PLACE
+#endif
 #define SIMD_INLINE static inline __attribute__((always_inline))
 
 /* Whether core/vector_levels.h has levels of x86-64. Fuzzers read files: they do without, and are built in half the time. */

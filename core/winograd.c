@@ -36,9 +36,9 @@ struct level;
 /* One convolution: a forward, or an input gradient, which is one with kernels turned round. */
 struct pass {
     int c, o, h, w, oh, ow, n, top, left;
-    const float *in, *mask, *u, *bias;
+    const float *in, *mask, *u;
     float *out;
-    bool clamp;
+    struct winograd_behind behind;
     /* the plan */
     const struct level *level;
     int rows;             /* outputs of a register block: as equal as can be */
@@ -234,13 +234,13 @@ size_t winograd_scratch_len(const struct winograd_shape *s)
 
 /* ---- kernels ---- */
 
-/* u = G g G' of a kernel g; the 16 numbers lie step apart. */
-static void spread_kernel(const float *g, bool turned, float *u, size_t step)
+/* u = G g G' of a kernel factor * g; the 16 numbers lie step apart. */
+static void spread_kernel(const float *g, float factor, bool turned, float *u, size_t step)
 {
     float t[4][3];
 
     for (int j = 0; j < 3; j++) {
-        const float a = g[turned ? 8 - j : j], b = g[turned ? 5 - j : 3 + j], c = g[turned ? 2 - j : 6 + j];
+        const float a = factor * g[turned ? 8 - j : j], b = factor * g[turned ? 5 - j : 3 + j], c = factor * g[turned ? 2 - j : 6 + j];
 
         t[0][j] = a;
         t[1][j] = 0.5f * (a + b + c);
@@ -269,7 +269,7 @@ static void kernels_tile(void *ctx, int tile)
             for (int c = 0; c < n_c; c++) {
                 const size_t i = p->turned ? (size_t)(from + c) * (size_t)p->o + (size_t)o : (size_t)o * (size_t)p->c + (size_t)(from + c);
 
-                spread_kernel(p->w33 + 9 * i, p->turned, u + c * rows + (o - first), (size_t)(n_c * rows));
+                spread_kernel(p->w33 + 9 * i, p->behind.factor ? p->behind.factor[o] : 1, p->turned, u + c * rows + (o - first), (size_t)(n_c * rows));
             }
     }
 }
@@ -306,15 +306,14 @@ static void run_pass(struct pass *p, const struct winograd_room *room, struct te
     team_for(pass_macs(p) < SMALL ? NULL : team, p->n_parts * parts(p->o, p->band), pass_item, p);
 }
 
-void winograd_forward(const struct winograd_shape *s, const float *x, const float *w, const float *bias, bool clamp, float *y,
+void winograd_forward(const struct winograd_shape *s, const float *x, const float *w, const struct winograd_behind *behind, float *y,
                       const struct winograd_room *room, struct team *team)
 {
     struct pass p = forward_pass(s);
 
     p.in = x;
     p.w33 = w;
-    p.bias = bias;
-    p.clamp = clamp;
+    p.behind = *behind;
     p.out = y;
     run_pass(&p, room, team);
 }

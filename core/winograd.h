@@ -26,8 +26,13 @@ enum winograd_product { WINOGRAD_FORWARD, WINOGRAD_INPUT, WINOGRAD_WEIGHT };
 /* Whether a product is done sooner than by the direct kernels. Where it is for some n, it is for multiples of 128. */
 bool winograd_pays(const struct winograd_shape *s, enum winograd_product product);
 
-/* y [o][oh][ow][n] = conv(x, w) + bias; bias [o] may be NULL. clamp: max(y, 0). */
-void winograd_forward(const struct winograd_shape *s, const float *x, const float *w, const float *bias, bool clamp, float *y,
+/* What is done to a product: times factor [o], plus bias [o], plus more [o][oh][ow][n], each of which may be NULL; clamp: then max(y, 0). */
+struct winograd_behind {
+    const float *factor, *bias, *more;
+    bool clamp;
+};
+/* y [o][oh][ow][n] = conv(x, w), and what is behind. */
+void winograd_forward(const struct winograd_shape *s, const float *x, const float *w, const struct winograd_behind *behind, float *y,
                       const struct winograd_room *room, struct team *team);
 /* dx [c][h][w][n] is overwritten. y (may be NULL): dy counts only where y > 0. */
 void winograd_input_gradient(const struct winograd_shape *s, const float *dy, const float *y, const float *w, float *dx,

@@ -169,7 +169,7 @@ TARGET static void LEVEL(multiply_any)(const float *u, int rows, const float *v,
 #undef CASE
 }
 
-/* q outputs of a cell from their products: y = A' m A + bias. whole: all of the tile is output, and all columns. */
+/* q outputs of a cell from their products: y = A' m A, and what is behind. whole: all of the tile is output, and all columns. */
 TARGET SIMD_INLINE void LEVEL(gather)(const struct pass *p, const struct cell *t, int first, int q, const float *m, const bool whole)
 {
     const ptrdiff_t col = p->n, row = p->ow * col, plane = p->oh * row;
@@ -178,7 +178,7 @@ TARGET SIMD_INLINE void LEVEL(gather)(const struct pass *p, const struct cell *t
     const VECTOR zero = { 0 };
 
     for (int r = 0; r < q; r++, m += WIDTH, y += plane) {
-        VECTOR s[2][4], bias = zero + (p->bias ? p->bias[first + r] : 0);
+        VECTOR s[2][4], bias = zero + (p->behind.bias ? p->behind.bias[first + r] : 0);
 
         SIMD_UNROLL
         for (int j = 0; j < 4; j++) {
@@ -196,7 +196,9 @@ TARGET SIMD_INLINE void LEVEL(gather)(const struct pass *p, const struct cell *t
 
             SIMD_UNROLL
             for (int j = 0; j < 2; j++) {
-                if (p->clamp)
+                if (p->behind.more && (whole || (i < rows && j < cols)))
+                    out[j] += LEVEL(load)(p->behind.more + (y - p->out) + i * row + j * col, t->to, whole);
+                if (p->behind.clamp)
                     out[j] = (VECTOR)((BITS)out[j] & ~(BITS)(out[j] <= zero));
                 if (whole || (i < rows && j < cols))
                     LEVEL(store)(y + i * row + j * col, out[j], t->from, t->to, whole);

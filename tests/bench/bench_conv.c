@@ -111,7 +111,7 @@ static void direct(struct layer *l, int product)
 static void winograd(struct layer *l, int product)
 {
     switch (product) {
-    case FORWARD: winograd_forward(&l->wino, l->x, l->w, l->bias, false, l->y, &l->room, l->team); break;
+    case FORWARD: winograd_forward(&l->wino, l->x, l->w, &(struct winograd_behind){ .bias = l->bias }, l->y, &l->room, l->team); break;
     case INPUT: winograd_input_gradient(&l->wino, l->dy, NULL, l->w, l->dx, &l->room, l->team); break;
     case WEIGHT: winograd_weight_gradient(&l->wino, l->x, l->dy, NULL, l->dw, l->db, false, &l->room, l->team); break;
     }

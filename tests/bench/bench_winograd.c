@@ -50,7 +50,7 @@ static void run(struct layer *l, int product, struct team *team)
 {
     l->call.team = team;
     switch (product) {
-    case FORWARD: winograd_forward(&l->s, l->x, l->w, l->bias, true, l->y, &l->room, team); break;
+    case FORWARD: winograd_forward(&l->s, l->x, l->w, &(struct winograd_behind){ .bias = l->bias, .clamp = true }, l->y, &l->room, team); break;
     case INPUT: winograd_input_gradient(&l->s, l->dy, l->y, l->w, l->dx, &l->room, team); break;
     case WEIGHT: winograd_weight_gradient(&l->s, l->x, l->dy, l->y, l->dw, l->db, false, &l->room, team); break;
     case DIRECT_FORWARD: conv_forward(&l->conv, &l->call); break;

@@ -191,15 +191,33 @@ static void for_levels(struct layer *l, void (*run)(struct layer *l))
 static void run_forward(struct layer *l)
 {
     spoil(l->y, l->len_y);
-    winograd_forward(&l->s, l->x, l->w, NULL, false, l->y, &l->room, NULL);
+    winograd_forward(&l->s, l->x, l->w, &(struct winograd_behind){ 0 }, l->y, &l->room, NULL);
     check(l, "forward", l->y, l->len_y);
 }
 
 static void run_clamped(struct layer *l)
 {
     spoil(l->y, l->len_y);
-    winograd_forward(&l->s, l->x, l->w, l->bias, true, l->y, &l->room, NULL);
+    winograd_forward(&l->s, l->x, l->w, &(struct winograd_behind){ .bias = l->bias, .clamp = true }, l->y, &l->room, NULL);
     check(l, "forward with bias, clamped", l->y, l->len_y);
+}
+
+static float factor_of(size_t o) { return 1.5f - 0.5f * (float)(o % 5); }
+static float more_of(size_t i) { return (float)(i % 7) - 3; }
+
+static void run_all(struct layer *l)
+{
+    float *more = mem_alloc(l->len_y * sizeof *more), *factor = mem_alloc((size_t)l->s.o * sizeof *factor);
+
+    for (size_t i = 0; i < l->len_y; i++)
+        more[i] = more_of(i);
+    for (size_t o = 0; o < (size_t)l->s.o; o++)
+        factor[o] = factor_of(o);
+    spoil(l->y, l->len_y);
+    winograd_forward(&l->s, l->x, l->w, &(struct winograd_behind){ factor, l->bias, more, true }, l->y, &l->room, NULL);
+    check(l, "forward with factor, bias and more, clamped", l->y, l->len_y);
+    mem_free(more);
+    mem_free(factor);
 }
 
 START_TEST(forward)
@@ -213,6 +231,13 @@ START_TEST(forward)
     for (size_t i = 0; i < l.len_y; i++)
         l.want[i] = fmax(0, l.want[i] + (double)l.bias[i / (l.len_y / (size_t)s.o)]);
     for_levels(&l, run_clamped);
+    want(&l, forward_term, l.len_y);
+    for (size_t i = 0; i < l.len_y; i++) {
+        const size_t o = i / (l.len_y / (size_t)s.o);
+
+        l.want[i] = fmax(0, (double)factor_of(o) * l.want[i] + (double)l.bias[o] + (double)more_of(i));
+    }
+    for_levels(&l, run_all);
     layer_clear(&l);
 }
 END_TEST
@@ -326,7 +351,7 @@ START_TEST(not_a_number)
     layer_init(&l, &s);
     room_init(&l, 1);
     l.x[(5 * s.n) + 7] = NAN; /* row 1, column 1 */
-    winograd_forward(&s, l.x, l.w, l.bias, true, l.y, &l.room, NULL);
+    winograd_forward(&s, l.x, l.w, &(struct winograd_behind){ .bias = l.bias, .clamp = true }, l.y, &l.room, NULL);
     for (int o = 0; o < s.o; o++)
         for (int at = 0; at < 9; at++)
             ck_assert(isnan(l.y[((o * 4 + at / 3) * 4 + at % 3) * s.n + 7]));
@@ -348,7 +373,7 @@ START_TEST(any_team)
         struct team *team;
 
         ck_assert_int_eq(team_new(&team, threads, NULL), ERR_OK);
-        winograd_forward(&l.s, l.x, l.w, l.bias, false, to->y, &l.room, team);
+        winograd_forward(&l.s, l.x, l.w, &(struct winograd_behind){ .bias = l.bias }, to->y, &l.room, team);
         winograd_input_gradient(&l.s, l.dy, l.gate, l.w, to->dx, &l.room, team);
         winograd_weight_gradient(&l.s, l.x, l.dy, l.gate, to->dw, to->db, false, &l.room, team);
         team_free(team);
