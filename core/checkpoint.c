@@ -161,6 +161,17 @@ static enum err_code add(struct st_writer *w, const char *group, const struct we
     return st_add(w, name, dtype, shape, data, e);
 }
 
+/* All numbers, or those that the mask keeps, in the kernel's own order. */
+static enum err_code add_values(struct st_writer *w, const struct weight *weight, struct err *e)
+{
+    char name[OP_NAME_MAX + 16];
+
+    snprintf(name, sizeof name, "net/%s", weight->name);
+    return weight->sparse ? st_add_ordered(w, name, &(struct shape){ 1, { (int)weight->sparse->n } }, weight->sparse->value,
+                                           weight->sparse->by_row.number, e)
+                          : st_add(w, name, ST_F32, &weight->info.shape, weight->x, e);
+}
+
 static enum err_code add_arrays(const struct checkpoint *c, struct st_writer *w, struct err *e)
 {
     enum err_code rc = ERR_OK;
@@ -168,12 +179,11 @@ static enum err_code add_arrays(const struct checkpoint *c, struct st_writer *w,
     for (int i = 0; i < c->net->n_weights && rc == ERR_OK; i++) {
         const struct weight *weight = &c->net->weight[i];
         const struct shape *whole = &weight->info.shape;
-        struct shape values = weight->sparse ? (struct shape){ 1, { (int)weight->sparse->n } } : *whole;
 
         if (weight->mask)
             rc = add(w, "mask", weight, ST_U8, whole, weight->mask, e);
         if (rc == ERR_OK)
-            rc = add(w, "net", weight, ST_F32, &values, weight_values(weight), e);
+            rc = add_values(w, weight, e);
         for (int a = 0; a < JOB_ARRAYS && rc == ERR_OK; a++)
             if (c->array[a] && c->array[a][i] && is_due(c->state, a))
                 rc = add(w, array_names[a], weight, ST_F32, whole, c->array[a][i], e);

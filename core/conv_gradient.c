@@ -248,7 +248,7 @@ static void run_unit(const struct gradient *d, const struct scratch *s, const st
 /* Where the numbers of output o begin in a partial sum. */
 static size_t first_of(const struct gradient *d, int o)
 {
-    return d->c->sparse ? sparse_first(d->c->sparse, o) : d->kept / (size_t)d->x.g->o * (size_t)o;
+    return d->c->sparse ? sparse_first(&d->c->sparse->by_row, o) : d->kept / (size_t)d->x.g->o * (size_t)o;
 }
 
 /* One part of one group, or of a share of its outputs. */

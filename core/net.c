@@ -327,6 +327,16 @@ void net_unpack(struct net *net)
 /* Whether forward passes of n samples may run in the form for one column. */
 static bool may_be_single(const struct net *net, const struct weight *w, int n) { return w->info.shape.n_d == 2 && n_columns(net, w, n) == 1; }
 
+/* A dense layer's values stand by columns where the gradient of its inputs is computed too: where something before it learns (see sparse.h). */
+static enum sparse_lead lead(const struct net *net, const struct weight *w)
+{
+    const struct weight *before = net->weight;
+
+    while (before->node < w->node && !before->info.trainable)
+        before++;
+    return w->info.shape.n_d == 2 && before->node < w->node ? SPARSE_BY_COL : SPARSE_BY_ROW;
+}
+
 /* Sparse where that pays; forward, where there is a form for one column, too. */
 static enum err_code pack_weight(struct net *net, struct weight *w, int n, bool forward, struct err *e)
 {
@@ -336,7 +346,7 @@ static enum err_code pack_weight(struct net *net, struct weight *w, int n, bool 
 
     if (!sparse && !single)
         return ERR_OK;
-    rc = sparse_new(&w->sparse, w->mask, n_rows(w), n_cols(w), e);
+    rc = sparse_new(&w->sparse, w->mask, n_rows(w), n_cols(w), forward ? SPARSE_BY_ROW : lead(net, w), e);
     if (rc == ERR_OK)
         sparse_gather(w->sparse, w->x);
     if (rc == ERR_OK && single)
@@ -409,7 +419,7 @@ enum err_code net_repack(struct net *net, struct err *e)
         if (!w->sparse)
             continue;
         sparse_free(w->sparse);
-        if (sparse_new(&w->sparse, w->mask, n_rows(w), n_cols(w), e) != ERR_OK) {
+        if (sparse_new(&w->sparse, w->mask, n_rows(w), n_cols(w), lead(net, w), e) != ERR_OK) {
             net_unpack(net);
             return ERR_NOMEM;
         }

@@ -124,6 +124,12 @@ SIMD static void bias_gradient(float *db, const float *dy, int rows, int n, bool
         db[o] = (float)((accumulate ? (double)db[o] : 0.0) + simd_sum(dy + (size_t)o * (size_t)n, n));
 }
 
+static void ready(const struct op_call *c, int weight, size_t from, size_t len)
+{
+    if (c->ready && len > 0)
+        c->ready(c->ready_user, weight, from, len);
+}
+
 static void dw_tile(void *ctx, int tile)
 {
     const struct tiles *t = ctx;
@@ -135,36 +141,58 @@ static void dw_tile(void *ctx, int tile)
     gemm(false, true, m, t->inputs, t->n, dy, t->n, c->x[0], t->n, c->accumulate, c->dw[KERNEL] + at, t->inputs);
     if (c->w[BIAS])
         bias_gradient(c->dw[BIAS] + first, dy, m, t->n, c->accumulate);
-    if (!c->ready)
-        return;
-    c->ready(c->ready_user, KERNEL, at, (size_t)m * (size_t)t->inputs);
+    ready(c, KERNEL, at, (size_t)m * (size_t)t->inputs);
     if (c->w[BIAS])
-        c->ready(c->ready_user, BIAS, (size_t)first, (size_t)m);
+        ready(c, BIAS, (size_t)first, (size_t)m);
 }
 
-static void sparse_dw_tile(void *ctx, int tile)
-{
-    const struct op_call *c = ctx;
-    const struct sparse_order *o = &c->sparse->by_row;
-    int first = o->tile[tile], m = o->tile[tile + 1] - first, n = columns(c);
-    size_t from = sparse_first(c->sparse, first), kept = sparse_first(c->sparse, first + m) - from;
+struct sparse_tiles {
+    const struct op_call *c;
+    float *dx; /* computed along with the kernel's gradient; or NULL */
+    int block;
+};
 
-    sparse_weight_gradient(c->sparse, tile, c->x[0], c->dy, c->dw[KERNEL], n, c->accumulate);
-    if (c->w[BIAS])
-        bias_gradient(c->dw[BIAS] + first, c->dy + (size_t)first * (size_t)n, m, n, c->accumulate);
-    if (!c->ready)
-        return;
-    if (kept > 0)
-        c->ready(c->ready_user, KERNEL, from, kept);
-    if (c->w[BIAS] && m > 0)
-        c->ready(c->ready_user, BIAS, (size_t)first, (size_t)m);
+static void sparse_kernel_tile(const struct sparse_tiles *t, int tile)
+{
+    const struct op_call *c = t->c;
+    const struct sparse_order *o = sparse_leading(c->sparse);
+    const size_t from = sparse_first(o, o->tile[tile]);
+
+    sparse_gradients(c->sparse, t->block, tile, c->x[0], c->dy, t->dx, c->dw[KERNEL], columns(c), c->accumulate);
+    if (t->block == o->n_blocks - 1)
+        ready(c, KERNEL, from, sparse_first(o, o->tile[tile + 1]) - from);
+}
+
+static void sparse_bias_tile(const struct op_call *c, int tile)
+{
+    const int *end = c->sparse->by_row.tile + tile, first = end[0], m = end[1] - first, n = columns(c);
+
+    bias_gradient(c->dw[BIAS] + first, c->dy + (size_t)first * (size_t)n, m, n, c->accumulate);
+    ready(c, BIAS, (size_t)first, (size_t)m);
+}
+
+/* Tiles of the kernel, behind them those of the bias. */
+static void sparse_tile(void *ctx, int tile)
+{
+    const struct sparse_tiles *t = ctx;
+    const int n = sparse_leading(t->c->sparse)->n_tiles;
+
+    if (tile < n)
+        sparse_kernel_tile(t, tile);
+    else
+        sparse_bias_tile(t->c, tile - n);
 }
 
 static void sparse_backward(const struct op_call *c)
 {
-    if (c->dx[0])
-        sparse_input_gradient(c->sparse, c->dy, c->dx[0], columns(c), c->team);
-    team_for(c->team, c->sparse->by_row.n_tiles, sparse_dw_tile, (void *)c);
+    const struct sparse *s = c->sparse;
+    const struct sparse_order *o = sparse_leading(s);
+    struct sparse_tiles t = { c, o == &s->by_col ? c->dx[0] : NULL, 0 };
+
+    if (c->dx[0] && !t.dx)
+        sparse_input_gradient(s, c->dy, c->dx[0], columns(c), c->team);
+    for (; t.block < o->n_blocks; t.block++)
+        team_for(c->team, o->n_tiles + (c->w[BIAS] && t.block == 0 ? s->by_row.n_tiles : 0), sparse_tile, &t);
 }
 
 static void dense_backward(const struct op_call *c)

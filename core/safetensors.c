@@ -231,7 +231,7 @@ enum err_code st_floats(const struct st_array *a, float *out, struct err *e)
 struct st_writer {
     json_t *header; /* object, without metadata */
     int n, capacity;
-    struct piece { const void *data; size_t bytes; } *piece;
+    struct piece { const void *data; size_t bytes; const uint32_t *order; } *piece; /* order: of floats, or NULL */
     size_t bytes; /* of all pieces */
 };
 
@@ -280,9 +280,36 @@ enum err_code st_add(struct st_writer *w, const char *name, enum st_dtype dtype,
     bytes = shape_len(shape) * dtypes[dtype].size;
     if (!grow(w) || json_object_set_new(w->header, name, describe(w, dtype, shape, bytes)) != 0)
         return err_set(e, ERR_NOMEM, "out of memory, or a name that is not UTF-8");
-    w->piece[w->n++] = (struct piece){ data, bytes };
+    w->piece[w->n++] = (struct piece){ data, bytes, NULL };
     w->bytes += bytes;
     return ERR_OK;
+}
+
+enum err_code st_add_ordered(struct st_writer *w, const char *name, const struct shape *shape, const float *data, const uint32_t *order,
+                             struct err *e)
+{
+    enum err_code rc = st_add(w, name, ST_F32, shape, data, e);
+
+    if (rc == ERR_OK)
+        w->piece[w->n - 1].order = order;
+    return rc;
+}
+
+static enum err_code write_piece(const struct piece *p, struct file_out *f, struct err *e)
+{
+    const float *data = p->data;
+    const size_t len = p->bytes / sizeof *data;
+    enum err_code rc = ERR_OK;
+    float some[1024];
+
+    if (!p->order)
+        return file_out_write(f, p->data, p->bytes, e);
+    for (size_t at = 0, n; at < len && rc == ERR_OK; at += n) {
+        for (n = 0; n < sizeof some / sizeof some[0] && at + n < len; n++)
+            some[n] = data[p->order[at + n]];
+        rc = file_out_write(f, some, n * sizeof *data, e);
+    }
+    return rc;
 }
 
 /* Length and text, padded with spaces so that the arrays begin on a multiple of 8, as the reference implementation does. */
@@ -324,7 +351,7 @@ enum err_code st_write(const struct st_writer *w, const json_t *metadata, struct
     enum err_code rc = st_write_header(w, metadata, f, e);
 
     for (int i = 0; i < w->n && rc == ERR_OK; i++)
-        rc = file_out_write(f, w->piece[i].data, w->piece[i].bytes, e);
+        rc = write_piece(&w->piece[i], f, e);
     return rc;
 }
 

@@ -39,6 +39,9 @@ struct st_writer;
 MUST enum err_code st_writer_new(struct st_writer **out, struct err *e);
 /* name is copied; data is borrowed until st_write returns. */
 MUST enum err_code st_add(struct st_writer *w, const char *name, enum st_dtype dtype, const struct shape *shape, const void *data, struct err *e);
+/* Floats that stand in another order: number i of the array is data[order[i]]; order NULL: as they are. Both are borrowed. */
+MUST enum err_code st_add_ordered(struct st_writer *w, const char *name, const struct shape *shape, const float *data, const uint32_t *order,
+                                  struct err *e);
 /* metadata: object of strings, or NULL. */
 MUST enum err_code st_write(const struct st_writer *w, const json_t *metadata, struct file_out *f, struct err *e);
 /* Only what stands before the arrays (their data may be NULL then): the caller writes the arrays' bytes itself, in the order added. */

@@ -30,6 +30,12 @@
 #define SIMD_IN_PLACE
 #endif
 #define SIMD_INLINE static inline __attribute__((always_inline))
+/* A vector that is loaded once: gcc loads it again for each use otherwise, and loads may be what a loop waits for. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define SIMD_HOLD(v) __asm__("" : "+v"(v))
+#else
+#define SIMD_HOLD(v) ((void)(v))
+#endif
 
 /* Whether core/vector_levels.h has levels of x86-64. Fuzzers read files: they do without, and are built in half the time. */
 #if defined(__x86_64__) && !defined(FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION)

@@ -1,8 +1,8 @@
 /* core/sparse.h: the kernel of a dense layer with its pruned numbers left out.
  *
- * Only the numbers that a mask keeps are held, row after row (compressed sparse rows), and beside them the order by columns that the
- * input gradient runs in. Activations are [features][n]: a kept number meets a whole row of the batch, so all three products run on
- * contiguous vectors, without gather. */
+ * Only the numbers that a mask keeps are held, and two orders of them: by rows and by columns. Activations are [features][n]: a kept number meets
+ * a whole row of the batch, so all products run on contiguous vectors, without gather. What a kept number costs is the load of that row, from the
+ * second-level cache: so where both gradients are wanted, one pass over the columns computes them, and loads each row of dy once for both. */
 #ifndef CORE_SPARSE_H
 #define CORE_SPARSE_H
 
@@ -20,19 +20,27 @@ struct sparse_order {
     int n_tiles, tile[SPARSE_MAX_TILES + 1]; /* first lines of tiles of about equal work */
 };
 struct sparse_single;
+/* Which order the values stand in: that in which their gradient is computed, so that each tile's are one range, which the optimizer follows at once. */
+enum sparse_lead { SPARSE_BY_ROW, SPARSE_BY_COL };
 struct sparse {
     int rows, cols;   /* outputs, inputs */
     size_t n;         /* kept numbers */
     int empty_rows, empty_cols;
     struct sparse_order by_row, by_col;
-    float *value;     /* [n] row by row */
+    float *value;     /* [n] in the order that has no `number` */
     struct sparse_single *single; /* the same numbers again, as they were when it was made; NULL: none */
 };
 
-/* Where row r begins among the values; r = rows: their number. */
-static inline size_t sparse_first(const struct sparse *s, int r) { return r < s->rows ? s->by_row.start[r] : s->n; }
+/* Where a line begins; line = n_lines: how many numbers there are. */
+static inline size_t sparse_first(const struct sparse_order *o, int line)
+{
+    return line < o->n_lines ? o->start[line] : o->start[((size_t)o->n_blocks + 1) * (size_t)o->n_lines - 1];
+}
+static inline const struct sparse_order *sparse_leading(const struct sparse *s) { return s->by_row.number ? &s->by_col : &s->by_row; }
+/* Which value number k of an order is. */
+static inline size_t sparse_number(const struct sparse_order *o, size_t k) { return o->number ? o->number[k] : k; }
 /* The structure of a mask ([rows][cols], not 0: kept); values are 0. */
-MUST enum err_code sparse_new(struct sparse **out, const uint8_t *mask, int rows, int cols, struct err *e);
+MUST enum err_code sparse_new(struct sparse **out, const uint8_t *mask, int rows, int cols, enum sparse_lead lead, struct err *e);
 void sparse_free(struct sparse *s);
 /* From and to the dense kernel [rows][cols]; scatter leaves pruned places alone, gather drops the form for single samples. */
 void sparse_gather(struct sparse *s, const float *dense);
@@ -59,8 +67,10 @@ bool sparse_pays(int rows, int cols, size_t kept, int n);
 void sparse_forward(const struct sparse *s, const float *x, const float *bias, float *y, int n, struct team *team);
 /* dx = W' dy. */
 void sparse_input_gradient(const struct sparse *s, const float *dy, float *dx, int n, struct team *team);
-/* dw (+)= dy x', of the kept numbers alone, for the rows of one tile of by_row. */
-void sparse_weight_gradient(const struct sparse *s, int tile, const float *x, const float *dy, float *dw, int n, bool accumulate);
+/* dw (+)= dy x' of the kept numbers alone, for one tile of the leading order: written where the tile's lines begin up to where they end. By columns,
+ * dx = W' dy of these columns, too, if dx is not NULL; by rows it must be NULL. All blocks of a tile make it whole, in their order; whoever
+ * runs block after block over all tiles has the rows that each block meets in the cache. */
+void sparse_gradients(const struct sparse *s, int block, int tile, const float *x, const float *dy, float *dx, float *dw, int n, bool accumulate);
 /* Levels of vector code that this processor has, best first: for tests and reports. */
 int sparse_n_levels(void);
 const char *sparse_level_name(int level);

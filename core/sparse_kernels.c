@@ -11,15 +11,20 @@
 
 enum { SMALL = 1 << 17 }; /* multiply-adds: less is not worth waking the team */
 
-/* out (lines, n) from in, or out = dw. */
+/* out (lines, n) from one block of in (across, n): added to, but for the first block. */
 struct product {
     const struct sparse_order *order;
+    int block;
     const float *value, *in;
     const float *bias; /* [lines], or NULL */
-    const float *dy;   /* weight gradient: (rows, n) */
-    float *out;
+    float *out;        /* gradients: may be NULL */
+    const float *line; /* gradients: (lines, n), x by columns and dy by rows */
+    float *dw;         /* gradients: [n] */
     size_t n;
 };
+
+/* Where each line begins in the block, and behind them where it ends. */
+static const uint32_t *block_start(const struct product *p) { return p->order->start + (size_t)p->block * (size_t)p->order->n_lines; }
 
 #define LEVEL_CODE "core/sparse_level.h"
 #include "core/vector_levels.h"
@@ -43,25 +48,30 @@ SIMD_INLINE float dot(const float *value, const uint32_t *number, const uint32_t
     return (a + b) + (c + d);
 }
 
+/* What a line's sum in a block is added to. */
+static float base(const struct product *p, int line, size_t at)
+{
+    return p->block > 0 ? p->out[(size_t)line * p->n + at] : p->bias ? p->bias[line] : 0;
+}
+
 /* Batch 1: no strides. */
 SIMD static void product_vector(const struct product *p, int first, int last)
 {
-    const struct sparse_order *o = p->order;
-    const uint32_t *start = o->start, *end = start + (size_t)o->n_blocks * (size_t)o->n_lines, *across = o->across, *number = o->number;
+    const uint32_t *start = block_start(p), *end = start + p->order->n_lines, *across = p->order->across, *number = p->order->number;
     const float *value = p->value, *x = p->in;
 
     for (int l = first; l < last; l++) {
         uint32_t k = start[l], n = end[l] - k;
         float sum = number ? dot(value, number + k, across + k, n, x, 1) : dot(value + k, NULL, across + k, n, x, 1);
 
-        p->out[l] = p->bias ? sum + p->bias[l] : sum;
+        p->out[l] = base(p, l, 0) + sum;
     }
 }
 
 SIMD static void product_single(const struct product *p, int first, int last, size_t from, size_t to)
 {
     const struct sparse_order *o = p->order;
-    const uint32_t *start = o->start, *end = start + (size_t)o->n_blocks * (size_t)o->n_lines;
+    const uint32_t *start = block_start(p), *end = start + o->n_lines;
 
     if (p->n == 1) {
         product_vector(p, first, last);
@@ -73,24 +83,28 @@ SIMD static void product_single(const struct product *p, int first, int last, si
             float sum = o->number ? dot(p->value, o->number + k, o->across + k, n, p->in + at, p->n)
                                   : dot(p->value + k, NULL, o->across + k, n, p->in + at, p->n);
 
-            p->out[(size_t)l * p->n + at] = p->bias ? sum + p->bias[l] : sum;
+            p->out[(size_t)l * p->n + at] = base(p, l, at) + sum;
         }
 }
 
-static void gradient_single(const struct product *p, int first, int last, size_t from, size_t to, bool add)
+static void backward_single(const struct product *p, int first, int last, size_t from, size_t to, bool add)
 {
     const struct sparse_order *o = p->order;
-    const uint32_t *start = o->start, *end = start + (size_t)o->n_blocks * (size_t)o->n_lines;
+    const uint32_t *start = block_start(p), *end = start + o->n_lines;
 
     for (size_t at = from; at < to; at++, add = true)
         for (int l = first; l < last; l++) {
-            const uint32_t *across = o->across;
-            const float *x = p->in + at;
-            float *dw = p->out, dy = p->dy[(size_t)l * p->n + at];
-            const size_t n = p->n;
+            const float *in = p->in + at, line = p->line[(size_t)l * p->n + at];
+            float sum = p->out ? base(p, l, at) : 0;
 
-            for (uint32_t k = start[l]; k < end[l]; k++)
-                dw[k] = (add ? dw[k] : 0) + dy * x[across[k] * n];
+            for (uint32_t k = start[l]; k < end[l]; k++) {
+                float x = in[o->across[k] * p->n];
+
+                sum += p->value[k] * x;
+                p->dw[k] = (add ? p->dw[k] : 0) + line * x;
+            }
+            if (p->out)
+                p->out[(size_t)l * p->n + at] = sum;
         }
 }
 
@@ -100,15 +114,15 @@ struct level {
     const char *name;
     size_t lanes;
     void (*product)(const struct product *p, int first, int last, size_t from, size_t to);
-    void (*gradient)(const struct product *p, int first, int last, size_t from, size_t to, bool add);
+    void (*backward)(const struct product *p, int first, int last, size_t from, size_t to, bool add);
 };
 static const struct level levels[] = {
 #if defined(SIMD_X86_LEVELS)
-    { "avx512", 16, product_avx512, gradient_avx512 },
-    { "avx2", 8, product_avx2, gradient_avx2 },
+    { "avx512", 16, product_avx512, backward_avx512 },
+    { "avx2", 8, product_avx2, backward_avx2 },
 #endif
-    { "portable", 4, product_portable, gradient_portable },
-    { "single", 1, product_single, gradient_single },
+    { "portable", 4, product_portable, backward_portable },
+    { "single", 1, product_single, backward_single },
 };
 enum { N_LEVELS = sizeof levels / sizeof levels[0] };
 int sparse_skip_levels;
@@ -146,7 +160,8 @@ static void product_tile(void *ctx, int tile)
 
 static void product_all(struct product *p, size_t n, struct team *team)
 {
-    team_for((double)n * (double)p->n < SMALL ? NULL : team, p->order->n_tiles, product_tile, p);
+    for (; p->block < p->order->n_blocks; p->block++)
+        team_for((double)n * (double)p->n < SMALL ? NULL : team, p->order->n_tiles, product_tile, p);
 }
 
 void sparse_forward(const struct sparse *s, const float *x, const float *bias, float *y, int n, struct team *team)
@@ -161,16 +176,19 @@ void sparse_input_gradient(const struct sparse *s, const float *dy, float *dx, i
     product_all(&(struct product){ .order = &s->by_col, .value = s->value, .in = dy, .out = dx, .n = (size_t)n }, s->n, team);
 }
 
-void sparse_weight_gradient(const struct sparse *s, int tile, const float *x, const float *dy, float *dw, int n, bool accumulate)
+void sparse_gradients(const struct sparse *s, int block, int tile, const float *x, const float *dy, float *dx, float *dw, int n, bool accumulate)
 {
-    struct product p = { .order = &s->by_row, .in = x, .dy = dy, .out = dw, .n = (size_t)n };
+    const struct sparse_order *o = sparse_leading(s);
+    const bool by_row = o == &s->by_row;
+    const struct product p = { .order = o, .block = block, .value = s->value, .in = by_row ? x : dy, .line = by_row ? dy : x, .out = dx, .dw = dw,
+                               .n = (size_t)n };
     size_t at = 0;
 
     for (int i = simd_best_level() + sparse_skip_levels; at < p.n; i++) {
         size_t to = at + (p.n - at) / levels[i].lanes * levels[i].lanes;
 
         if (to > at)
-            levels[i].gradient(&p, s->by_row.tile[tile], s->by_row.tile[tile + 1], at, to, accumulate || at > 0);
+            levels[i].backward(&p, o->tile[tile], o->tile[tile + 1], at, to, accumulate || at > 0);
         at = to;
     }
 }

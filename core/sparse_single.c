@@ -95,7 +95,7 @@ static bool maker_init(struct maker *m, const struct sparse *s, int lanes)
         return false;
     }
     for (int r = 0; r < s->rows; r++)
-        m->order[r] = (uint64_t)(s->n - (sparse_first(s, r + 1) - sparse_first(s, r))) << 32 | (uint32_t)r;
+        m->order[r] = (uint64_t)(s->n - (sparse_first(&s->by_row, r + 1) - sparse_first(&s->by_row, r))) << 32 | (uint32_t)r;
     qsort(m->order, (size_t)s->rows, sizeof *m->order, ascending);
     return true;
 }
@@ -122,7 +122,7 @@ static void begin_slice(struct maker *m, int slice)
     for (int i = 0; i < slice_rows(m, slice); i++) {
         const int row = (int)(uint32_t)m->order[slice * m->lanes + i];
 
-        for (size_t k = sparse_first(m->s, row); k < sparse_first(m->s, row + 1); k++) {
+        for (size_t k = sparse_first(&m->s->by_row, row); k < sparse_first(&m->s->by_row, row + 1); k++) {
             const size_t b = across[k] / (uint32_t)m->lanes, at = b * (size_t)m->lanes + (size_t)i;
 
             if (m->left[at]++ == 0)
@@ -156,7 +156,7 @@ static void take(struct maker *m, struct sparse_single *out, int block, int lane
     if (out->value) {
         const uint32_t k = m->next[at], pick = m->s->by_row.across[k] - begin_of(m, block);
 
-        out->value[m->steps * lanes + (size_t)lane] = m->s->value[k];
+        out->value[m->steps * lanes + (size_t)lane] = m->s->value[sparse_number(&m->s->by_row, k)];
         out->pick[(m->steps / FOUR * lanes + (size_t)lane) * FOUR + m->steps % FOUR] = (uint8_t)(pick + (late ? lanes : 0));
     }
     m->next[at]++;

@@ -105,7 +105,7 @@ static bool find_places(struct trainer *t)
             return false;
         for (size_t k = 0; k < w->len; k++)
             if (w->mask[k])
-                t->place[i][n++] = (uint32_t)k;
+                t->place[i][sparse_number(&w->sparse->by_row, n++)] = (uint32_t)k;
     }
     return true;
 }
@@ -238,8 +238,8 @@ uint64_t train_memory(const struct net *net, const struct train_conf *conf, cons
 
 /* ---- checkpoints ---- */
 
-/* Calls fn for every array of the state, in a fixed order, until one fails. */
-typedef enum err_code array_fn(void *ctx, const char *name, const struct shape *shape, float *x, struct err *e);
+/* Calls fn for every array of the state, in a fixed order, until one fails. A file has the numbers of sparse kernels in the dense kernel's order. */
+typedef enum err_code array_fn(void *ctx, const char *name, const struct shape *shape, const uint32_t *order, float *x, struct err *e);
 
 static enum err_code each_array(const struct trainer *t, array_fn *fn, void *ctx, struct err *e)
 {
@@ -248,24 +248,25 @@ static enum err_code each_array(const struct trainer *t, array_fn *fn, void *ctx
 
     for (int w = 0; w < t->in.net->n_weights && rc == ERR_OK; w++) {
         const struct weight *weight = &t->in.net->weight[w];
+        const uint32_t *order = weight->sparse ? weight->sparse->by_row.number : NULL;
         struct shape shape = weight->sparse ? (struct shape){ 1, { (int)weight->sparse->n } } : weight->info.shape;
 
         for (int k = 0; k < OPTIM_MAX_SLOTS && rc == ERR_OK; k++) {
             float *slot = t->slot[w * OPTIM_MAX_SLOTS + k];
 
             snprintf(name, sizeof name, "train/slot%d/%s", k, weight->name);
-            rc = slot ? fn(ctx, name, &shape, slot, e) : ERR_OK;
+            rc = slot ? fn(ctx, name, &shape, order, slot, e) : ERR_OK;
         }
         snprintf(name, sizeof name, "train/best/%s", weight->name);
         if (rc == ERR_OK && t->best_weight && t->has_best)
-            rc = fn(ctx, name, &shape, t->best_weight[w], e);
+            rc = fn(ctx, name, &shape, order, t->best_weight[w], e);
     }
     return rc;
 }
 
-static enum err_code save_array(void *ctx, const char *name, const struct shape *shape, float *x, struct err *e)
+static enum err_code save_array(void *ctx, const char *name, const struct shape *shape, const uint32_t *order, float *x, struct err *e)
 {
-    return st_add(ctx, name, ST_F32, shape, x, e);
+    return st_add_ordered(ctx, name, shape, x, order, e);
 }
 
 enum err_code trainer_save(const struct trainer *t, struct st_writer *w, json_t *meta, struct err *e)
@@ -280,13 +281,15 @@ enum err_code trainer_save(const struct trainer *t, struct st_writer *w, json_t 
     return each_array(t, save_array, w, e);
 }
 
-static enum err_code load_array(void *ctx, const char *name, const struct shape *shape, float *x, struct err *e)
+static enum err_code load_array(void *ctx, const char *name, const struct shape *shape, const uint32_t *order, float *x, struct err *e)
 {
     const struct st_array *a = st_find(ctx, name);
+    const size_t len = shape_len(shape);
 
     if (!a || a->dtype != ST_F32 || !shape_equal(&a->shape, shape))
         return err_set(e, ERR_INVALID, "the checkpoint has no \"%s\" of this shape", name);
-    memcpy(x, a->data, shape_len(shape) * sizeof *x);
+    for (size_t i = 0; i < len; i++)
+        memcpy(&x[order ? order[i] : i], (const char *)a->data + i * sizeof *x, sizeof *x);
     return ERR_OK;
 }
 

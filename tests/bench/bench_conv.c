@@ -70,7 +70,7 @@ static void set_density(struct layer *l, double density)
     sparse_free(l->s);
     for (size_t i = 0; mask && i < kernel_len(l); i++)
         mask[i] = rng_unit(&r, i) < density;
-    if (!mask || sparse_new(&l->s, mask, l->g.o, (int)(kernel_len(l) / (size_t)l->g.o), NULL) != ERR_OK)
+    if (!mask || sparse_new(&l->s, mask, l->g.o, (int)(kernel_len(l) / (size_t)l->g.o), SPARSE_BY_ROW, NULL) != ERR_OK)
         exit(1);
     sparse_gather(l->s, l->w);
     mem_free(mask);

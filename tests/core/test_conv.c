@@ -260,7 +260,7 @@ static struct sparse *thin_out(struct layer *l, double density)
         mask[i] = rng_unit(&r, i) < density;
         l->w[i] = mask[i] ? l->w[i] : 0;
     }
-    ck_assert_int_eq(sparse_new(&s, mask, l->plan.out.d[0], (int)(len / (size_t)l->plan.out.d[0]), NULL), ERR_OK);
+    ck_assert_int_eq(sparse_new(&s, mask, l->plan.out.d[0], (int)(len / (size_t)l->plan.out.d[0]), SPARSE_BY_ROW, NULL), ERR_OK);
     sparse_gather(s, l->w);
     mem_free(mask);
     return s;

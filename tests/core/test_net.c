@@ -245,7 +245,7 @@ START_TEST(packs_by_the_masks)
     exec_forward(x, 32, false, 0); /* an exec for inference follows */
     for (int i = 0; i < 20 * 32; i++)
         ck_assert_float_eq_tol(exec_value(x, 3)[i], dense[i], 1e-5f);
-    weight_values(&net->weight[0])[1] = 7;
+    weight_values(&net->weight[0])[sparse_number(&net->weight[0].sparse->by_row, 1)] = 7;
     net->ahead = true;
     net_sync(net);
     ck_assert(net->weight[0].x[6] == 7 && !net->ahead);

@@ -48,7 +48,7 @@ static void layer_init(struct layer *l, int rows, int cols, double d, int n)
                          draw(out, 5), draw(in, 6), draw(len, 7), NULL };
     for (size_t i = 0; i < len; i++)
         l->w[i] *= l->mask[i];
-    ck_assert_int_eq(sparse_new(&l->s, l->mask, rows, cols, NULL), ERR_OK);
+    ck_assert_int_eq(sparse_new(&l->s, l->mask, rows, cols, SPARSE_BY_COL, NULL), ERR_OK);
     sparse_gather(l->s, l->w);
 }
 
@@ -62,10 +62,13 @@ static void layer_clear(struct layer *l)
     sparse_free(l->s);
 }
 
-static void gradient(const struct layer *l, bool accumulate)
+static void gradients(const struct layer *l, bool input, bool accumulate)
 {
-    for (int t = 0; t < l->s->by_row.n_tiles; t++)
-        sparse_weight_gradient(l->s, t, l->x, l->dy, l->dw, l->n, accumulate);
+    const struct sparse_order *o = sparse_leading(l->s);
+
+    for (int b = 0; b < o->n_blocks; b++)
+        for (int t = 0; t < o->n_tiles; t++)
+            sparse_gradients(l->s, b, t, l->x, l->dy, input ? l->dx : NULL, l->dw, l->n, accumulate);
 }
 
 /* ---- structure ---- */
@@ -90,6 +93,26 @@ static void check_order(const struct sparse_order *o, int lines, int across, siz
         }
     }
     ck_assert_uint_eq(k, n);
+}
+
+/* Whichever order leads: value v is the one of its place in the dense kernel, by rows and by columns. */
+static void check_lead(const struct layer *l)
+{
+    for (int lead = SPARSE_BY_ROW; lead <= SPARSE_BY_COL; lead++) {
+        struct sparse *s;
+
+        ck_assert_int_eq(sparse_new(&s, l->mask, l->rows, l->cols, (enum sparse_lead)lead, NULL), ERR_OK);
+        ck_assert(!s->by_row.number == (lead == SPARSE_BY_ROW) && !s->by_col.number == (lead == SPARSE_BY_COL));
+        sparse_gather(s, l->w);
+        for (int r = 0; r < l->rows; r++)
+            for (size_t k = sparse_first(&s->by_row, r); k < sparse_first(&s->by_row, r + 1); k++)
+                SURE(s->value[sparse_number(&s->by_row, k)] == l->w[r * l->cols + (int)s->by_row.across[k]], "row %d", r);
+        for (int b = 0; b < s->by_col.n_blocks; b++)
+            for (int c = 0; c < l->cols; c++)
+                for (uint32_t k = s->by_col.start[b * l->cols + c]; k < s->by_col.start[(b + 1) * l->cols + c]; k++)
+                    SURE(s->value[sparse_number(&s->by_col, k)] == l->w[(int)s->by_col.across[k] * l->cols + c], "column %d", c);
+        sparse_free(s);
+    }
 }
 
 START_TEST(structure)
@@ -121,9 +144,8 @@ START_TEST(structure)
         sparse_scatter(l.s, back);
         for (size_t i = 0; i < len; i++)
             SURE(back[i] == l.w[i], "number %zu", i);
-        for (size_t k = 0; k < n; k++) /* by columns too, number k stands where the dense kernel has it */
-            SURE(l.s->by_col.number[k] < n, "number %zu", k);
         mem_free(back);
+        check_lead(&l);
         layer_clear(&l);
     }
 }
@@ -155,7 +177,7 @@ START_TEST(memory)
         enum err_code rc;
 
         mem_fail_in = k;
-        rc = sparse_new(&s, mask, 40, 50, NULL);
+        rc = sparse_new(&s, mask, 40, 50, SPARSE_BY_COL, NULL);
         fired = mem_fail_in == 0;
         mem_fail_in = 0;
         ck_assert(rc == (fired ? ERR_NOMEM : ERR_OK) && (s == NULL) == fired);
@@ -211,7 +233,7 @@ static void check_weight_gradient(const struct layer *l, double times)
     size_t k = 0;
 
     for (int i = 0; i < l->rows * l->cols; i++) {
-        double want = 0, size = 0;
+        double want = 0, size = 0, got;
 
         if (!l->mask[i])
             continue;
@@ -221,8 +243,8 @@ static void check_weight_gradient(const struct layer *l, double times)
             want += term;
             size += fabs(term);
         }
-        SURE(near((double)l->dw[k], want, size), "%dx%d n %d: dw[%zu] %g, not %g", l->rows, l->cols, l->n, k, (double)l->dw[k], want);
-        k++;
+        got = (double)l->dw[sparse_number(&l->s->by_row, k++)];
+        SURE(near(got, want, size), "%dx%d n %d: dw[%d] %g, not %g", l->rows, l->cols, l->n, i, got, want);
     }
     ck_assert_uint_eq(k, l->s->n);
 }
@@ -238,11 +260,25 @@ static void check_products(const int rows_cols[2], double d, int n)
     check_forward(&l, true);
     sparse_forward(l.s, l.x, NULL, l.y, n, NULL);
     check_forward(&l, false);
+    gradients(&l, true, false);
+    check_input_gradient(&l);
+    check_weight_gradient(&l, 1);
+    gradients(&l, true, true);
+    check_input_gradient(&l);
+    check_weight_gradient(&l, 2);
+    gradients(&l, false, false);
+    check_weight_gradient(&l, 1);
+    sparse_free(l.s);
+    ck_assert_int_eq(sparse_new(&l.s, l.mask, l.rows, l.cols, SPARSE_BY_ROW, NULL), ERR_OK);
+    sparse_gather(l.s, l.w);
+    sparse_forward(l.s, l.x, NULL, l.y, n, NULL);
+    check_forward(&l, false);
+    memset(l.dx, 0xff, (size_t)l.cols * (size_t)n * sizeof *l.dx);
     sparse_input_gradient(l.s, l.dy, l.dx, n, NULL);
     check_input_gradient(&l);
-    gradient(&l, false);
+    gradients(&l, false, false);
     check_weight_gradient(&l, 1);
-    gradient(&l, true);
+    gradients(&l, false, true);
     check_weight_gradient(&l, 2);
     ck_assert(l.s->n == (size_t)l.rows * (size_t)l.cols || l.dw[l.s->n] == beyond);
     layer_clear(&l);
@@ -315,7 +351,7 @@ START_TEST(single_form_where_it_pays)
     sparse_free(l.s);
     for (int k = 0; k < l.rows * l.cols; k++)
         l.mask[k] &= k % l.cols * 7 % (1 + k / l.cols) < 6;
-    ck_assert_int_eq(sparse_new(&l.s, l.mask, l.rows, l.cols, NULL), ERR_OK);
+    ck_assert_int_eq(sparse_new(&l.s, l.mask, l.rows, l.cols, SPARSE_BY_ROW, NULL), ERR_OK);
     for (int k = 0; k < l.rows * l.cols; k++)
         l.w[k] *= l.mask[k];
     sparse_gather(l.s, l.w);
@@ -345,7 +381,7 @@ START_TEST(single_samples_that_are_not_finite)
         for (int r = 0; r < l.rows; r++)
             ck_assert((isfinite(l.y[r]) != 0) == !l.mask[r * l.cols + 50]);
         l.x[50] = 0;
-        l.w[7 * l.cols + l.s->by_row.across[sparse_first(l.s, 7)]] = bad[b];
+        l.w[7 * l.cols + l.s->by_row.across[sparse_first(&l.s->by_row, 7)]] = bad[b];
         sparse_gather(l.s, l.w);
         ck_assert_int_eq(sparse_single_make(l.s, NULL), ERR_OK);
         sparse_forward(l.s, l.x, l.bias, l.y, 1, NULL);
