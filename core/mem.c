@@ -1,9 +1,13 @@
 /* core/mem.c: see mem.h. The only file that calls malloc and its kin. */
 #include "core/mem.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum { PAGE = 2 << 20, MANY_PAGES = 2 }; /* a large page; so many of them are worth asking for */
 
 _Thread_local long mem_fail_in;
 
@@ -30,12 +34,18 @@ void *mem_realloc(void *p, size_t n)
 void *mem_vector(size_t n_floats)
 {
     size_t bytes;
+    bool large;
     void *p;
 
     if (fails_now() || n_floats > SIZE_MAX / sizeof(float) - 64)
         return NULL;
     bytes = (n_floats * sizeof(float) + 63) / 64 * 64;
-    p = aligned_alloc(64, bytes ? bytes : 64);
+    large = bytes >= (size_t)MANY_PAGES * PAGE;
+    p = aligned_alloc(large ? PAGE : 64, bytes ? bytes : 64);
+#ifdef MADV_HUGEPAGE
+    if (p && large)
+        (void)madvise(p, bytes, MADV_HUGEPAGE); /* no matter if the system has none */
+#endif
     if (p)
         memset(p, 0, bytes ? bytes : 64);
     return p;
