@@ -322,6 +322,7 @@ void net_unpack(struct net *net)
         w->sparse = NULL;
     }
     net->packing++;
+    net->forward = 0;
 }
 
 /* Whether forward passes of n samples may run in the form for one column. */
@@ -374,7 +375,23 @@ static enum err_code pack(struct net *net, int n, bool forward, struct err *e)
 }
 
 enum err_code net_pack(struct net *net, int n, struct err *e) { return pack(net, n, false, e); }
-enum err_code net_pack_forward(struct net *net, int n, struct err *e) { return pack(net, n, true, e); }
+enum err_code net_pack_forward(struct net *net, int n, struct err *e)
+{
+    enum err_code rc = pack(net, n, true, e);
+
+    net->forward = rc == ERR_OK ? n : 0;
+    return rc;
+}
+
+int net_samples_at_once(const struct net *net, int n)
+{
+    enum { FEW = 4 }; /* a product of up to seven columns is hardly faster than seven of one, a sparse one than four */
+    bool one = n <= FEW;
+
+    for (const struct weight *w = net->weight; w < net->weight + net->n_weights; w++)
+        one = one && (!w->info.prunable || may_be_single(net, w, 1));
+    return one ? 1 : n;
+}
 
 bool net_can_int8(const struct net *net, const struct weight *w)
 {
@@ -408,6 +425,7 @@ enum err_code net_set_int8(struct net *net, struct weight *w, const int8_t *q, c
     for (size_t i = 0; i < w->len; i++)
         w->x[i] = (float)q[i] * scale[i / cols];
     net->packing++;
+    net->forward = 0;
     return ERR_OK;
 }
 
@@ -415,6 +433,7 @@ enum err_code net_repack(struct net *net, struct err *e)
 {
     assert(!net->ahead);
     net->packing++;
+    net->forward = 0;
     for (struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
         if (!w->sparse)
             continue;

@@ -50,6 +50,7 @@ struct net {
     bool trained; /* weights were loaded or trained; else they are net_init's */
     bool ahead;   /* sparse values are newer than x */
     unsigned packing; /* changes with every net_pack */
+    int forward;      /* samples of the batches that net_pack_forward made it for; 0: another form */
 };
 
 /* input: the shape of one sample, features in the order that the data set stores them. */
@@ -91,6 +92,8 @@ MUST enum err_code net_mask_zeros(struct net *net, struct err *e);
 MUST enum err_code net_pack(struct net *net, int n, struct err *e);
 /* The same for a net that only predicts from now on: one sample by the form made for that (sparse_single.c), where it is fastest. */
 MUST enum err_code net_pack_forward(struct net *net, int n, struct err *e);
+/* Samples that a net which predicts n does best to run at a time: n, or 1, where all its kernels are dense layers' and a few samples are quicker one by one. */
+int net_samples_at_once(const struct net *net, int n);
 /* All runs dense. Execs for training are void. */
 void net_unpack(struct net *net);
 /* Quantises a kernel that its op can run in integers (net_can_int8): q [out][in] and scale [out] are copied, x becomes q * scale. input: of its activations;

@@ -89,4 +89,5 @@ void net_init(struct net *net, uint64_t seed)
     }
     net->trained = net->ahead = false;
     net->packing++;
+    net->forward = 0;
 }

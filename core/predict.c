@@ -154,17 +154,28 @@ static enum err_code run(float *out, struct net *net, struct exec *x, const stru
     return rc;
 }
 
-static int batch_of(int n)
+static int batch_of(const struct net *net, int n)
 {
-    return n < BATCH ? n : BATCH;
+    return net_samples_at_once(net, n < BATCH ? n : BATCH);
+}
+
+/* Each kernel in the form that is fastest for the batch: the zeros left out, where that pays. */
+static enum err_code pack(struct net *net, int batch, struct err *e)
+{
+    enum err_code rc = net->forward == batch ? ERR_OK : net_mask_zeros(net, e);
+
+    return rc == ERR_OK && net->forward != batch ? net_pack_forward(net, batch, e) : rc;
 }
 
 enum err_code predict_run(float *out, struct net *net, const struct data_view *v, int first, int n, bool (*stop)(void *user), void *user,
                           struct err *e)
 {
+    const int batch = batch_of(net, n);
     struct exec *x = NULL;
-    enum err_code rc = exec_new(&x, net, batch_of(n), EXEC_INFER, 0, NULL, e);
+    enum err_code rc = pack(net, batch, e);
 
+    if (rc == ERR_OK)
+        rc = exec_new(&x, net, batch, EXEC_INFER, 0, NULL, e);
     if (rc == ERR_OK)
         rc = run(out, net, x, v, first, n, stop, user, e);
     exec_free(x);
@@ -173,7 +184,12 @@ enum err_code predict_run(float *out, struct net *net, const struct data_view *v
 
 uint64_t predict_memory(const struct net *net, int n)
 {
-    return exec_memory(net, batch_of(n), EXEC_INFER) + (uint64_t)n * (shape_len(net_output(net)) + shape_len(net_input(net))) * sizeof(float);
+    uint64_t masks = 0;
+
+    for (const struct weight *w = net->weight; w < net->weight + net->n_weights; w++)
+        masks += w->info.prunable ? w->len : 0;
+    return exec_memory(net, batch_of(net, n), EXEC_INFER) + net_pack_memory(net) + masks +
+           (uint64_t)n * (shape_len(net_output(net)) + shape_len(net_input(net))) * sizeof(float);
 }
 
 /* ---- what outputs mean ---- */

@@ -73,6 +73,43 @@ START_TEST(as_the_forward_pass)
 }
 END_TEST
 
+/* Kernels run in other forms, by how many samples there are: the zeros left out, a few samples one by one. */
+START_TEST(pruned_nets)
+{
+    enum { WIDE = 40, OUT = 30 };
+    static const int counts[] = { 1, 2, 4, 5, 513 };
+    static float x[513 * WIDE], zero[WIDE], one_each[WIDE], out[513 * OUT];
+    static uint32_t index[513];
+    struct data_split split = { .n = 513, .x = x };
+    struct dataset data = { .shape = { 1, { WIDE } }, .n_features = WIDE, .center = zero, .scale = one_each };
+    struct data_view view = { &data, &split, index, 513 };
+    struct net *net = net_of(WIDE);
+
+    net_chain(net, "dense", "{\"units\": 30}", "out");
+    net_init(net, 3);
+    for (size_t i = 0; i < net->weight[0].len; i++)
+        net->weight[0].x[i] *= i % 7 == 0;
+    fill_normal(x, 513 * WIDE, 1);
+    for (int i = 0; i < 513; i++)
+        index[i] = (uint32_t)i;
+    for (int i = 0; i < WIDE; i++)
+        one_each[i] = 1;
+    for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
+        ck_assert_int_eq(predict_run(out, net, &view, 0, counts[c], NULL, NULL, NULL), ERR_OK);
+        ck_assert(net->forward == (counts[c] <= 4 ? 1 : counts[c] < 512 ? counts[c] : 512) && net->weight[0].sparse);
+        for (int i = 0; i < counts[c]; i++)
+            for (int o = 0; o < OUT; o++) {
+                float want = 0;
+
+                for (int k = 0; k < WIDE; k++)
+                    want += net->weight[0].x[o * WIDE + k] * x[i * WIDE + k];
+                ck_assert_float_eq_tol(out[i * OUT + o], want, 1e-5f);
+            }
+    }
+    net_free(net);
+}
+END_TEST
+
 START_TEST(samples_flat_and_nested)
 {
     static const struct shape images[] = { { 2, { 2, 2 } }, { 3, { 2, 2, 1 } }, { 2, { 2, 2 } }, { 3, { 2, 2, 1 } }, { 3, { 2, 2, 1 } }, { 4, { 1, 2, 1, 2 } } };
@@ -186,6 +223,7 @@ static void cases(Suite *s)
     TCase *tc = suite_case(s, "predict");
 
     tcase_add_test(tc, as_the_forward_pass);
+    tcase_add_test(tc, pruned_nets);
     tcase_add_test(tc, samples_flat_and_nested);
     tcase_add_loop_test(tc, refuses, 0, sizeof refused / sizeof refused[0]);
     tcase_add_test(tc, what_outputs_mean);
