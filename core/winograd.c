@@ -14,7 +14,7 @@
 #include "core/simd.h"
 
 enum {
-    BLOCK = 3,          /* cells of a register block */
+    BLOCK = 3,          /* cells of a register block, 2 where its outputs are many */
     MOST_LANES = 16,
     MOST_CHANNELS = 64, /* of a chunk; outputs of an item where there is more than one chunk */
     MOST_BLOCKS = 32,
@@ -41,7 +41,7 @@ struct pass {
     struct winograd_behind behind;
     /* the plan */
     const struct level *level;
-    int rows;             /* outputs of a register block: as equal as can be */
+    int rows, block;      /* outputs of a register block, as equal as can be; cells */
     int chunk, band;      /* channels of a chunk, outputs of an item */
     int blocks, n_cells, n_parts; /* blocks of an item at most, cells and items of a band */
     int tiles_y, tiles_x, vectors;
@@ -64,7 +64,7 @@ struct gradient {
 
 struct level {
     const char *name;
-    int lanes, rows;
+    int lanes, rows, rows_of_3; /* outputs of a register block of 2 cells, of 3, at most */
     void (*convolve)(const struct pass *p, const struct cell *cell, int n, int first, int last, float *scratch);
     void (*correlate)(const struct gradient *g, int first, int last, int c, int n_c, int o, int n_o, float *scratch, float *dw, float *db);
     void (*add_groups)(const float *part, size_t step, int groups, size_t n, float *sum);
@@ -109,10 +109,10 @@ static const int own_columns[2 * MOST_LANES] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 
 static const struct level levels[] = {
 #if defined(SIMD_X86_LEVELS)
-    { "avx512", 16, 8, convolve_avx512, correlate_avx512, add_groups_avx512 },
-    { "avx2", 8, 4, convolve_avx2, correlate_avx2, add_groups_avx2 },
+    { "avx512", 16, 14, 9, convolve_avx512, correlate_avx512, add_groups_avx512 },
+    { "avx2", 8, 6, 4, convolve_avx2, correlate_avx2, add_groups_avx2 },
 #endif
-    { "portable", 4, 4, convolve_portable, correlate_portable, add_groups_portable },
+    { "portable", 4, 6, 4, convolve_portable, correlate_portable, add_groups_portable },
 };
 enum { N_LEVELS = sizeof levels / sizeof levels[0] };
 int winograd_skip_levels;
@@ -138,6 +138,7 @@ static void plan(struct pass *p)
     p->level = l;
     p->chunk = parts(p->c, parts(p->c, MOST_CHANNELS));
     p->rows = parts(p->o, parts(p->o, l->rows));
+    p->block = p->rows <= l->rows_of_3 ? BLOCK : 2;
     p->band = p->chunk == p->c ? p->o : MOST_CHANNELS / p->rows * p->rows;
     p->blocks = smaller(MOST_BLOCKS, parts(MOST_CHANNELS * 16 / l->lanes, p->chunk));
     p->tiles_y = parts(p->oh, 2);
@@ -145,7 +146,7 @@ static void plan(struct pass *p)
     p->vectors = parts(p->n, l->lanes);
     n_cells = (double)p->tiles_y * p->tiles_x * p->vectors;
     p->n_cells = n_cells <= TOO_MANY ? (int)n_cells : 0;
-    p->n_parts = parts(p->n_cells, p->blocks * BLOCK);
+    p->n_parts = parts(p->n_cells, p->blocks * p->block);
 }
 
 static struct pass forward_pass(const struct winograd_shape *s)
@@ -173,9 +174,9 @@ static size_t kernels_len(const struct pass *p)
 
 static size_t pass_scratch(const struct pass *p)
 {
-    const size_t width = (size_t)(BLOCK * p->level->lanes), kept = p->chunk == p->c ? 1 : (size_t)(p->blocks * p->band / p->rows);
+    const size_t width = (size_t)(p->block * p->level->lanes), kept = p->chunk == p->c ? 1 : (size_t)(p->blocks * p->band / p->rows);
 
-    return 16 * ((size_t)p->blocks * ((size_t)p->chunk * width + (size_t)p->level->lanes) + kept * (size_t)p->level->rows * width);
+    return 16 * ((size_t)p->blocks * ((size_t)p->chunk * width + (size_t)p->level->lanes) + kept * (size_t)p->rows * width);
 }
 
 /* What does not depend on n; see winograd_weight_gradient. */
@@ -284,7 +285,7 @@ static float *own_scratch(const struct winograd_room *room)
 static void pass_item(void *ctx, int item)
 {
     const struct pass *p = ctx;
-    const int first = item / p->n_parts * p->band, most = p->blocks * BLOCK, from = item % p->n_parts * most;
+    const int first = item / p->n_parts * p->band, most = p->blocks * p->block, from = item % p->n_parts * most;
     const int n = smaller(most, p->n_cells - from);
     struct cell cell[MOST_CELLS];
 
@@ -409,7 +410,7 @@ static double times_faster(const struct pass *p, enum winograd_product product)
     const double pairs = (double)p->c * p->o, vectors = parts(p->o, p->level->lanes) * p->level->lanes;
 
     if (product == WINOGRAD_WEIGHT)
-        return (pairs > 16 * 16 ? 1.8 : pairs >= 80 ? 1.4 : 0) * p->o / vectors;
+        return (pairs > 16 * 16 ? 1.7 : pairs >= 80 ? 1.4 : 0) * p->o / vectors;
     return pairs >= 32 * 32 ? 1.7 : pairs >= 16 * 16 ? 1.35 : pairs >= 12 * 12 ? 1.2 : pairs >= 90 ? 1.1 : 0;
 }
 

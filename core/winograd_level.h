@@ -1,10 +1,10 @@
-/* core/winograd_level.h: Winograd's transforms and products; compiled by winograd.c for each level (core/vector_level.h says what it may use). ROWS:
- * outputs of a register block, at most; CHANNELS: of the weight gradient's.
+/* core/winograd_level.h: Winograd's transforms and products; compiled by winograd.c for each level (core/vector_level.h says what it may use). CHANNELS:
+ * of the weight gradient's register blocks, at most.
  *
- * A cell is one tile times one vector of the batch. Transformed cells lie in blocks of BLOCK: [block][16][channel][BLOCK][LANES], and a vector
- * between two of the 16 so that they do not meet in the same lines of the cache. */
-#define WIDTH (BLOCK * LANES)
-#define ROWS (LANES == 16 ? 8 : 4)
+ * A cell is one tile times one vector of the batch. Transformed cells lie in blocks: [block][16][channel][cell][LANES], and a vector between two of the
+ * 16 so that they do not meet in the same lines of the cache. */
+#define MOST_ROWS (LANES == 16 ? 14 : 6)
+#define ROWS_OF_3 (LANES == 16 ? 9 : 4)
 #define CHANNELS (LANES == 16 ? 16 : 12)
 
 /* The columns of a cell; those past the batch are 0. */
@@ -79,57 +79,50 @@ TARGET SIMD_INLINE void LEVEL(spread)(const struct pass *p, const struct cell *t
     }
 }
 
-/* Two columns of some rows of an image, into the cache. */
-TARGET SIMD_INLINE void LEVEL(fetch)(const float *image, ptrdiff_t at, ptrdiff_t row, ptrdiff_t col, unsigned rows, unsigned cols)
-{
-    for (; rows; rows >>= 1, at += row) {
-        if (rows & cols & 1)
-            __builtin_prefetch(image + at);
-        if (rows & 1 && cols & 2)
-            __builtin_prefetch(image + at + col);
-    }
-}
-
 /* Channel after channel of n cells, so that neighbours in memory are read one after the other. v [n / block][16][n_c][block], and a vector
  * between two of the 16. */
-TARGET SIMD_INLINE void LEVEL(spread_cells)(const struct pass *p, const struct cell *cell, int n, int first, int n_c, float *v, const int block,
+TARGET SIMD_INLINE void LEVEL(spread_cells)(const struct pass *p, const struct cell *cell, int n, int first, int n_c, float *v, int block,
                                             const bool masked)
 {
-    const ptrdiff_t col = p->n, row = p->w * col, plane = p->h * row;
+    const ptrdiff_t plane = (ptrdiff_t)p->h * p->w * p->n;
     const size_t width = (size_t)block * LANES, step = (size_t)n_c * width + LANES;
 
-    for (int c = 0; c < n_c; c++, v += width)
-        for (int i = 0; i < n; i++) {
+    for (int c = 0; c < n_c; c++, v += width) {
+        float *to = v;
+
+        for (int i = 0, in_block = 0; i < n; i++) {
             const struct cell *t = &cell[i];
             const ptrdiff_t at = (first + c) * plane + t->in;
-            float *to = v + (size_t)(i / block) * 16 * step + (size_t)(i % block) * LANES;
 
-            if (c + 1 < n_c) {
-                LEVEL(fetch)(p->in, at + plane + 2 * col, row, col, t->rows, t->cols >> 2);
-                if (masked)
-                    LEVEL(fetch)(p->mask, at + plane + 2 * col, row, col, t->rows, t->cols >> 2);
-            }
             if (t->to < LANES)
                 LEVEL(spread)(p, t, at, to, step, false, false, masked);
             else if (t->rows == 15 && t->cols == 15)
                 LEVEL(spread)(p, t, at, to, step, true, true, masked);
             else
                 LEVEL(spread)(p, t, at, to, step, false, true, masked);
+            to += LANES;
+            if (++in_block == block) {
+                in_block = 0;
+                to += 16 * step - width;
+            }
         }
+    }
 }
 
-/* m [16][ROWS][BLOCK] (+)= u [16][n_c][rows] times v, for q outputs and b cells of a block. */
-TARGET SIMD_INLINE void LEVEL(multiply)(const float *u, int rows, const float *v, float *m, int n_c, const int q, const int b, bool add)
+/* m [16][rows][block] (+)= u [16][n_c][rows] times v [16][n_c][block], for q outputs and b cells. */
+TARGET SIMD_INLINE void LEVEL(multiply)(const struct pass *p, const float *u, const float *v, float *m, int n_c, bool add, const int q, const int b)
 {
-    for (int k = 0; k < 16; k++, m += ROWS * WIDTH, v += LANES) {
-        VECTOR sum[ROWS][BLOCK];
+    const size_t rows = (size_t)p->rows, width = (size_t)p->block * LANES;
+
+    for (int k = 0; k < 16; k++, m += rows * width, v += LANES) {
+        VECTOR sum[MOST_ROWS * 2];
 
         SIMD_UNROLL
         for (int r = 0; r < q; r++)
             SIMD_UNROLL
             for (int i = 0; i < b; i++)
-                sum[r][i] = add ? LOAD(m + r * WIDTH + i * LANES) : (VECTOR){ 0 };
-        for (int c = 0; c < n_c; c++, u += rows, v += WIDTH) {
+                sum[r * b + i] = add ? LOAD(m + (size_t)r * width + i * LANES) : (VECTOR){ 0 };
+        for (int c = 0; c < n_c; c++, u += rows, v += width) {
             VECTOR x[BLOCK];
 
             SIMD_UNROLL
@@ -139,31 +132,31 @@ TARGET SIMD_INLINE void LEVEL(multiply)(const float *u, int rows, const float *v
             for (int r = 0; r < q; r++)
                 SIMD_UNROLL
                 for (int i = 0; i < b; i++)
-                    sum[r][i] += u[r] * x[i];
+                    sum[r * b + i] += u[r] * x[i];
         }
         SIMD_UNROLL
         for (int r = 0; r < q; r++)
             SIMD_UNROLL
             for (int i = 0; i < b; i++)
-                STORE(m + r * WIDTH + i * LANES) = sum[r][i];
+                STORE(m + (size_t)r * width + i * LANES) = sum[r * b + i];
     }
 }
 
-TARGET static void LEVEL(multiply_any)(const float *u, int rows, const float *v, float *m, int n_c, int q, int b, bool add)
+TARGET static void LEVEL(multiply_any)(const struct pass *p, const float *u, const float *v, float *m, int n_c, bool add, int q, int b)
 {
 #define CASE(outputs) \
     case outputs: \
         if (b == BLOCK) \
-            LEVEL(multiply)(u, rows, v, m, n_c, outputs, BLOCK, add); \
+            LEVEL(multiply)(p, u, v, m, n_c, add, outputs <= ROWS_OF_3 ? outputs : 1, BLOCK); \
         else if (b == 2) \
-            LEVEL(multiply)(u, rows, v, m, n_c, outputs, 2, add); \
+            LEVEL(multiply)(p, u, v, m, n_c, add, outputs, 2); \
         else \
-            LEVEL(multiply)(u, rows, v, m, n_c, outputs, 1, add); \
+            LEVEL(multiply)(p, u, v, m, n_c, add, outputs, 1); \
         break;
     switch (q) {
-        CASE(1) CASE(2) CASE(3) CASE(4)
-#if ROWS > 4
-        CASE(5) CASE(6) CASE(7) CASE(8)
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if LANES == 16
+        CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
 #endif
     }
 #undef CASE
@@ -174,10 +167,11 @@ TARGET SIMD_INLINE void LEVEL(gather)(const struct pass *p, const struct cell *t
 {
     const ptrdiff_t col = p->n, row = p->ow * col, plane = p->oh * row;
     const int rows = p->oh - t->out_y, cols = p->ow - t->out_x;
+    const size_t width = (size_t)p->block * LANES, step = (size_t)p->rows * width;
     float *y = p->out + first * plane + t->out_y * row + t->out_x * col + t->at;
     const VECTOR zero = { 0 };
 
-    for (int r = 0; r < q; r++, m += WIDTH, y += plane) {
+    for (int r = 0; r < q; r++, m += width, y += plane) {
         VECTOR s[2][4], bias = zero + (p->behind.bias ? p->behind.bias[first + r] : 0);
 
         SIMD_UNROLL
@@ -186,7 +180,7 @@ TARGET SIMD_INLINE void LEVEL(gather)(const struct pass *p, const struct cell *t
 
             SIMD_UNROLL
             for (int i = 0; i < 4; i++)
-                a[i] = LOAD(m + (i * 4 + j) * ROWS * WIDTH);
+                a[i] = LOAD(m + (size_t)(i * 4 + j) * step);
             s[0][j] = a[0] + a[1] + a[2];
             s[1][j] = a[1] - a[2] - a[3];
         }
@@ -215,21 +209,11 @@ TARGET static void LEVEL(gather_cell)(const struct pass *p, const struct cell *t
         LEVEL(gather)(p, t, first, q, m, false);
 }
 
-/* q outputs of a cell, before they are wanted. */
-TARGET SIMD_INLINE void LEVEL(fetch_outputs)(const struct pass *p, const struct cell *t, const float *y, int first, int q)
-{
-    const ptrdiff_t col = p->n, row = p->ow * col, plane = p->oh * row;
-    ptrdiff_t at = first * plane + t->out_y * row + t->out_x * col + t->at;
-
-    for (int r = 0; r < q; r++, at += plane)
-        LEVEL(fetch)(y, at, row, col, t->out_y + 1 < p->oh ? 3 : 1, t->out_x + 1 < p->ow ? 3 : 1);
-}
-
 /* Some cells of some outputs. With more than one chunk of channels the products of all are kept and added to, else only those at hand. */
 TARGET static void LEVEL(convolve)(const struct pass *p, const struct cell *cell, int n, int first, int last, float *v)
 {
-    const int blocks = (n + BLOCK - 1) / BLOCK;
-    float *kept = v + (size_t)p->blocks * 16 * (size_t)(p->chunk * BLOCK + 1) * LANES;
+    const int block = p->block, blocks = (n + block - 1) / block;
+    float *kept = v + (size_t)p->blocks * 16 * (size_t)(p->chunk * block + 1) * LANES;
 
     for (int from = 0; from < p->c; from += p->chunk) {
         const int n_c = p->c - from < p->chunk ? p->c - from : p->chunk;
@@ -237,23 +221,21 @@ TARGET static void LEVEL(convolve)(const struct pass *p, const struct cell *cell
         float *m = kept;
 
         if (p->mask)
-            LEVEL(spread_cells)(p, cell, n, from, n_c, v, BLOCK, true);
+            LEVEL(spread_cells)(p, cell, n, from, n_c, v, block, true);
         else
-            LEVEL(spread_cells)(p, cell, n, from, n_c, v, BLOCK, false);
+            LEVEL(spread_cells)(p, cell, n, from, n_c, v, block, false);
         for (int o = first; o < last; o += p->rows) {
             const float *u = p->u + ((size_t)o * (size_t)p->c + (size_t)(from * p->rows)) * 16;
             const int q = last - o < p->rows ? last - o : p->rows;
 
             for (int b = 0; b < blocks; b++) {
-                const int in_block = n - b * BLOCK < BLOCK ? n - b * BLOCK : BLOCK;
+                const int in_block = n - b * block < block ? n - b * block : block;
 
+                LEVEL(multiply_any)(p, u, v + (size_t)b * 16 * (size_t)(n_c * block + 1) * LANES, m, n_c, from > 0, q, in_block);
                 for (int i = 0; end && i < in_block; i++)
-                    LEVEL(fetch_outputs)(p, &cell[b * BLOCK + i], p->out, o, q);
-                LEVEL(multiply_any)(u, p->rows, v + (size_t)b * 16 * (size_t)(n_c * BLOCK + 1) * LANES, m, n_c, q, in_block, from > 0);
-                for (int i = 0; end && i < in_block; i++)
-                    LEVEL(gather_cell)(p, &cell[b * BLOCK + i], o, q, m + i * LANES);
+                    LEVEL(gather_cell)(p, &cell[b * block + i], o, q, m + i * LANES);
                 if (p->chunk < p->c)
-                    m += 16 * ROWS * WIDTH;
+                    m += 16 * p->rows * block * LANES;
             }
         }
     }
@@ -461,13 +443,8 @@ TARGET static void LEVEL(correlate)(const struct gradient *g, int first, int las
         for (int i = 0; i < n; i++)
             cell[i] = cell_at(&g->pass, at + i);
         LEVEL(spread_cells)(&g->pass, cell, n, c, n_c, v, 1, false);
-        for (int i = 0; i < n; i++) {
-            if (i + 1 < n)
-                LEVEL(fetch_outputs)(&g->pass, &cell[i + 1], g->dy, o, n_o);
-            if (i + 1 < n && g->gate)
-                LEVEL(fetch_outputs)(&g->pass, &cell[i + 1], g->gate, o, n_o);
+        for (int i = 0; i < n; i++)
             LEVEL(spread_dy_cell)(g, &cell[i], o, n_o, d + (size_t)i * d_len, db);
-        }
         LEVEL(outer_all)(g, v, d, u, n, n_c, n_o, at > first);
     }
     LEVEL(gather_kernels)(u, dw, (size_t)n_c * ld / LANES);
@@ -485,6 +462,6 @@ TARGET static void LEVEL(add_groups)(const float *part, size_t step, int groups,
     }
 }
 
-#undef WIDTH
-#undef ROWS
+#undef MOST_ROWS
+#undef ROWS_OF_3
 #undef CHANNELS

@@ -14,7 +14,7 @@
 /* libcheck's own asserts make a system call each. */
 #define SURE(holds, ...) do { if (!(holds)) ck_abort_msg(__VA_ARGS__); } while (0)
 
-enum { RANDOM_SHAPES = 40, THREADS = 4, GUARD = 64 };
+enum { RANDOM_SHAPES = 40, COUNTS = 30, THREADS = 4, GUARD = 64 };
 static const struct winograd_shape some_shape[] = {
     { 1, 1, 1, 1, 1, 1, 1, 1, 1 }, { 2, 3, 3, 3, 16, 0, 0, 0, 0 }, { 3, 2, 1, 1, 5, 2, 2, 2, 2 }, { 16, 16, 6, 6, 32, 1, 1, 1, 1 },
     { 70, 9, 4, 5, 18, 1, 0, 0, 1 }, { 9, 70, 5, 4, 18, 0, 1, 1, 0 }, { 130, 67, 2, 2, 3, 1, 1, 1, 1 }, { 5, 24, 3, 3, 150, 1, 1, 1, 1 },
@@ -164,6 +164,11 @@ static struct winograd_shape shape_number(int i)
 
     if (i < N(some_shape))
         return some_shape[i];
+    if (i >= N(some_shape) + RANDOM_SHAPES) { /* every count of channels, for every register block */
+        const int k = i - N(some_shape) - RANDOM_SHAPES + 1;
+
+        return (struct winograd_shape){ k, k, 4, 3, 20, 1, 1, 1, 1 };
+    }
 #define BELOW(k, n) (int)rng_below(&r, k, n)
     s = (struct winograd_shape){ 1 + BELOW(0, 20), 1 + BELOW(1, 20), 1 + BELOW(2, 7), 1 + BELOW(3, 7), 1 + BELOW(4, 40),
                                  BELOW(5, 3), BELOW(6, 3), BELOW(7, 3), BELOW(8, 3) };
@@ -417,9 +422,9 @@ static void cases(Suite *s)
 {
     TCase *tc = suite_case(s, "products");
 
-    tcase_add_loop_test(tc, forward, 0, N(some_shape) + RANDOM_SHAPES);
-    tcase_add_loop_test(tc, input_gradient, 0, N(some_shape) + RANDOM_SHAPES);
-    tcase_add_loop_test(tc, weight_gradient, 0, N(some_shape) + RANDOM_SHAPES);
+    tcase_add_loop_test(tc, forward, 0, N(some_shape) + RANDOM_SHAPES + COUNTS);
+    tcase_add_loop_test(tc, input_gradient, 0, N(some_shape) + RANDOM_SHAPES + COUNTS);
+    tcase_add_loop_test(tc, weight_gradient, 0, N(some_shape) + RANDOM_SHAPES + COUNTS);
     tc = suite_case(s, "laws");
     tcase_add_test(tc, not_a_number);
     tcase_add_loop_test(tc, where_it_pays, 0, WINOGRAD_WEIGHT + 1);
