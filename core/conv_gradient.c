@@ -11,7 +11,8 @@
 
 enum {
     ROOM = 180 * 1024,       /* floats that are packed, if it can be helped */
-    SAMPLES = 2 * CONV_GRAIN, /* that are packed at least: less is read slowly */
+    SAMPLES = 8 * CONV_GRAIN, /* that are packed at once: columns of whole batches are read in one piece */
+    FEW_SAMPLES = 2 * CONV_GRAIN, /* where those do not fit: less is read slowly */
     RUN = 1024,              /* numbers of a dot product, at most */
     PARTS = 8,               /* partial sums, at most */
     PARTS_LEN = 1 << 19,     /* and floats of all, unless two need more */
@@ -72,18 +73,22 @@ static size_t packed_len(const struct gradient *d, int rows, int columns, int sa
            (size_t)rows * (size_t)share_outputs(d) * dy_row_len(columns, samples);
 }
 
-/* Few samples, then as many columns, rows and samples again as there is room for. */
+/* As many samples as are read fast, then columns, rows and samples again, as many as there is room for. */
 static void gradient_blocks(struct gradient *d, int n)
 {
     const struct conv *g = d->x.g;
     struct conv_pass *p = &d->x;
 
     p->n = n;
-    p->samples = conv_min(n, SAMPLES);
-    p->columns = g->ow;
     p->rows = 1;
-    while (p->columns > CONV_FEW_COLUMNS && packed_len(d, 1, p->columns, p->samples) > ROOM)
-        p->columns = conv_ceil(p->columns, 2);
+    for (int most = SAMPLES; most >= FEW_SAMPLES; most /= 4) {
+        p->samples = conv_min(n, most);
+        p->columns = g->ow;
+        while (p->columns > CONV_FEW_COLUMNS && (p->columns * p->samples > RUN || packed_len(d, 1, p->columns, p->samples) > ROOM))
+            p->columns = conv_ceil(p->columns, 2);
+        if (packed_len(d, 1, p->columns, p->samples) <= ROOM)
+            break;
+    }
     while (p->rows < g->oh && (p->rows + 1) * p->columns * p->samples <= RUN && packed_len(d, p->rows + 1, p->columns, p->samples) <= ROOM)
         p->rows++;
     while (p->rows == g->oh && p->samples + CONV_GRAIN <= n && p->rows * p->columns * (p->samples + CONV_GRAIN) <= RUN &&

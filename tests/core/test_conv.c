@@ -13,7 +13,7 @@
 #include "tests/engine_net.h"
 #include "tests/suite.h"
 
-enum { DRAWS = 20, GUARD = 64 };
+enum { DRAWS = 20, COUNTS = 17, GUARD = 64 };
 
 /* ---- an op call and its memory ---- */
 
@@ -189,6 +189,7 @@ static const struct sides large[] = {
     { CONV2D, 20, 9, 7, 7, 1, 1, 2, 2, 1, 1, 1, 32, true, true },
     { DEPTHWISE, 20, 1, 12, 20, 3, 3, 2, 2, 1, 1, 20, 64, true, true },
     { DEPTHWISE, 5, 2, 9, 30, 3, 5, 1, 1, 1, 1, 5, 20, true, true },
+    { CONV2D, 90, 3, 4, 9, 3, 2, 1, 1, 1, 1, 1, 130, true, true }, /* whose weight gradient has room for few samples */
     { CONV1D, 1, 3, 1, 6000, 1, 5, 1, 1, 1, 1, 1, 18, true, true }, /* in chunks of columns */
     { CONV1D, 30, 12, 1, 80, 1, 5, 1, 1, 1, 3, 1, 40, true, true },
     { CONV1D, 300, 3, 1, 40, 1, 3, 1, 2, 1, 1, 1, 5, true, true },
@@ -348,6 +349,12 @@ START_TEST(products)
     }
     for (int i = 0; i < N_LARGE; i += _i + 1)
         check_case(&large[i], (i + _i) % 2, -1);
+    for (int o = 1; o <= COUNTS; o++) { /* register blocks of every size */
+        const struct sides s = { CONV2D, .c = COUNTS + 1 - o, .h = 3, .w = 9, .o = o, .kh = 2, .kw = 3, .sh = 1, .sw = 1 + o % 2, .dh = 1, .dw = 1,
+                                 .groups = 1, .same = true, .bias = true, .n = 130 };
+
+        check_case(&s, o % 2, -1);
+    }
     skip_levels(0);
 }
 END_TEST
