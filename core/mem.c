@@ -35,20 +35,19 @@ void *mem_vector(size_t n_floats)
 {
     size_t bytes;
     bool large;
-    void *p;
+    void *p = NULL;
 
     if (fails_now() || n_floats > SIZE_MAX / sizeof(float) - 64)
         return NULL;
     bytes = (n_floats * sizeof(float) + 63) / 64 * 64;
     large = bytes >= (size_t)MANY_PAGES * PAGE;
-    p = aligned_alloc(large ? PAGE : 64, bytes ? bytes : 64);
+    if (posix_memalign(&p, large ? PAGE : 64, bytes ? bytes : 64) != 0)
+        return NULL;
 #ifdef MADV_HUGEPAGE
-    if (p && large)
+    if (large)
         (void)madvise(p, bytes, MADV_HUGEPAGE); /* no matter if the system has none */
 #endif
-    if (p)
-        memset(p, 0, bytes ? bytes : 64);
-    return p;
+    return memset(p, 0, bytes ? bytes : 64);
 }
 
 char *mem_strdup(const char *s)
