@@ -1,13 +1,12 @@
 /* What removing neurons brings: a net beside what was left of it, as a dense net of its own: a training step (batch gathered, forward, loss, backward,
- * Adam) and inference, both nets alternating, on one thread (its own time) and on two; inference also with batch norms of both folded, as
- * "export": {"fold": true} does it. The ratio is that of the medians of the rounds. Run in the source folder.
+ * Adam) and inference, both nets alternating, on one thread (its own time) and on two. The ratio is that of the medians of the rounds. Run in the source
+ * folder.
  *
  *     cmake --build build --target bench_shrink && build/tests/bench_shrink [--batch N] [--rounds N] [DENSE SHRUNK]
  *
  * DENSE and SHRUNK are documents as GET /v1/jobs/{id}/iterations/0/model?format=document gives them, and .../model. Without them: LeNet-300-100 with half
  * of its multiply-adds taken out. */
 #include "core/file.h"
-#include "core/fold.h"
 #include "core/gemm.h"
 #include "core/group.h"
 #include "core/shrink.h"
@@ -136,10 +135,9 @@ static double some_passes(struct runner *r, int n)
 /* ---- both ---- */
 
 static const struct { const char *name; double (*some)(struct runner *r, int n); } kinds[] = { { "training step", some_steps }, { "inference", some_passes } };
-enum { INFERENCE = 1, N_KINDS = sizeof kinds / sizeof kinds[0] };
+enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
 
-/* From the kind of that number on. */
-static void time_both(struct net *dense, struct net *small, int batch, int rounds, int threads, int kind)
+static void time_both(struct net *dense, struct net *small, int batch, int rounds, int threads)
 {
     static struct runner r[2];
     struct team *team;
@@ -149,7 +147,7 @@ static void time_both(struct net *dense, struct net *small, int batch, int round
     net_must(team_new(&team, threads, &e), "team", &e);
     runner_init(&r[0], dense, batch, team);
     runner_init(&r[1], small, batch, team);
-    for (int k = kind; k < N_KINDS; k++) {
+    for (int k = 0; k < N_KINDS; k++) {
         const int n = (int)fmax(1, 0.02 / kinds[k].some(&r[0], 2)); /* of a round: 20 ms, or one */
 
         for (int i = 0; i < rounds; i++)
@@ -169,7 +167,7 @@ static void time_both(struct net *dense, struct net *small, int batch, int round
 
 int main(int argc, char **argv)
 {
-    int batch = 128, rounds = 41, at = 1, folded;
+    int batch = 128, rounds = 41, at = 1;
     struct model dense, small;
     struct net_size size[2];
     struct err e = { 0 };
@@ -194,13 +192,7 @@ int main(int argc, char **argv)
            (unsigned long long)size[1].macs, (double)size[1].macs / (double)size[0].macs, (unsigned long long)size[0].params,
            (unsigned long long)size[1].params);
     for (int threads = 1; threads <= 2; threads++)
-        time_both(dense.net, small.net, batch, rounds, threads, 0);
-    net_must(fold_batch_norm(&dense, &folded, &e), "fold", &e);
-    net_must(fold_batch_norm(&small, &folded, &e), "fold", &e);
-    if (folded > 0)
-        puts("batch norms folded:");
-    for (int threads = 1; threads <= 2 && folded > 0; threads++)
-        time_both(dense.net, small.net, batch, rounds, threads, INFERENCE);
+        time_both(dense.net, small.net, batch, rounds, threads);
     model_clear(&dense);
     model_clear(&small);
     return 0;
