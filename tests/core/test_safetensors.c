@@ -77,6 +77,45 @@ START_TEST(writes_the_golden_bytes)
 }
 END_TEST
 
+/* More numbers than are put in order at a time. */
+START_TEST(writes_in_another_order)
+{
+    enum { LEN = 3001 };
+    const struct shape shape = { 1, { LEN } };
+    struct st_writer *w;
+    struct file_out *out;
+    struct file_map map;
+    struct st_file f;
+    static float x[LEN];
+    static uint32_t order[LEN];
+
+    for (uint32_t i = 0; i < LEN; i++) {
+        order[i] = i * 7 % LEN;
+        x[order[i]] = (float)i;
+    }
+    ck_assert_int_eq(st_writer_new(&w, NULL), ERR_OK);
+    ck_assert_int_eq(st_add_ordered(w, "ordered", &shape, x, order, NULL), ERR_OK);
+    ck_assert_int_eq(st_add_ordered(w, "as it is", &shape, x, NULL, NULL), ERR_OK);
+    ck_assert_int_eq(file_out_new(&out, path, NULL), ERR_OK);
+    ck_assert_int_eq(st_write(w, NULL, out, NULL), ERR_OK);
+    ck_assert_int_eq(file_out_publish(out, NULL, NULL), ERR_OK);
+    file_out_free(out);
+    st_writer_free(w);
+    map = map_file(path);
+    ck_assert_int_eq(st_parse(&f, map.data, map.len, NULL), ERR_OK);
+    ck_assert_int_eq(memcmp(st_find(&f, "as it is")->data, x, sizeof x), 0);
+    for (size_t i = 0; i < LEN; i++) {
+        float got;
+
+        memcpy(&got, (const char *)st_find(&f, "ordered")->data + i * sizeof got, sizeof got);
+        ck_assert(got == (float)i);
+    }
+    st_file_free(&f);
+    file_map_close(&map);
+    unlink(path);
+}
+END_TEST
+
 START_TEST(reads_every_number_type)
 {
     static const char *const names[] = { "f", "h", "b", "d" };
@@ -324,6 +363,7 @@ static void cases(Suite *s)
 
     tcase_add_checked_fixture(tc, scratch, NULL);
     tcase_add_test(tc, writes_the_golden_bytes);
+    tcase_add_test(tc, writes_in_another_order);
     tcase_add_test(tc, reads_every_number_type);
     tcase_add_test(tc, half_precision_is_exact);
     tcase_add_test(tc, every_truncation_is_refused);
