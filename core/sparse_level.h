@@ -5,8 +5,9 @@
  * through rows, the other way round and without dx. What is gathered for the number's own gradient, a vector, is summed together with those of
  * the next numbers by one tree of shuffles, LANES at a time. */
 
-/* The block's part of lines first .. last-1 for columns at .. at + q * LANES - 1 of the batch. */
-TARGET SIMD_INLINE void LEVEL(lines)(const struct product *p, int first, int last, size_t at, const int q, const bool mapped)
+/* The block's part of lines first .. last-1 for columns at .. at + q * LANES - 1 of the batch. Mapped: the values stand in the other order; far: in more
+ * memory than the cache has. */
+TARGET SIMD_INLINE void LEVEL(lines)(const struct product *p, int first, int last, size_t at, const int q, const bool mapped, const bool far)
 {
     const struct sparse_order *o = p->order;
     const uint32_t *start = block_start(p), *end = start + o->n_lines, *across = o->across, *number = o->number;
@@ -24,7 +25,7 @@ TARGET SIMD_INLINE void LEVEL(lines)(const struct product *p, int first, int las
             const float *x = in + across[k] * n;
             float v = value[mapped ? number[k] : k];
 
-            if (mapped) /* the next rows find theirs behind it, in a line of the cache that nothing else would fetch ahead */
+            if (far) /* the next rows find theirs behind it, in a line of the cache that nothing else would fetch ahead */
                 __builtin_prefetch(value + number[k] + 16);
 
             SIMD_UNROLL
@@ -37,29 +38,31 @@ TARGET SIMD_INLINE void LEVEL(lines)(const struct product *p, int first, int las
     }
 }
 
-TARGET SIMD_INLINE void LEVEL(any_lines)(const struct product *p, int first, int last, size_t from, size_t to, const bool mapped)
+TARGET SIMD_INLINE void LEVEL(any_lines)(const struct product *p, int first, int last, size_t from, size_t to, const bool mapped, const bool far)
 {
     for (size_t at = from; at < to;) {
         size_t left = (to - at) / LANES;
 
         if (left >= 8)
-            LEVEL(lines)(p, first, last, at, 8, mapped);
+            LEVEL(lines)(p, first, last, at, 8, mapped, far);
         else if (left >= 4)
-            LEVEL(lines)(p, first, last, at, 4, mapped);
+            LEVEL(lines)(p, first, last, at, 4, mapped, far);
         else if (left >= 2)
-            LEVEL(lines)(p, first, last, at, 2, mapped);
+            LEVEL(lines)(p, first, last, at, 2, mapped, far);
         else
-            LEVEL(lines)(p, first, last, at, 1, mapped);
+            LEVEL(lines)(p, first, last, at, 1, mapped, far);
         at += (left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1) * LANES;
     }
 }
 
 TARGET static void LEVEL(product)(const struct product *p, int first, int last, size_t from, size_t to)
 {
-    if (p->order->number)
-        LEVEL(any_lines)(p, first, last, from, to, true);
+    if (p->order->number && p->order->n_blocks > 1)
+        LEVEL(any_lines)(p, first, last, from, to, true, true);
+    else if (p->order->number)
+        LEVEL(any_lines)(p, first, last, from, to, true, false);
     else
-        LEVEL(any_lines)(p, first, last, from, to, false);
+        LEVEL(any_lines)(p, first, last, from, to, false, false);
 }
 
 /* dw[0 .. LANES - 1] (+)= the sums of so many vectors. */
