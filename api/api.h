@@ -17,6 +17,7 @@ struct app {
     struct hub *hub;         /* NULL in tests: no streams, nothing is waited for */
     struct auth *auth;       /* NULL in tests: no tokens are asked for */
     struct quota *quota;     /* NULL in tests: no limits */
+    struct shelf *shelf;     /* NULL: no model is kept open */
     bool local_only;         /* while no tokens are asked for, Host must name this machine */
     const struct config *config;
     uint64_t memory_per_job; /* bytes; 0: not limited */

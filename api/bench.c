@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/shelf.h"
 #include "core/mem.h"
 #include "core/predict.h"
 #include "server/log.h"
@@ -33,6 +34,8 @@ static enum err_code open_model(struct bench *b, struct err *e)
         return err_set(e, ERR_CONFLICT, "the model has no weights yet");
     if (b->app->memory_per_job != 0 && s->weights.bytes > b->app->memory_per_job)
         return too_much_memory(s->weights.bytes, b->app, e);
+    if (b->keeps && shelf_take(b->app->shelf, s->architecture.id, s->weights.id, &b->model))
+        return ERR_OK;
     return api_model_open(&b->model, b->app->store, s->architecture.id, s->weights.id, e);
 }
 
@@ -70,8 +73,6 @@ static enum err_code open_data(struct bench *b, const char *tenant, const char *
     }
     if (rc == ERR_OK)
         rc = job_check_shape(b->model.net, b->data, e);
-    if (rc == ERR_OK)
-        rc = data_views_new(&b->views, b->data, b->conf->validation_fraction, (uint64_t)b->conf->seed, e);
     snprintf(b->dataset, sizeof b->dataset, "%s", row.id);
     dataset_row_clear(&row);
     return rc;
@@ -94,10 +95,22 @@ enum err_code bench_open(struct bench *b, api_serve_fn *find, const char *datase
     return rc == ERR_OK && *id ? open_data(b, rq->tenant, id, *dataset != '\0', e) : rc;
 }
 
+/* Of a model that is packed, at most. */
+static uint64_t kept_bytes(const struct net *net)
+{
+    uint64_t bytes = net_pack_memory(net);
+
+    for (const struct weight *w = net->weight; w < net->weight + net->n_weights; w++)
+        bytes += w->len * (sizeof *w->x + (w->info.prunable ? sizeof *w->mask : 0));
+    return bytes;
+}
+
 void bench_clear(struct bench *b)
 {
     data_views_free(&b->views);
     dataset_free(b->data);
+    if (b->keeps && b->model.net)
+        shelf_put(b->app->shelf, b->served.architecture.id, b->served.weights.id, &b->model, kept_bytes(b->model.net));
     model_clear(&b->model);
     mem_free(b->conf);
     api_served_clear(&b->served);
@@ -112,9 +125,12 @@ enum err_code bench_loss(struct loss_binding *out, const struct bench *b, struct
     return rc;
 }
 
-const struct data_view *bench_view(const struct bench *b, int split)
+enum err_code bench_view(const struct data_view **out, struct bench *b, int split, struct err *e)
 {
-    return split == DATA_TRAIN ? &b->views.train : split == DATA_VALIDATION ? &b->views.validation : &b->views.test;
+    enum err_code rc = b->views.train.data ? ERR_OK : data_views_new(&b->views, b->data, b->conf->validation_fraction, (uint64_t)b->conf->seed, e);
+
+    *out = split == DATA_TRAIN ? &b->views.train : split == DATA_VALIDATION ? &b->views.validation : &b->views.test;
+    return rc;
 }
 
 bool bench_stop(void *bench)

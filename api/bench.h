@@ -9,6 +9,7 @@ struct bench {
     struct app *app;
     struct api_served served;
     struct model model;
+    bool keeps;              /* before it is opened: the model comes from the shelf and goes back to it, with masks, packed */
     struct dataset *data;    /* NULL: none */
     char dataset[ID_LEN];
     struct data_views views; /* of data */
@@ -16,12 +17,13 @@ struct bench {
     int64_t until_ms;        /* monotonic: longer than this nobody's request may take */
 };
 /* ERR_INVALID at "/dataset": it is not there, or does not fit; ERR_CONFLICT: not ready. dataset "" : the job's own; of an uploaded model, none. Clear
- * always; start with = { .app = NULL }. */
+ * always; start with = { .app = NULL } or .keeps. */
 MUST enum err_code bench_open(struct bench *b, api_serve_fn *find, const char *dataset, struct app *app, const struct req *rq, struct err *e);
 void bench_clear(struct bench *b);
 /* The loss, which also says whether the outputs fit the data set's classes or targets. ERR_INVALID at "/dataset". */
 MUST enum err_code bench_loss(struct loss_binding *out, const struct bench *b, struct err *e);
-const struct data_view *bench_view(const struct bench *b, int split); /* enum data_split_id */
+/* Samples of a split (enum data_split_id): lists of them are made at the first call. */
+MUST enum err_code bench_view(const struct data_view **out, struct bench *b, int split, struct err *e);
 /* ERR_TOO_LARGE when n samples at a time need more memory than a job may have. */
 MUST enum err_code bench_memory(const struct bench *b, int n, struct err *e);
 bool bench_stop(void *bench); /* the server stops, or the time is over */

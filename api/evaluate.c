@@ -43,12 +43,14 @@ static json_t *evaluation_json(const struct bench *b, const struct metrics *m, i
 
 static enum err_code evaluate(struct bench *b, int split, const struct req *rq, struct reply *rp, struct err *e)
 {
-    const struct data_view *v = bench_view(b, split);
+    const struct data_view *v;
     int64_t begun = clock_mono_ms();
     struct metrics m = { .n = 0 };
     json_t *j = NULL;
-    enum err_code rc = v->n > 0 ? measure(&m, b, v, e) : err_field(e, ERR_INVALID, "/split", "the data set has no %s split", data_split_name[split]);
+    enum err_code rc = bench_view(&v, b, split, e);
 
+    if (rc == ERR_OK)
+        rc = v->n > 0 ? measure(&m, b, v, e) : err_field(e, ERR_INVALID, "/split", "the data set has no %s split", data_split_name[split]);
     if (rc == ERR_OK) {
         j = evaluation_json(b, &m, split, v->n, (double)(clock_mono_ms() - begun) / 1000);
         rc = bench_names(j, b, rq, e);

@@ -198,7 +198,9 @@ static enum err_code choose(struct prediction *p, struct predict_samples *sample
     }
     if (!b->data)
         return err_field(e, ERR_INVALID, "/dataset", "is required, to have a split");
-    p->view = bench_view(b, r->conf.split - 1);
+    rc = bench_view(&p->view, b, r->conf.split - 1, e);
+    if (rc != ERR_OK)
+        return rc;
     if (p->view->n == 0)
         return err_field(e, ERR_INVALID, "/split", "the data set has no %s split", data_split_name[r->conf.split - 1]);
     left = p->view->n - r->conf.first;
@@ -248,7 +250,7 @@ static enum err_code predict(struct bench *b, struct request *r, const struct re
 static enum err_code run(api_serve_fn *find, struct app *app, const struct req *rq, struct reply *rp, struct err *e)
 {
     struct file_map map = { 0 };
-    struct bench b = { .app = NULL };
+    struct bench b = { .keeps = true };
     struct request r = { .given = false };
     enum err_code rc = file_map_open(&map, rq->body_path, e);
 

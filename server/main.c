@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "api/shelf.h"
 #include "core/finish.h"
 #include "core/gemm.h"
 #include "core/job.h"
@@ -96,6 +97,7 @@ struct parts {
     struct hub *hub;
     struct auth *auth;
     struct quota *quota;
+    struct shelf *shelf;
     struct workers *workers;
     struct housekeeper *housekeeper;
     struct http *http, *probes; /* probes NULL: they are on the main listener */
@@ -225,6 +227,9 @@ static enum err_code start(struct parts *p, struct err *e)
     if (rc == ERR_OK)
         rc = start_jobs(p, e);
     if (rc == ERR_OK)
+        rc = shelf_new(&p->shelf, e);
+    p->app.shelf = p->shelf;
+    if (rc == ERR_OK)
         rc = start_http(p, e);
     return rc == ERR_OK ? housekeeper_start(&p->housekeeper, p->store, p->auth, &p->config, take_limits, &p->app, e) : rc;
 }
@@ -239,6 +244,7 @@ static void stop(struct parts *p)
     workers_free(p->workers);
     auth_free(p->auth);
     quota_free(p->quota);
+    shelf_free(p->shelf);
     store_close(p->store);
     hub_free(p->hub);
 }

@@ -1,6 +1,7 @@
 /* predict and evaluate: of an uploaded model, a job's result and an iteration; samples that come with the request and those of a split; the numbers. */
 #include <math.h>
 
+#include "api/shelf.h"
 #include "tests/api/world.h"
 
 static double real(const json_t *list, size_t i)
@@ -107,6 +108,84 @@ START_TEST(figures_agree_with_predictions)
     ck_assert_int_eq(counted, right);
     ck_assert_int_eq(json_integer_value(json_object_get(j, "weights")), 6);
     ck_assert_double_eq(json_number_value(json_object_get(j, "sparsity")), 0);
+}
+END_TEST
+
+/* A model that stays open answers as one that is opened each time, however many samples were asked for in between. */
+START_TEST(from_the_shelf)
+{
+    static const char *const bodies[] = { "{\"samples\": [[1, 2]]}", "{\"samples\": [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]}", "{\"samples\": [[1, 2]]}" };
+    json_t *plain[3];
+
+    for (int i = 0; i < 3; i++)
+        plain[i] = json_deep_copy(expect(200, "POST", at("/v1/models/%s/predict", w.trained), bodies[i]));
+    ck_assert_int_eq(shelf_new(&w.app.shelf, NULL), ERR_OK);
+    for (int round = 0; round < 2; round++)
+        for (int i = 0; i < 3; i++)
+            ck_assert(json_equal(plain[i], expect(200, "POST", at("/v1/models/%s/predict", w.trained), bodies[i])));
+    expect(404, "POST", "/v1/models/mdl_0000000000000000/predict", bodies[0]);
+    for (int i = 0; i < 3; i++)
+        json_decref(plain[i]);
+    shelf_free(w.app.shelf);
+    w.app.shelf = NULL;
+}
+END_TEST
+
+static struct model small_model(void)
+{
+    json_t *doc = json_loads(KERAS, 0, NULL);
+    struct model m;
+
+    ck_assert_int_eq(keras_read(&m, doc, NULL), ERR_OK);
+    json_decref(doc);
+    return m;
+}
+
+static bool on_shelf(struct shelf *s, const char *weights)
+{
+    struct model m = { .net = NULL };
+    bool there = shelf_take(s, "architecture", weights, &m);
+
+    ck_assert(there == (m.net != NULL));
+    model_clear(&m);
+    return there;
+}
+
+static void put_on_shelf(struct shelf *s, const char *weights, uint64_t bytes)
+{
+    struct model m = small_model();
+
+    shelf_put(s, "architecture", weights, &m, bytes);
+    ck_assert_ptr_null(m.net);
+}
+
+/* Each is there once, for one taker; who is the longest there makes room. */
+START_TEST(shelf_laws)
+{
+    struct shelf *s = NULL;
+    char name[12];
+
+    ck_assert(!on_shelf(NULL, "a"));
+    put_on_shelf(NULL, "a", 1);
+    mem_fail_in = 1;
+    ck_assert_int_eq(shelf_new(&s, NULL), ERR_NOMEM);
+    mem_fail_in = 0;
+    ck_assert_int_eq(shelf_new(&s, NULL), ERR_OK);
+    ck_assert(!on_shelf(s, "a"));
+    put_on_shelf(s, "a", 1);
+    put_on_shelf(s, "a", 1);
+    ck_assert(!on_shelf(s, "b") && on_shelf(s, "a") && !on_shelf(s, "a"));
+    for (int i = 0; i <= SHELF_PLACES; i++) {
+        snprintf(name, sizeof name, "%d", i);
+        put_on_shelf(s, name, 1);
+    }
+    ck_assert(!on_shelf(s, "0") && on_shelf(s, "1"));
+    put_on_shelf(s, "large", SHELF_BYTES - 3);
+    ck_assert(!on_shelf(s, "5") && on_shelf(s, "6") && on_shelf(s, "large") && on_shelf(s, "8"));
+    put_on_shelf(s, "too large", (uint64_t)SHELF_BYTES + 1);
+    ck_assert(!on_shelf(s, "too large") && on_shelf(s, "7"));
+    put_on_shelf(s, "last", 1);
+    shelf_free(s);
 }
 END_TEST
 
@@ -239,6 +318,8 @@ static void cases(Suite *s)
     tcase_add_test(tc, scaled_like_the_data_set);
     tcase_add_loop_test(tc, of_a_job, 0, sizeof job_paths / sizeof job_paths[0]);
     tcase_add_test(tc, figures_agree_with_predictions);
+    tcase_add_test(tc, from_the_shelf);
+    tcase_add_test(tc, shelf_laws);
     tcase_add_test(tc, as_tables);
     tcase_add_test(tc, refusals);
     tcase_add_test(tc, another_shape_or_other_classes);
