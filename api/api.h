@@ -120,7 +120,7 @@ void api_answer_clear(struct api_answer *a);
 enum api_format { API_JSON, API_CSV, API_NDJSON };
 /* What the client wants: ?format=json|csv|ndjson, else Accept. */
 MUST enum err_code api_format(const struct req *rq, enum api_format *out, struct err *e);
-struct api_table { enum api_format format; struct api_text text; json_t *columns; int n; };
+struct api_table { enum api_format format; struct api_text text; json_t *records; /* of CSV */ };
 MUST enum err_code api_table_begin(struct api_table *t, enum api_format format, struct err *e);
 MUST enum err_code api_table_add(struct api_table *t, json_t *record, struct err *e); /* takes record; NULL: ERR_NOMEM */
 /* Frees it. rc: of the steps before; when it is ERR_OK, the reply is the table. */

@@ -193,7 +193,7 @@ enum err_code api_curves(struct app *app, const struct req *rq, struct reply *rp
         json_decref(data);
         return api_table_end(&rows.table, rc, rp, e);
     }
-    json_decref(rows.table.columns);
+    json_decref(rows.table.records);
     mem_free(rows.table.text.s);
     if (rc == ERR_OK)
         return api_reply(rp, 0, api_list(data, false), e);

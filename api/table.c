@@ -1,5 +1,5 @@
-/* api/table.c: records as CSV and NDJSON. A line of NDJSON is the record. A line of CSV has its numbers, objects within it as prefix_name, in the order of
- * the first record; lists are left out. */
+/* api/table.c: records as CSV and NDJSON. A line of NDJSON is the record. A line of CSV has its numbers, objects within it as prefix_name; lists are left
+ * out. Columns are what any record has, in the order in which they first come: so a table is written when its last record is there. */
 #include <string.h>
 
 #include "api/api.h"
@@ -23,9 +23,9 @@ enum err_code api_format(const struct req *rq, enum api_format *out, struct err 
 
 enum err_code api_table_begin(struct api_table *t, enum api_format format, struct err *e)
 {
-    *t = (struct api_table){ .format = format, .columns = json_array() };
+    *t = (struct api_table){ .format = format, .records = json_array() };
     api_text_add(&t->text, "%s", "");
-    return t->columns ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+    return t->records ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
 }
 
 static void csv_value(struct api_text *t, const json_t *v)
@@ -47,8 +47,18 @@ static void csv_value(struct api_text *t, const json_t *v)
     }
 }
 
-/* columns gets [key, inner key or ""] of every column. */
-static enum err_code csv_columns(json_t *columns, const json_t *record, struct err *e)
+/* columns gets name: [key, inner key or ""], once. */
+static enum err_code add_column(json_t *columns, const char *key, const char *inner, struct err *e)
+{
+    json_t *name = json_sprintf(*inner ? "%s_%s" : "%s%s", key, inner);
+    bool made = name && (json_object_get(columns, json_string_value(name)) ||
+                         json_object_set_new(columns, json_string_value(name), json_pack("[ss]", key, inner)) == 0);
+
+    json_decref(name);
+    return made ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+}
+
+static enum err_code add_columns(json_t *columns, const json_t *record, struct err *e)
 {
     const char *key, *inner;
     json_t *v, *w;
@@ -60,30 +70,47 @@ static enum err_code csv_columns(json_t *columns, const json_t *record, struct e
             json_object_foreach(v, inner, w)
             {
                 if (rc == ERR_OK && !json_is_object(w) && !json_is_array(w))
-                    rc = api_append(columns, json_pack("[ss]", key, inner), e);
+                    rc = add_column(columns, key, inner, e);
             }
         } else if (rc == ERR_OK && !json_is_array(v)) {
-            rc = api_append(columns, json_pack("[ss]", key, ""), e);
+            rc = add_column(columns, key, "", e);
         }
     }
     return rc;
 }
 
 /* record NULL: the names. */
-static void csv_line(struct api_table *t, const json_t *record)
+static void csv_line(struct api_text *t, const json_t *columns, const json_t *record)
 {
-    for (size_t i = 0; i < json_array_size(t->columns); i++) {
-        const json_t *name = json_array_get(t->columns, i);
-        const char *key = json_string_value(json_array_get(name, 0)), *inner = json_string_value(json_array_get(name, 1));
+    const char *name, *comma = "";
+    json_t *keys;
 
-        if (i > 0)
-            api_text_add(&t->text, ",");
-        if (!record)
-            api_text_add(&t->text, *inner ? "%s_%s" : "%s%s", key, inner);
-        else
-            csv_value(&t->text, *inner ? json_object_get(json_object_get(record, key), inner) : json_object_get(record, key));
+    json_object_foreach((json_t *)(uintptr_t)columns, name, keys)
+    {
+        const char *key = json_string_value(json_array_get(keys, 0)), *inner = json_string_value(json_array_get(keys, 1));
+
+        api_text_add(t, "%s%s", comma, record ? "" : name);
+        csv_value(t, *inner ? json_object_get(json_object_get(record, key), inner) : json_object_get(record, key));
+        comma = ",";
     }
-    api_text_add(&t->text, "\n");
+    api_text_add(t, "\n");
+}
+
+static enum err_code write_csv(struct api_table *t, struct err *e)
+{
+    json_t *columns = json_object(), *record;
+    enum err_code rc = columns ? ERR_OK : err_set(e, ERR_NOMEM, "out of memory");
+    size_t i;
+
+    json_array_foreach(t->records, i, record)
+        rc = rc == ERR_OK ? add_columns(columns, record, e) : rc;
+    if (rc == ERR_OK && json_array_size(t->records) > 0)
+        csv_line(&t->text, columns, NULL);
+    json_array_foreach(t->records, i, record)
+        if (rc == ERR_OK)
+            csv_line(&t->text, columns, record);
+    json_decref(columns);
+    return rc;
 }
 
 enum err_code api_table_add(struct api_table *t, json_t *record, struct err *e)
@@ -98,11 +125,7 @@ enum err_code api_table_add(struct api_table *t, json_t *record, struct err *e)
             api_text_add(&t->text, "%s\n", line);
         mem_free(line);
     } else if (rc == ERR_OK) {
-        if (t->n++ == 0) {
-            rc = csv_columns(t->columns, record, e);
-            csv_line(t, NULL);
-        }
-        csv_line(t, record);
+        return api_append(t->records, record, e);
     }
     json_decref(record);
     return rc;
@@ -110,7 +133,9 @@ enum err_code api_table_add(struct api_table *t, json_t *record, struct err *e)
 
 enum err_code api_table_end(struct api_table *t, enum err_code rc, struct reply *rp, struct err *e)
 {
-    json_decref(t->columns);
+    if (rc == ERR_OK)
+        rc = write_csv(t, e);
+    json_decref(t->records);
     if (rc == ERR_OK)
         return api_reply_text(rp, &t->text, t->format == API_CSV ? "text/csv; charset=utf-8" : "application/x-ndjson", e);
     mem_free(t->text.s);

@@ -28,6 +28,23 @@ START_TEST(jobs)
 END_TEST
 
 /* An answer takes what is stored as it stands: whatever a name has, and whatever numbers. */
+/* An iteration that diverged has no sizes; those behind it have. */
+START_TEST(a_table_has_the_columns_of_all_records)
+{
+    struct api_table t;
+    struct reply r = { .status = 0 };
+
+    ck_assert_int_eq(api_table_begin(&t, API_CSV, NULL), ERR_OK);
+    ck_assert_int_eq(api_table_add(&t, json_pack("{s:i, s:{s:n}}", "iteration", 1, "pruned", "loss"), NULL), ERR_OK);
+    ck_assert_int_eq(api_table_add(&t, json_pack("{s:i, s:{s:i, s:i}, s:[i], s:{s:i}}", "iteration", 2, "bytes", "dense", 9, "packed", 3, "list", 1, "pruned",
+                                                 "loss", 4), NULL), ERR_OK);
+    ck_assert_int_eq(api_table_add(&t, json_pack("{s:i}", "iteration", 3), NULL), ERR_OK);
+    ck_assert_int_eq(api_table_end(&t, ERR_OK, &r, NULL), ERR_OK);
+    ck_assert_str_eq(r.text, "iteration,pruned_loss,bytes_dense,bytes_packed\n1,,,\n2,4,9,3\n3,,,\n");
+    reply_clear(&r);
+}
+END_TEST
+
 START_TEST(answers_are_exact)
 {
     const char *more = ", \"name\": \"a \\\"b\\\" \\\\ \\u00fc \\u20ac\", \"stop\": {\"max_drop\": 0.1, \"min_metric\": 0.123456789012345678}";
@@ -240,6 +257,7 @@ static void cases(Suite *s)
 
     tcase_add_checked_fixture(tc, set_up, tear_down);
     tcase_add_test(tc, jobs);
+    tcase_add_test(tc, a_table_has_the_columns_of_all_records);
     tcase_add_test(tc, answers_are_exact);
     tcase_add_test(tc, a_running_job_is_cancelled_later);
     tcase_add_test(tc, a_job_must_fit_into_memory);
