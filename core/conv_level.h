@@ -204,23 +204,6 @@ TARGET static void LEVEL(kept_product)(const struct conv_kept *p)
         LEVEL(kept_run)(p, false);
 }
 
-TARGET SIMD_INLINE void LEVEL(settle)(float *sum, VECTOR *part, int n)
-{
-    VECTOR all;
-    float some[LANES];
-
-    for (int i = n; i < LANES; i++)
-        part[i] = (VECTOR){ 0 };
-    all = LEVEL(sums)(part);
-    if (n == LANES) {
-        STORE(sum) = LOAD(sum) + all;
-        return;
-    }
-    memcpy(some, &all, sizeof some);
-    for (int i = 0; i < n; i++)
-        sum[i] += some[i];
-}
-
 /* A line of dy stays in registers; the vectors that its numbers gather are summed up LANES at a time. */
 TARGET SIMD_INLINE void LEVEL(kept_dot_block)(const struct conv_kept *p, size_t at, const int q)
 {
@@ -248,14 +231,14 @@ TARGET SIMD_INLINE void LEVEL(kept_dot_block)(const struct conv_kept *p, size_t 
                 even += d[i] * LOAD(x + i * LANES);
             part[n_part++] = even + odd;
             if (n_part == LANES) {
-                LEVEL(settle)(sum, part, LANES);
+                LEVEL(put_sums)(sum, part, true);
                 sum += LANES;
                 n_part = 0;
             }
         }
     }
     if (n_part > 0)
-        LEVEL(settle)(sum, part, n_part);
+        LEVEL(put_some_sums)(sum, part, n_part, true);
 }
 
 TARGET static void LEVEL(kept_dots)(const struct conv_kept *p)

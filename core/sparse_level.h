@@ -65,30 +65,6 @@ TARGET static void LEVEL(product)(const struct product *p, int first, int last, 
         LEVEL(any_lines)(p, first, last, from, to, false, false);
 }
 
-/* dw[0 .. LANES - 1] (+)= the sums of so many vectors. */
-TARGET SIMD_INLINE void LEVEL(settle)(float *dw, const VECTOR *part, bool add)
-{
-    VECTOR a[LANES], sum;
-
-    SIMD_UNROLL
-    for (int i = 0; i < LANES; i++)
-        a[i] = part[i];
-    sum = LEVEL(sums)(a);
-    STORE(dw) = add ? LOAD(dw) + sum : sum;
-}
-
-/* The same of less than LANES. */
-TARGET static void LEVEL(settle_rest)(float *dw, VECTOR *part, int n, bool add)
-{
-    float some[LANES];
-
-    for (int i = n; i < LANES; i++)
-        part[i] = (VECTOR){ 0 };
-    LEVEL(settle)(some, part, false);
-    for (int i = 0; i < n; i++)
-        dw[i] = add ? dw[i] + some[i] : some[i];
-}
-
 /* Of lines whose numbers stand one behind the other: all, or a single one where there are blocks. */
 TARGET SIMD_INLINE void LEVEL(gradients)(const struct product *p, int first, int last, size_t at, const int q, const bool both, bool add)
 {
@@ -126,7 +102,7 @@ TARGET SIMD_INLINE void LEVEL(gradients)(const struct product *p, int first, int
             }
             part[n_part++] = pair[0] + pair[1];
             if (n_part == LANES) {
-                LEVEL(settle)(dw, part, add);
+                LEVEL(put_sums)(dw, part, add);
                 dw += LANES;
                 n_part = 0;
             }
@@ -137,7 +113,7 @@ TARGET SIMD_INLINE void LEVEL(gradients)(const struct product *p, int first, int
                 STORE(out + i * LANES) = sum[i];
     }
     if (n_part > 0)
-        LEVEL(settle_rest)(dw, part, n_part, add);
+        LEVEL(put_some_sums)(dw, part, n_part, add);
 }
 
 /* A line and its result have as many registers each: of sixteen registers, four. */
