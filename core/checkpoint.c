@@ -164,12 +164,11 @@ static enum err_code add(struct st_writer *w, const char *group, const struct we
 /* All numbers, or those that the mask keeps, in the kernel's own order. */
 static enum err_code add_values(struct st_writer *w, const struct weight *weight, struct err *e)
 {
+    const struct shape shape = weight_values_shape(weight);
     char name[OP_NAME_MAX + 16];
 
     snprintf(name, sizeof name, "net/%s", weight->name);
-    return weight->sparse ? st_add_ordered(w, name, &(struct shape){ 1, { (int)weight->sparse->n } }, weight->sparse->value,
-                                           weight->sparse->by_row.number, e)
-                          : st_add(w, name, ST_F32, &weight->info.shape, weight->x, e);
+    return st_add_ordered(w, name, &shape, weight_values(weight), weight_order(weight), e);
 }
 
 static enum err_code add_arrays(const struct checkpoint *c, struct st_writer *w, struct err *e)

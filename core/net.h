@@ -112,6 +112,9 @@ static inline bool node_has_kernel(const struct node *node) { return node->plan.
 /* The numbers that run and train: all, or the kept ones. */
 static inline float *weight_values(const struct weight *w) { return w->sparse ? w->sparse->value : w->x; }
 static inline size_t weight_n_values(const struct weight *w) { return w->sparse ? w->sparse->n : w->len; }
+/* As they are written to files: in the kernel's own order, value weight_order[i] is the i-th (NULL: they stand so), and in this shape. */
+static inline const uint32_t *weight_order(const struct weight *w) { return w->sparse ? w->sparse->by_row.number : NULL; }
+static inline struct shape weight_values_shape(const struct weight *w) { return w->sparse ? (struct shape){ 1, { (int)w->sparse->n } } : w->info.shape; }
 /* Bytes that either may add, at most. */
 uint64_t net_pack_memory(const struct net *net);
 

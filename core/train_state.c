@@ -248,8 +248,8 @@ static enum err_code each_array(const struct trainer *t, array_fn *fn, void *ctx
 
     for (int w = 0; w < t->in.net->n_weights && rc == ERR_OK; w++) {
         const struct weight *weight = &t->in.net->weight[w];
-        const uint32_t *order = weight->sparse ? weight->sparse->by_row.number : NULL;
-        struct shape shape = weight->sparse ? (struct shape){ 1, { (int)weight->sparse->n } } : weight->info.shape;
+        const uint32_t *order = weight_order(weight);
+        const struct shape shape = weight_values_shape(weight);
 
         for (int k = 0; k < OPTIM_MAX_SLOTS && rc == ERR_OK; k++) {
             float *slot = t->slot[w * OPTIM_MAX_SLOTS + k];
