@@ -13,7 +13,7 @@ for group in "$@"; do
 done
 missing=""
 for package in $want; do
-  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
+  grep -q 'install ok installed' <<<"$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null)" || missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0
 sudo=""

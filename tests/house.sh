@@ -5,6 +5,7 @@
 #   - OpenBLAS, SQLite, libmicrohttpd, zstd, libarchive, libpng and libjpeg are each known to one file or pair (http*.c);
 #   - banned calls; exit only in main.c, malloc and its kin only in core/mem.c;
 #   - migrations are numbered 0001, 0002, ... without gaps, no number twice;
+#   - scripts that run with pipefail do not pipe into grep -q, which ends at the match, whether the left side still writes or not;
 #   - every file opens with a comment that says what it is; none grows past 700 lines.
 set -u
 cd "${1:?usage: house.sh SOURCE_FOLDER}" || exit 2
@@ -37,6 +38,9 @@ owner jpeglib.h '^core/image_jpeg\.c$'
 owner f77blas.h '^core/gemm\.c$'
 owner sqlite3.h '^server/db_sqlite\.c$'
 owner microhttpd.h '^server/http[a-z_]*\.[ch]$'
+
+complain "$(grep -nE '[^|]\| *grep -[a-zA-Z]*q' $(find server docker tests -name '*.sh' -o -name '*.bash') | grep -v '^tests/house.sh:' |
+  sed -E 's/^([^:]*:[^:]*):.*/\1: a pipe into grep -q, where a here-string is whole/')"
 
 complain "$(ls migrations | awk '{ if (substr($0, 1, 5) != sprintf("%04d_", NR)) print "migrations/" $0 ": number " NR " is missing, or given twice" }' | head -n 1)"
 

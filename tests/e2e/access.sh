@@ -33,7 +33,7 @@ expect 403 GET /v1/jobs -H 'Host: evil.example'
 a=$(token --tenant team-a --scope admin --name a) b=$(token --tenant team-b) reader=$(token --tenant team-a --scope read)
 [[ $a =~ ^esp_[0-9a-z]{20}_[0-9a-f]{64}$ ]] || fail "no token: $a"
 refused GET /v1/jobs
-curl -sS -D - -o /dev/null "$url/v1/jobs" | grep -qi '^WWW-Authenticate: Bearer' || fail "no WWW-Authenticate"
+grep -qi '^WWW-Authenticate: Bearer' <<<"$(curl -sS -D - -o /dev/null "$url/v1/jobs")" || fail "no WWW-Authenticate"
 as "$a" expect 200 GET /v1/jobs -H 'Host: any.example'
 as "$reader" expect 403 POST /v1/datasets -d '{}'
 as "$b" expect 403 GET /v1/tokens

@@ -76,7 +76,7 @@ sleep 0.2
 exec 3>&-
 exec 3<>"/dev/tcp/127.0.0.1/${url##*:}"
 printf 'POST /v1/datasets HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n' >&3 2>/dev/null || true
-head -n 1 <&3 | grep -q ' 400 ' || fail "a smuggling probe was not refused"
+grep -q ' 400 ' <<<"$(head -n 1 <&3)" || fail "a smuggling probe was not refused"
 exec 3>&-
 sleep 0.5
 [ -z "$(find "$data/tmp" -type f)" ] || fail "temporary files are left: $(find "$data/tmp" -type f)"

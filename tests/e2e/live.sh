@@ -19,7 +19,7 @@ curl "${sse[@]}" "$url/v1/jobs/$job/events" >"$work/one"
 expect 200 GET "/v1/jobs/$job/events?limit=200"
 n=$(field '.data | length')
 [ "$(ids "$work/one")" = "$(count "$n")" ] || fail "the ids of the stream: $(ids "$work/one")"
-head -n 1 "$work/one" | grep -q '^retry: ' || fail "no retry: $(head -n 1 "$work/one")"
+grep -q '^retry: ' <<<"$(head -n 1 "$work/one")" || fail "no retry: $(head -n 1 "$work/one")"
 [ "$(grep -c '^event: iteration' "$work/one")" = 3 ] || fail "not three iterations in the stream"
 [ "$(grep -A2 '^id: ' "$work/one" | sed -n 's/^data: //p' | jq -cS .)" = "$(field '.data[]' | jq -cS .)" ] || fail "stream and list differ"
 grep -A1 '^event: progress' "$work/one" >"$work/progress" || true # by way of a file: a pipe's end that stops reading early would fail the test
@@ -75,7 +75,7 @@ wait_state "$job" running 20
 sleep 0.5
 stop
 for _ in $(seq 50); do ! grep -q '^event: shutdown' "$work/more" || break; sleep 0.1; done
-tail -n 3 "$work/more" | grep -q '^event: shutdown' || fail "no goodbye: $(tail -n 3 "$work/more")"
+grep -q '^event: shutdown' <<<"$(tail -n 3 "$work/more")" || fail "no goodbye: $(tail -n 3 "$work/more")"
 [ "$(ids "$work/all")$(ids "$work/more")" = "$(count "$(sqlite3 "$data/espalier.db" 'SELECT value FROM counters')")" ] ||
   fail "positions before and after the crash: $(ids "$work/all")| $(ids "$work/more")"
 grep -q '"reason":"recovered"' "$work/more" || fail "the recovery is not in the stream"
