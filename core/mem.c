@@ -10,25 +10,27 @@
 enum { PAGE = 2 << 20, MANY_PAGES = 2 }; /* a large page; so many of them are worth asking for */
 
 _Thread_local long mem_fail_in;
+_Thread_local size_t mem_asked;
 
-static int fails_now(void)
+static bool refused(size_t n)
 {
+    mem_asked += n;
     return mem_fail_in > 0 && --mem_fail_in == 0;
 }
 
 void *mem_alloc(size_t n)
 {
-    return fails_now() ? NULL : malloc(n ? n : 1);
+    return refused(n) ? NULL : malloc(n ? n : 1);
 }
 
 void *mem_zalloc(size_t count, size_t size)
 {
-    return fails_now() ? NULL : calloc(count ? count : 1, size ? size : 1);
+    return refused(count * size) ? NULL : calloc(count ? count : 1, size ? size : 1);
 }
 
 void *mem_realloc(void *p, size_t n)
 {
-    return fails_now() ? NULL : realloc(p, n ? n : 1);
+    return refused(n) ? NULL : realloc(p, n ? n : 1);
 }
 
 void *mem_vector(size_t n_floats)
@@ -37,7 +39,7 @@ void *mem_vector(size_t n_floats)
     bool large;
     void *p = NULL;
 
-    if (fails_now() || n_floats > SIZE_MAX / sizeof(float) - 64)
+    if (refused(n_floats * sizeof(float)) || n_floats > SIZE_MAX / sizeof(float) - 64)
         return NULL;
     bytes = (n_floats * sizeof(float) + 63) / 64 * 64;
     large = bytes >= (size_t)MANY_PAGES * PAGE;

@@ -6,6 +6,8 @@
 
 /* Tests: 0 never fails; k = the k-th allocation of this thread from now returns NULL, once. */
 extern _Thread_local long mem_fail_in;
+/* Tests: bytes that this thread has asked for so far. */
+extern _Thread_local size_t mem_asked;
 
 void *mem_alloc(size_t n);                   /* uninitialised; NULL when memory is short. n = 0 gives a valid pointer */
 void *mem_zalloc(size_t count, size_t size); /* zeroed; NULL also when count * size overflows */

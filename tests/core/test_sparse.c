@@ -338,6 +338,33 @@ START_TEST(single_samples)
 }
 END_TEST
 
+/* The form and what making it takes are never more than was estimated. */
+START_TEST(memory_of_single_samples)
+{
+    static const int sizes[][2] = { { 8, 8 }, { 16, 16 }, { 17, 33 }, { 31, 17 }, { 16, 1000 }, { 1000, 16 }, { 100, 1100 }, { 300, 784 }, { 513, 129 } };
+    static const double shares[] = { 0.001, 0.02, 0.1, 0.2, 0.3, 0.35, 0.4, 0.5, 0.55, 0.7, 1 };
+    int made = 0;
+
+    sparse_skip_levels = _i;
+    for (int s = 0; s < N(sizes); s++)
+        for (int d = 0; d < N(shares); d++) {
+            const int rows = sizes[s][0], cols = sizes[s][1];
+            struct layer l;
+            size_t before;
+
+            layer_init(&l, rows, cols, shares[d], 1);
+            before = mem_asked;
+            ck_assert_int_eq(sparse_single_make(l.s, NULL), ERR_OK); /* frees nothing before the end: all that it asks for is its peak */
+            made += l.s->single != NULL;
+            SURE(mem_asked - before <= sparse_single_memory(rows, cols), "%d x %d, density %g: %zu bytes, estimated as %llu", rows, cols, shares[d],
+                 mem_asked - before, (unsigned long long)sparse_single_memory(rows, cols));
+            layer_clear(&l);
+        }
+    sparse_skip_levels = 0;
+    ck_assert(made > 20 || (strcmp(sparse_level_name(_i), "avx512") != 0 && strcmp(sparse_level_name(_i), "avx2") != 0));
+}
+END_TEST
+
 /* Where this processor has it: of thin kernels, whose rows and columns differ as those of trained ones do; not of whole ones. */
 START_TEST(single_form_where_it_pays)
 {
@@ -440,6 +467,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, the_rule_is_one_of_density);
     tcase_add_loop_test(tc, products, 0, sparse_n_levels());
     tcase_add_loop_test(tc, single_samples, 0, sparse_n_levels());
+    tcase_add_loop_test(tc, memory_of_single_samples, 0, sparse_n_levels());
     tcase_add_loop_test(tc, single_form_where_it_pays, 0, sparse_n_levels());
     tcase_add_loop_test(tc, single_samples_that_are_not_finite, 0, sparse_n_levels());
     tcase_add_loop_test(tc, same_bytes_for_any_team, 1, 5);
