@@ -34,7 +34,7 @@ static enum err_code open_model(struct bench *b, struct err *e)
         return err_set(e, ERR_CONFLICT, "the model has no weights yet");
     if (b->app->memory_per_job != 0 && s->weights.bytes > b->app->memory_per_job)
         return too_much_memory(s->weights.bytes, b->app, e);
-    if (b->keeps && shelf_take(b->app->shelf, s->architecture.id, s->weights.id, &b->model))
+    if (shelf_take(b->app->shelf, s->architecture.id, s->weights.id, &b->model))
         return ERR_OK;
     return api_model_open(&b->model, b->app->store, s->architecture.id, s->weights.id, e);
 }
@@ -109,7 +109,7 @@ void bench_clear(struct bench *b)
 {
     data_views_free(&b->views);
     dataset_free(b->data);
-    if (b->keeps && b->model.net)
+    if (b->model.net)
         shelf_put(b->app->shelf, b->served.architecture.id, b->served.weights.id, &b->model, kept_bytes(b->model.net));
     model_clear(&b->model);
     mem_free(b->conf);

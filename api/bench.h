@@ -8,8 +8,7 @@
 struct bench {
     struct app *app;
     struct api_served served;
-    struct model model;
-    bool keeps;              /* before it is opened: the model comes from the shelf and goes back to it, with masks, packed */
+    struct model model;      /* from the shelf, and back to it, with masks, packed (predict_pack) */
     struct dataset *data;    /* NULL: none */
     char dataset[ID_LEN];
     struct data_views views; /* of data */
@@ -17,7 +16,7 @@ struct bench {
     int64_t until_ms;        /* monotonic: longer than this nobody's request may take */
 };
 /* ERR_INVALID at "/dataset": it is not there, or does not fit; ERR_CONFLICT: not ready. dataset "" : the job's own; of an uploaded model, none. Clear
- * always; start with = { .app = NULL } or .keeps. */
+ * always; start with = { .app = NULL }. */
 MUST enum err_code bench_open(struct bench *b, api_serve_fn *find, const char *dataset, struct app *app, const struct req *rq, struct err *e);
 void bench_clear(struct bench *b);
 /* The loss, which also says whether the outputs fit the data set's classes or targets. ERR_INVALID at "/dataset". */

@@ -3,6 +3,7 @@
 
 #include "api/bench.h"
 #include "core/metrics.h"
+#include "core/predict.h"
 #include "server/log.h"
 
 struct evaluate_conf { char dataset[64]; int split; };
@@ -15,6 +16,7 @@ const struct param api_evaluate_params[] = {
 
 static enum err_code measure(struct metrics *m, struct bench *b, const struct data_view *v, struct err *e)
 {
+    const int batch = v->n < JOB_EVALUATION_BATCH ? v->n : JOB_EVALUATION_BATCH;
     struct loss_binding loss;
     struct exec *x = NULL;
     enum err_code rc = bench_loss(&loss, b, e);
@@ -22,7 +24,9 @@ static enum err_code measure(struct metrics *m, struct bench *b, const struct da
     if (rc == ERR_OK)
         rc = bench_memory(b, v->n, e);
     if (rc == ERR_OK)
-        rc = exec_new(&x, b->model.net, v->n < JOB_EVALUATION_BATCH ? v->n : JOB_EVALUATION_BATCH, EXEC_INFER, 0, NULL, e);
+        rc = predict_pack(b->model.net, batch, e);
+    if (rc == ERR_OK)
+        rc = exec_new(&x, b->model.net, batch, EXEC_INFER, 0, NULL, e);
     if (rc == ERR_OK)
         rc = bench_stopped(b, metrics_evaluate(m, x, b->model.net, &loss, v, NULL, bench_stop, b, e), e);
     exec_free(x);

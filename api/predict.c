@@ -250,7 +250,7 @@ static enum err_code predict(struct bench *b, struct request *r, const struct re
 static enum err_code run(api_serve_fn *find, struct app *app, const struct req *rq, struct reply *rp, struct err *e)
 {
     struct file_map map = { 0 };
-    struct bench b = { .keeps = true };
+    struct bench b = { .app = NULL };
     struct request r = { .given = false };
     enum err_code rc = file_map_open(&map, rq->body_path, e);
 

@@ -159,8 +159,7 @@ static int batch_of(const struct net *net, int n)
     return net_samples_at_once(net, n < BATCH ? n : BATCH);
 }
 
-/* Each kernel in the form that is fastest for the batch: the zeros left out, where that pays. */
-static enum err_code pack(struct net *net, int batch, struct err *e)
+enum err_code predict_pack(struct net *net, int batch, struct err *e)
 {
     enum err_code rc = net->forward == batch ? ERR_OK : net_mask_zeros(net, e);
 
@@ -172,7 +171,7 @@ enum err_code predict_run(float *out, struct net *net, const struct data_view *v
 {
     const int batch = batch_of(net, n);
     struct exec *x = NULL;
-    enum err_code rc = pack(net, batch, e);
+    enum err_code rc = predict_pack(net, batch, e);
 
     if (rc == ERR_OK)
         rc = exec_new(&x, net, batch, EXEC_INFER, 0, NULL, e);
