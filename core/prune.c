@@ -302,7 +302,7 @@ static enum err_code score_all(const struct pruner *p, const struct net *net, in
         if (s->of[w])
             score_kernel(p, net, w, i, s, s->of[w]);
     if (rc == ERR_OK && p->unit->neurons)
-        rc = neuron_keys(p, net, scores_neurons(p) ? s->neurons : NULL, s->of, s->key, e);
+        rc = neuron_keys(p, net, scores_neurons(p) ? s->neurons : NULL, s->of, s->key, s->count, e);
     for (int l = 0; l < p->n_layers && rc == ERR_OK; l++) {
         if (p->layer[l].group == IGNORED)
             continue;

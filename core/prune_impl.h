@@ -100,8 +100,10 @@ uint64_t neuron_kernel_gone(const struct pruner *p, int w, const uint64_t *count
 void neuron_divide(const struct pruner *p, int64_t i, uint64_t *count);
 /* The same where neurons compete, by their keys; work: as many keys as there are units. */
 void neuron_compete(const struct pruner *p, int64_t i, const uint32_t *key, uint32_t *work, uint64_t *count);
-/* Keys of neurons from their scores, NULL: pooled from the scores of weights (of[w], as score_net writes them). */
-MUST enum err_code neuron_keys(const struct pruner *p, const struct net *net, float *const *neurons, float *const *of, uint32_t *key, struct err *e);
+/* Keys of neurons from their scores, NULL: pooled from the scores of weights (of[w], as score_net writes them); in either case by their cost.
+ * gone: [layers], is filled: how many of each are gone already. */
+MUST enum err_code neuron_keys(const struct pruner *p, const struct net *net, float *const *neurons, float *const *of, uint32_t *key, uint64_t *gone,
+                               struct err *e);
 void neuron_mask(const struct pruner *p, struct net *net, const uint32_t *key);
 
 #endif

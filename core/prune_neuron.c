@@ -102,18 +102,27 @@ bool neuron_layer_matches(const struct pruner *p, const struct net *net, const s
 
 /* ---- how many ---- */
 
-static uint64_t kernel_left(const struct pruner *p, int w, const uint64_t *count)
+struct size { uint64_t rows, columns; };
+
+static struct size kernel_size(const struct pruner *p, int w, const uint64_t *count)
 {
-    uint64_t rows = p->kernel[w].rows, columns = p->kernel[w].columns;
+    struct size left = { p->kernel[w].rows, p->kernel[w].columns };
 
     for (int l = 0; l < p->n_layers; l++) {
         const struct bundle *b = bundle_of(p, &p->layer[l]);
 
         for (int m = 0; m < b->n_members; m++)
             if (b->member[m].w == w)
-                *(b->member[m].axis == 0 ? &rows : &columns) -= (count ? count[l] : p->layer[l].gone_at_start) * (uint64_t)b->member[m].run;
+                *(b->member[m].axis == 0 ? &left.rows : &left.columns) -= (count ? count[l] : p->layer[l].gone_at_start) * (uint64_t)b->member[m].run;
     }
-    return rows * columns;
+    return left;
+}
+
+static uint64_t kernel_left(const struct pruner *p, int w, const uint64_t *count)
+{
+    struct size left = kernel_size(p, w, count);
+
+    return left.rows * left.columns;
 }
 
 uint64_t neuron_kernel_gone(const struct pruner *p, int w, const uint64_t *count)
@@ -252,29 +261,71 @@ static enum err_code pool_scores(const struct pruner *p, const struct net *net, 
     return ERR_OK;
 }
 
-enum err_code neuron_keys(const struct pruner *p, const struct net *net, float *const *neurons, float *const *of, uint32_t *key, struct err *e)
+/* What goes with one neuron of a layer of which, and of the others, so many are gone; at least 1. A number that a convolution or a dense layer puts out takes as
+ * long as OUTPUT_MACS multiply-adds, with what is behind it: so tests/bench/bench_shrink finds it for ResNet-20, training and inference, at batch 128. */
+static double cost_of(const struct pruner *p, const struct net *net, const struct layer *l, const uint64_t *gone)
+{
+    enum { OUTPUT_MACS = 200 };
+    const enum unit_cost kind = p->unit->cost(p->conf.unit.conf);
+    const struct bundle *b = bundle_of(p, l);
+    double cost = 0;
+
+    if (kind == COST_NONE)
+        return 1;
+    for (const struct group_member *m = b->member; m < b->member + b->n_members; m++) {
+        const struct weight *w = &net->weight[m->w];
+        struct size left;
+        double macs;
+
+        if (!w->info.prunable)
+            continue;
+        left = kernel_size(p, m->w, gone);
+        macs = kind == COST_WEIGHTS ? 1 : (double)weight_macs(net, w);
+        cost += macs * m->run * (double)p->kernel[m->w].weights * (double)(m->axis == 0 ? left.columns : left.rows);
+        if (kind == COST_TIME && m->role == GROUP_MAKES)
+            cost += macs * m->run * OUTPUT_MACS;
+    }
+    return fmax(cost, 1);
+}
+
+static enum err_code layer_keys(const struct pruner *p, const struct net *net, const struct layer *l, const float *neurons, float *const *of, double cost,
+                                uint32_t *key, struct err *e)
+{
+    enum err_code rc = ERR_OK;
+
+    for (int j = 0; j < (int)l->n_units && rc == ERR_OK; j++) {
+        double score = 0;
+
+        if (key[j] != KEY_STAYS)
+            continue;
+        if (neurons)
+            score = (double)neurons[j];
+        else
+            rc = pool_scores(p, net, bundle_of(p, l), j, of, &score, e);
+        if (rc == ERR_OK && !isfinite(score))
+            rc = err_set(e, ERR_DIVERGED, "score of neuron %d of %s is not finite", j, layer_name(net, l));
+        score = score < 0 ? score * cost : score / cost; /* the dearest first, in either case */
+        key[j] = order_key((float)fmin(fmax(score, -FLT_MAX), FLT_MAX));
+    }
+    return rc;
+}
+
+enum err_code neuron_keys(const struct pruner *p, const struct net *net, float *const *neurons, float *const *of, uint32_t *key, uint64_t *gone,
+                          struct err *e)
 {
     enum err_code rc = ERR_OK;
 
     for (int l = 0; l < p->n_layers; l++) {
-        const struct layer *at = &p->layer[l];
-
-        for (int j = 0; j < (int)at->n_units && at->group != IGNORED && rc == ERR_OK; j++) {
-            uint32_t *to = &key[at->offset + (size_t)j];
-            double score = 0;
-
-            *to = state_of(net, bundle_of(p, at), j);
-            if (*to != KEY_STAYS)
-                continue;
-            if (neurons)
-                score = (double)neurons[at->bundle][j];
-            else
-                rc = pool_scores(p, net, bundle_of(p, at), j, of, &score, e);
-            if (rc == ERR_OK && !isfinite(score))
-                rc = err_set(e, ERR_DIVERGED, "score of neuron %d of %s is not finite", j, layer_name(net, at));
-            *to = order_key((float)fmin(fmax(score, -FLT_MAX), FLT_MAX));
+        gone[l] = 0;
+        for (size_t j = 0; j < p->layer[l].n_units; j++) {
+            key[p->layer[l].offset + j] = state_of(net, bundle_of(p, &p->layer[l]), (int)j);
+            gone[l] += key[p->layer[l].offset + j] != KEY_STAYS;
         }
     }
+    for (int l = 0; l < p->n_layers && rc == ERR_OK; l++)
+        if (p->layer[l].group != IGNORED)
+            rc = layer_keys(p, net, &p->layer[l], neurons ? neurons[p->layer[l].bundle] : NULL, of, cost_of(p, net, &p->layer[l], gone),
+                            key + p->layer[l].offset, e);
     return rc;
 }
 

@@ -233,6 +233,8 @@ static enum err_code check_units(const struct pruner *p, struct err *e)
         return err_field(e, ERR_INVALID, "/criterion", "%s scores neurons only: it needs unit neuron", c->plug.name);
     if (p->unit->multiple && p->unit->multiple(p->conf.unit.conf) > 1 && p->conf.measure == MEASURE_UNITS)
         return err_field(e, ERR_INVALID, "/unit/round_to", "needs measure weights or macs: units are what it rounds");
+    if (p->unit->cost && p->unit->cost(p->conf.unit.conf) != COST_NONE && p->scope->density)
+        return err_field(e, ERR_INVALID, "/unit/cost", "needs scope global: neurons of one layer cost the same");
     if (c->solve && (p->unit->unit_at || p->unit->neurons || (p->unit->protect && !p->unit->runs)))
         return err_field(e, ERR_INVALID, "/unit", "criterion %s repairs what stays of single weights only, or of n:m", c->plug.name);
     return ERR_OK;

@@ -6,6 +6,7 @@
 #include "core/tensor.h"
 
 enum unit_pool { POOL_MEAN, POOL_SUM, POOL_MAX }; /* what the scores of its weights make of a unit's */
+enum unit_cost { COST_NONE, COST_WEIGHTS, COST_MACS, COST_TIME }; /* what a neuron's score is divided by */
 
 /* Of every len consecutive columns of a row, the last ones of it too, at most keep stay. len 0: any may go. */
 struct unit_runs { int len, keep; };
@@ -16,11 +17,12 @@ enum { UNIT_RUN_MAX = 64 }; /* the longest */
 struct prune_unit {
     struct plug plug;
     bool implied; /* the target is what `most` leaves, whatever target_sparsity says */
-    bool neurons; /* units are the neurons of bundles (group.h), whatever kernels they lie in; of the functions only pool and multiple count */
+    bool neurons; /* units are the neurons of bundles (group.h), whatever kernels they lie in; of the functions only pool, multiple and cost count */
     size_t (*n_units)(const void *conf, size_t rows, size_t columns);
     size_t (*unit_at)(const void *conf, size_t columns, size_t row, size_t column);
     enum unit_pool (*pool)(const void *conf);
     int64_t (*multiple)(const void *conf); /* neurons: what stays of a layer is a multiple of it, or all */
+    enum unit_cost (*cost)(const void *conf);
     uint64_t (*most)(const void *conf, size_t rows, size_t columns);                       /* the most weights that may go */
     void (*protect)(const void *conf, size_t rows, size_t columns, uint32_t *key);         /* those that must stay become KEY_STAYS */
     struct unit_runs (*runs)(const void *conf);                                            /* the same for criteria that choose by themselves */

@@ -85,22 +85,27 @@ static const struct prune_unit block_row = {
 
 /* ---- neuron ---- */
 
-struct neuron_conf { int pool; int64_t round_to; };
+struct neuron_conf { int pool; int64_t round_to; int cost; };
 static const struct param neuron_params[] = {
     FIELD_CHOICE(struct neuron_conf, pool, "mean|sum|max", POOL_MEAN,
                  "Where a criterion scores weights: what the scores of the weights that make a neuron make. The mean lets layers of any width compare."),
     FIELD_INT(struct neuron_conf, round_to, 1, 4096, 1,
-              "What stays of a layer is a multiple of it, or all: for hardware that computes in blocks. Needs measure weights or macs."), FIELD_END
+              "What stays of a layer is a multiple of it, or all: for hardware that computes in blocks. Needs measure weights or macs."),
+    FIELD_CHOICE(struct neuron_conf, cost, "none|weights|macs|time", COST_NONE,
+                 "What a neuron's score is divided by: the weights, the multiply-adds or the time that go with it, so that of neurons worth the same the dearest goes "
+                 "first (Shen et al. 2021). Time is an estimate: the multiply-adds, and 200 for each number that a layer puts out. Needs scope global."), FIELD_END
 };
 
 static enum unit_pool neuron_pool(const void *conf) { return (enum unit_pool)((const struct neuron_conf *)conf)->pool; }
 
 static int64_t neuron_multiple(const void *conf) { return ((const struct neuron_conf *)conf)->round_to; }
 
+static enum unit_cost neuron_cost(const void *conf) { return (enum unit_cost)((const struct neuron_conf *)conf)->cost; }
+
 static const struct prune_unit neuron_row = {
     .plug = { "neuron", "Neurons, with all that makes and reads them, also across add and concatenate: what shrink takes out. Those of the last layer stay, and "
       "those that a convolution with groups, other than a depthwise one, makes or reads.", neuron_params, sizeof(struct neuron_conf) },
-    .neurons = true, .pool = neuron_pool, .multiple = neuron_multiple
+    .neurons = true, .pool = neuron_pool, .multiple = neuron_multiple, .cost = neuron_cost
 };
 
 static const struct plug *const rows[] = { &weight_row.plug, &nm_row.plug, &block_row.plug, &neuron_row.plug, NULL };

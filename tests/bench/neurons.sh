@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # tests/bench/neurons.sh: neurons pruned to half of the multiply-adds through the API, shrunk, downloaded, and timed beside the dense model.
 #   tests/bench/neurons.sh [--net lenet-300-100|lenet-5|resnet-20] [--seeds "0 1 2"] [--threads 2] [--job FILE] [--scope layer]
-#       [--rounds 41] [--json FILE] [--keep FOLDER]
-# The job is api/examples/job-neurons-half.json, or FILE, in its scope or that one; of convolutional nets it is shortened to one epoch, with augmentation.
+#       [--cost time] [--rounds 41] [--json FILE] [--keep FOLDER]
+# The job is api/examples/job-neurons-half.json, or FILE, in its scope and with its cost of a neuron, or those; of convolutional nets it is shortened to
+# one epoch, with augmentation.
 # Data: Fashion-MNIST, the test images for validation too (nothing is chosen by them); of ResNet-20 50,000 images of CIFAR-10's size made of it
 # (tests/bench/cifar.py). Accuracy is of the test split; memory is VmHWM of the daemon; times are those of build/tests/bench_shrink, batch 128, for the
 # last seed, whose models --keep keeps.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-net=lenet-300-100 seeds="0 1 2" threads=2 file=api/examples/job-neurons-half.json scope="" rounds=41 json="" keep=""
+net=lenet-300-100 seeds="0 1 2" threads=2 file=api/examples/job-neurons-half.json scope="" cost="" rounds=41 json="" keep=""
 while [ $# -gt 0 ]; do
   case $1 in
     --net) net=$2 ;;
@@ -16,10 +17,11 @@ while [ $# -gt 0 ]; do
     --threads) threads=$2 ;;
     --job) file=$2 ;;
     --scope) scope=$2 ;;
+    --cost) cost=$2 ;;
     --rounds) rounds=$2 ;;
     --json) json=$2 ;;
     --keep) keep=$(realpath "$2") ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
   esac
   shift 2
 done
@@ -43,6 +45,7 @@ else
 fi
 model=$(curl -fsS --data-binary "@$work/model" "$url/v1/models" | jq -r .id)
 [ -z "$scope" ] || change="$change | .prune.scope = \"$scope\""
+[ -z "$cost" ] || change="$change | .prune.unit |= (if type == \"string\" then {type: .} else . end) + {cost: \"$cost\"}"
 rows="[]"
 for seed in $seeds; do
   job=$(run "$(jq -c --arg m "$model" --arg d "$dataset" --argjson s "$seed" "$change | . + {model: \$m, dataset: \$d, seed: \$s}" "$file")")

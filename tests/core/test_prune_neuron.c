@@ -206,7 +206,10 @@ static void check_multiples(const struct net *net, int of)
 
 static const double targets[] = { 0.3, 0.75, 1 };
 
-static void law(int which, const struct criterion *c, const char *scope, const char *measure, double target, int round_to)
+static const char *const costs[] = { "none", "weights", "macs", "time" };
+enum { N_COSTS = sizeof costs / sizeof costs[0] };
+
+static void law(int which, const struct criterion *c, const char *scope, const char *measure, double target, int round_to, const char *cost)
 {
     char json[300];
     struct net *net = some_net(which);
@@ -216,8 +219,8 @@ static void law(int which, const struct criterion *c, const char *scope, const c
     struct pruner *p;
     struct err e = { 0 };
 
-    snprintf(json, sizeof json, "{\"criterion\": \"%s\", \"unit\": {\"type\": \"neuron\", \"round_to\": %d}, \"scope\": \"%s\", \"measure\": \"%s\", "
-             "\"iterations\": 3, \"target_sparsity\": %g}", c->plug.name, round_to, scope, measure, target);
+    snprintf(json, sizeof json, "{\"criterion\": \"%s\", \"unit\": {\"type\": \"neuron\", \"round_to\": %d, \"cost\": \"%s\"}, \"scope\": \"%s\", "
+             "\"measure\": \"%s\", \"iterations\": 3, \"target_sparsity\": %g}", c->plug.name, round_to, cost, scope, measure, target);
     conf = conf_of(json);
     net_count(net, &size);
     most = largest(net, conf.measure == MEASURE_MACS);
@@ -260,7 +263,7 @@ START_TEST(whole_neurons_for_every_criterion_and_scope)
             for (int m = 0; m < 3; m++, round++)
                 for (int n = 0; n < N_NETS; n++)
                     for (int round_to = 1; round_to <= (m == MEASURE_UNITS ? 1 : 4); round_to += round_to)
-                        law(n, c, (*scope)->name, measures[m], targets[round % 3], round_to);
+                        law(n, c, (*scope)->name, measures[m], targets[round % 3], round_to, prune_scope_of(*scope)->density ? "none" : costs[round % N_COSTS]);
     }
 }
 END_TEST
@@ -285,6 +288,70 @@ START_TEST(the_neuron_with_the_smallest_mean_goes)
     ck_assert_mem_eq(net_weight(net, "out/kernel")->mask, ((uint8_t[]){ 1, 0, 1, 1, 0, 1 }), 6);
     ck_assert(net_weight(net, "a/bias")->x[0] != 0 && net_weight(net, "a/bias")->x[1] == 0 && net_weight(net, "a/bias")->x[2] != 0);
     pruner_free(p);
+    net_free(net);
+}
+END_TEST
+
+static uint64_t rows_masked(const struct net *net, const char *name)
+{
+    const struct weight *w = net_weight(net, name);
+    size_t columns = w->len / (size_t)w->info.shape.d[0];
+    uint64_t n = 0;
+
+    for (size_t r = 0; r < (size_t)w->info.shape.d[0]; r++) {
+        bool kept = !w->mask;
+
+        for (size_t k = 0; k < columns && w->mask; k++)
+            kept = kept || w->mask[r * columns + k];
+        n += !kept;
+    }
+    return n;
+}
+
+/* A neuron of a goes with 1 + 50 weights, 64 + 50 multiply-adds and 64 numbers; one of b with 3 + 2 weights, as many multiply-adds and 1 number. */
+static const struct { float a; const char *cost; bool a_goes; } dear[] = { /* the scores of b are 1 */
+    { 0.9f, "none", true },    { 1.1f, "none", false }, { 10, "weights", true }, { 10.5f, "weights", false },
+    { 22, "macs", true },      { 23, "macs", false },   { 62, "time", true },    { 64, "time", false },
+};
+enum { N_DEAR = sizeof dear / sizeof dear[0] };
+
+START_TEST(of_neurons_worth_the_same_the_dearest_goes)
+{
+    struct net *net = net_of_image(1, 8, 8);
+    char json[200];
+    struct prune_conf c;
+    struct pruner *p;
+
+    snprintf(json, sizeof json, "{\"unit\": {\"type\": \"neuron\", \"cost\": \"%s\"}, \"measure\": \"units\", \"iterations\": 1, \"target_sparsity\": 0.02}",
+             dear[_i].cost);
+    c = conf_of(json);
+    net_chain(net, "conv2d", CONV(3, 1), "a");
+    net_chain(net, "global_average_pool", "", "pool");
+    net_chain(net, "dense", "{\"units\": 50}", "b");
+    net_chain(net, "dense", "{\"units\": 2}", "out");
+    net_init(net, 1);
+    for (int i = 0; i < 3; i++)
+        net_weight(net, "a/kernel")->x[i] = dear[_i].a;
+    for (int i = 0; i < 150; i++)
+        net_weight(net, "b/kernel")->x[i] = i % 2 ? 1 : -1;
+    ck_assert_int_eq(pruner_new(&p, &c, net, 1, NULL), ERR_OK);
+    ck_assert_int_eq(pruner_step(p, net, 1, NULL, NULL), ERR_OK);
+    ck_assert_uint_eq(rows_masked(net, "a/kernel"), dear[_i].a_goes);
+    ck_assert_uint_eq(rows_masked(net, "b/kernel"), !dear[_i].a_goes);
+    pruner_free(p);
+    net_free(net);
+}
+END_TEST
+
+START_TEST(cost_wants_competition)
+{
+    struct prune_conf c = conf_of("{\"unit\": {\"type\": \"neuron\", \"cost\": \"time\"}, \"scope\": \"layer\"}");
+    struct net *net = some_net(0);
+    struct err e = { 0 };
+    struct pruner *p;
+
+    ck_assert_int_eq(pruner_new(&p, &c, net, 1, &e), ERR_INVALID);
+    ck_assert_str_eq(e.at, "/unit/cost");
     net_free(net);
 }
 END_TEST
@@ -317,22 +384,6 @@ START_TEST(half_the_macs)
     net_free(net);
 }
 END_TEST
-
-static uint64_t rows_masked(const struct net *net, const char *name)
-{
-    const struct weight *w = net_weight(net, name);
-    size_t columns = w->len / (size_t)w->info.shape.d[0];
-    uint64_t n = 0;
-
-    for (size_t r = 0; r < (size_t)w->info.shape.d[0]; r++) {
-        bool kept = !w->mask;
-
-        for (size_t k = 0; k < columns && w->mask; k++)
-            kept = kept || w->mask[r * columns + k];
-        n += !kept;
-    }
-    return n;
-}
 
 START_TEST(widths_for_blocks_of_sixteen)
 {
@@ -475,6 +526,8 @@ static void cases(Suite *s)
 
     tcase_add_test(tc, whole_neurons_for_every_criterion_and_scope);
     tcase_add_test(tc, the_neuron_with_the_smallest_mean_goes);
+    tcase_add_loop_test(tc, of_neurons_worth_the_same_the_dearest_goes, 0, N_DEAR);
+    tcase_add_test(tc, cost_wants_competition);
     tcase_add_loop_test(tc, half_the_macs, 0, sizeof halves / sizeof halves[0]);
     tcase_add_test(tc, widths_for_blocks_of_sixteen);
     tcase_add_test(tc, rules_of_layers_of_neurons);
