@@ -45,7 +45,7 @@ static void plan_uses(struct exec_plan *p, const struct net *net)
     for (int i = 0; i < p->n_nodes; i++) {
         p->node[i] = (struct exec_node){ .grad = EXEC_NONE, .own = EXEC_NONE, .last_use = i, .needs_grad = learns(&net->node[i]), .skip = net->node[i].op->view,
                                          .same = net->node[i].op->view ? net->node[i].in[0] : EXEC_NONE, .more = EXEC_NONE, .tail = EXEC_NONE, .late = EXEC_NONE,
-                                         .dmore = EXEC_NONE };
+                                         .late_of = EXEC_NONE, .dmore = EXEC_NONE };
         for (int k = 0; k < net->node[i].n_in; k++) {
             struct exec_node *from = &p->node[net->node[i].in[k]];
 
@@ -120,7 +120,7 @@ static void plan_sums(struct exec_plan *p, const struct net *net, bool back)
         if (at == i || p->node[i].n_consumers != 2 || p->node[i].is_end || p->node[at].n_consumers != 1 || p->node[at].more == EXEC_NONE)
             continue;
         p->node[i].late = at;
-        p->node[at].takes_late = true;
+        p->node[at].late_of = i;
     }
 }
 
@@ -186,6 +186,13 @@ static void plan_values(struct exec_plan *p, const struct net *net, bool stay)
     }
 }
 
+/* The block becomes one for len numbers of a gradient that node `to` reads. */
+static int take_block(struct exec_plan *p, int block, int to, size_t len)
+{
+    p->block[block] = (struct exec_block){ .len = p->block[block].len < len ? len : p->block[block].len, .is_grad = true, .free_before = to };
+    return block;
+}
+
 /* A block for the gradient of len numbers that node `from` leaves for node `to`. */
 static int grad_block(struct exec_plan *p, int from, int to, size_t len, bool reuse)
 {
@@ -196,8 +203,7 @@ static int grad_block(struct exec_plan *p, int from, int to, size_t len, bool re
             best = b;
     if (best == EXEC_NONE)
         best = new_block(p, len);
-    p->block[best] = (struct exec_block){ .len = p->block[best].len < len ? len : p->block[best].len, .is_grad = true, .free_before = to };
-    return best;
+    return take_block(p, best, to, len);
 }
 
 /* An end has a block of its own, but for what a view of it has. */
@@ -232,13 +238,25 @@ static void keep_late(struct exec_plan *p, const struct net *net, int i)
                 p->block[p->node[c].dx[k]].free_before = p->node[i].late;
 }
 
+/* The block of the term that comes late to node i's op, if nobody reads it after that. */
+static int late_block(const struct exec_plan *p, const struct net *net, int i)
+{
+    const int sum = p->node[i].late_of;
+
+    for (int c = sum + 1; sum != EXEC_NONE && c < p->n_nodes; c++)
+        for (int k = 0; k < net->node[c].n_in; k++)
+            if (net->node[c].in[k] == sum && p->node[c].needs_grad && p->node[c].dx[k] != p->node[sum].grad && p->block[p->node[c].dx[k]].free_before == i)
+                return p->node[c].dx[k];
+    return EXEC_NONE;
+}
+
 /* Sum i is done by the op of a node before: where that leaves the gradient for the other input. Over its own, if nobody else reads that. */
 static void plan_dmore(struct exec_plan *p, const struct net *net, int i, bool reuse)
 {
     const int by = p->node[i].same;
     struct exec_node *np = &p->node[by];
 
-    if (!np->clamp && !np->takes_late)
+    if (!np->clamp && np->late_of == EXEC_NONE)
         return;
     np->dmore = p->node[i].grad;
     if (p->block[np->dmore].shared)
@@ -248,6 +266,9 @@ static void plan_dmore(struct exec_plan *p, const struct net *net, int i, bool r
 /* Where node i leaves the gradient of node `from`. block: of its own gradient, or of that of an input before this one. */
 static int input_block(struct exec_plan *p, const struct net *net, int i, int from, int block, bool reuse)
 {
+    const size_t len = shape_len(&net->node[from].plan.out);
+    const bool over = reuse && net->node[i].op->dx_over;
+    const int late = over ? late_block(p, net, i) : EXEC_NONE;
     const struct exec_node *to = &p->node[from], *np = &p->node[i];
     const struct exec_node *sum = np->skip && np->same != EXEC_NONE && from == p->node[np->same].more ? &p->node[np->same] : NULL;
 
@@ -257,9 +278,9 @@ static int input_block(struct exec_plan *p, const struct net *net, int i, int fr
         return block;
     if (to->is_end && to->n_consumers == 1)
         return to->own;
-    if (reuse && net->node[i].op->dx_over && np->dmore == EXEC_NONE && !np->is_end && !p->block[np->grad].shared)
+    if (over && np->dmore == EXEC_NONE && !np->is_end && !p->block[np->grad].shared)
         return np->grad;
-    return grad_block(p, i, from, shape_len(&net->node[from].plan.out), reuse);
+    return late == EXEC_NONE ? grad_block(p, i, from, len, reuse) : take_block(p, late, from, len);
 }
 
 static void plan_inputs(struct exec_plan *p, const struct net *net, int i, bool reuse)

@@ -30,7 +30,7 @@ struct exec_node {
     int more;                /* node whose value the sum that its op does adds; or EXEC_NONE */
     int tail;                /* node whose work its op does as well, where it can; or EXEC_NONE. That node's `same` is this one */
     int late;                /* node whose op adds the last term of this one's gradient; or EXEC_NONE */
-    bool takes_late;         /* it is that node */
+    int late_of;             /* node of whose gradient its op adds the last term; or EXEC_NONE */
     int dmore;               /* block of the gradient that its op leaves for `more`; or EXEC_NONE: that is its own */
     bool passes;             /* its inputs' gradients are its own */
     int dx[OP_MAX_IN];       /* blocks that its backward writes, or EXEC_NONE */

@@ -122,7 +122,7 @@ struct op {
     bool sum;         /* can run the sum behind it: op_call.more */
     bool joins;       /* as the net predicts and with a dense kernel in floats: can run a `line` behind it and the sum behind both: op_call.factor, more. Bias: weight 1 */
     bool is_sum;      /* it is the sum of its inputs, which the op before it can do */
-    bool dx_over;     /* backward may write dx[0] over dy */
+    bool dx_over;     /* backward may write dx[0] over dy, and over dy_more */
     bool same_dx;     /* all inputs get the same gradient: backward writes dx[0] alone. Without clamp it is dy itself, and exec does not call it */
     bool linear;      /* in its inputs, and 0 makes 0: without weights its backward reads neither x nor y */
     unsigned unread;  /* UNREAD_: what else backward does not read, so that memory of it is free before */
