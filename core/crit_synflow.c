@@ -3,7 +3,7 @@
  * are worth more; but scored once and cut deep, layers still collapse. So weights are taken away over many rounds and scored again after each. A
  * weight's score is the round it fell in, and within it what it carried: the k smallest are those that the rounds would take, for any k.
  *
- * On the copy, activations become the identity, biases and means 0, kernels and batch norm's factors absolute: that net's output for an
+ * On the copy, activations and what brings inputs to a range become the identity, biases and means 0, kernels and batch norm's factors absolute: that net's output for an
  * input of ones is R, and backward gives dR/dw. Deep nets leave the range of a float: the input is scaled until R is well inside, and R counts
  * as 1. */
 #include <string.h>
@@ -32,7 +32,7 @@ struct synflow {
 static void linearize(struct net *net)
 {
     for (int i = 0; i < net->n_nodes; i++)
-        if (net->node[i].op->activation)
+        if (net->node[i].op->activation || net->node[i].op == op_find("rescale") || net->node[i].op == op_find("standardize"))
             net->node[i].op = op_find("linear");
     for (int i = 0; i < net->n_weights; i++) {
         const struct weight *w = &net->weight[i];

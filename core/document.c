@@ -247,8 +247,11 @@ static enum err_code read_weight(void *user, struct json_scan *s, const char *ke
     struct reader *r = user;
     struct weight *w = model_weight(r->net, key);
     struct json_scan at = *s;
+    size_t tokens = SIZE_MAX;
     enum err_code rc;
 
+    if (model_passes_over(r->net, key))
+        return scan_skip(s, DEPTH - 2, &tokens, e);
     if (!w)
         return err_set(e, ERR_INVALID, "weight \"%.100s\" is not in the model", key);
     if (r->seen[w - r->net->weight])

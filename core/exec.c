@@ -156,6 +156,7 @@ static void bind_call(struct exec *x, int i, uint64_t seed, struct team *team)
     struct op_call *c = &x->call[i];
 
     c->conf = node->conf.conf;
+    c->given = node->given;
     c->n_in = node->n_in;
     c->out_shape = &node->plan.out;
     c->y = block_at(x, np->value);

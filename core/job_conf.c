@@ -157,12 +157,22 @@ static enum err_code check_channels(const struct net *net, const struct dataset 
     return ERR_OK;
 }
 
+static bool rescales_samples(const struct net *net, int i)
+{
+    const struct op *op = net->node[i].op;
+    int from = net->node[i].in[0];
+
+    while (from > 0 && net->node[from].arranges)
+        from = net->node[from].in[0];
+    return from == 0 && (op == op_find("rescale") || op == op_find("standardize"));
+}
+
 enum err_code job_check_shape(const struct net *net, const struct dataset *d, struct err *e)
 {
     char want[96], have[96];
 
     for (int i = 1; i < net->n_nodes && d->auto_unit; i++)
-        if (net->node[i].in[0] == 0 && net->node[i].op == op_find("rescale"))
+        if (rescales_samples(net, i))
             return err_field(e, ERR_INVALID, "/dataset", "layer \"%s\" of the model rescales the samples, and the data set scales bytes by 255 as well: make "
                              "one with scaling none, or with unit if both are meant", net->node[i].layer);
     if (shapes_fit(net_input(net), &d->shape))

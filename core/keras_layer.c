@@ -16,8 +16,9 @@ enum {
 
 enum use {
     USE_OPTION,     /* an option of the op, by `value`'s name or its own */
-    USE_SCALAR,     /* the same, where Keras also takes a number for each channel */
-    USE_NUMBERS,    /* the options in `value`, or of its own name: one number for all, or an array of two, each for half of them (of one for one) */
+    USE_SCALAR,     /* the same, where Keras also takes a number for each channel: then another row is the right one */
+    USE_CHANNELS,   /* a number for each channel, or one for all: lines of channels, which the model then gives */
+    USE_NUMBERS,    /* the options in `value`, or of its own name: one number for all, or an array of two, each for half of them (of one for one, or none) */
     USE_NEUTRAL,    /* must have one of the values in `value`, as JSON: "null|false" */
     USE_IGNORE,     /* names, types, hints: no effect on what is computed */
     USE_INIT,       /* an initialiser: an option, by `value`'s name or its own */
@@ -111,6 +112,9 @@ static const struct class classes[] = {
     { "SpatialDropout1D", "spatial_dropout", .key = SPATIAL_DROPOUT, .rank = 2 },
     { "SpatialDropout2D", "spatial_dropout", .key = SPATIAL_DROPOUT, .rank = 3 },
     { "Rescaling", "rescale", .key = { { "scale", USE_SCALAR, NULL }, { "offset", USE_SCALAR, NULL } } },
+    { "Rescaling", "standardize", .key = { { "scale", USE_CHANNELS, NULL }, { "offset", USE_CHANNELS, NULL } }, .options = "{\"given\": true}" },
+    { "Normalization", "standardize",
+      .key = { { "axis", USE_NUMBERS, NULL }, { "invert", USE_OPTION, NULL }, { "mean", USE_CHANNELS, NULL }, { "variance", USE_CHANNELS, NULL } } },
     { "Flatten", "reshape", .key = { { NULL, USE_IGNORE, NULL } } },
     { "Reshape", "reshape", .key = { { "target_shape", USE_SHAPE, NULL } } },
     { "BatchNormalization", "batch_norm",
@@ -230,7 +234,7 @@ static enum err_code read_numbers(json_t *options, const struct key *key, const 
 
     for (const char *c = p; *c; c++)
         n += *c == '|';
-    for (int k = 0; k < n && rc == ERR_OK && !json_is_null(v); k++, p += strcspn(p, "|") + 1) {
+    for (int k = 0; k < n && rc == ERR_OK && !json_is_null(v) && !(n == 1 && json_is_array(v) && json_array_size(v) == 0); k++, p += strcspn(p, "|") + 1) {
         json_t *number = number_at(v, k, n);
         char name[32];
 
@@ -240,6 +244,32 @@ static enum err_code read_numbers(json_t *options, const struct key *key, const 
         rc = set_option(options, name, json_incref(number), e);
     }
     return rc;
+}
+
+/* The number, or the array, that a key of channels has: Keras 3 also writes arrays of numpy. */
+static const json_t *channels_of(const json_t *v)
+{
+    const json_t *numpy = json_object_get(v, "class_name"), *value = json_object_get(json_object_get(v, "config"), "value");
+
+    return json_is_string(numpy) && strcmp(json_string_value(numpy), "__numpy__") == 0 && value ? value : v;
+}
+
+/* Numbers of lines. Whether they are as many as there are channels is seen when the node is there. */
+static enum err_code check_channels(json_t *options, const struct key *key, const json_t *v, struct err *e)
+{
+    const double least = strcmp(key->name, "variance") == 0 ? 0 : -1e30;
+    const json_t *list = channels_of(v);
+
+    if (json_is_null(v))
+        return ERR_OK;
+    for (size_t i = 0; i < (json_is_array(list) ? json_array_size(list) : 1); i++) {
+        const json_t *number = json_is_array(list) ? json_array_get(list, i) : list;
+
+        if (!json_is_number(number) || !(json_number_value(number) >= least && json_number_value(number) <= 1e30))
+            return key_error(e, ERR_INVALID, key->name, least == 0 ? "must be a number of 0 to 1e30, or an array of such, one for each channel"
+                                                                  : "must be a number of -1e30 to 1e30, or an array of such, one for each channel");
+    }
+    return set_option(options, "given", json_true(), e);
 }
 
 static enum err_code read_shape(struct plug_value *value, const struct key *key, const json_t *v, struct err *e)
@@ -267,11 +297,12 @@ static enum err_code read_key(json_t *options, struct plug_value *value, const s
 
     switch (key->use) {
     case USE_SCALAR:
-        if (json_is_array(v))
-            return key_error(e, ERR_UNSUPPORTED, key->name, "is supported as one number for all channels only");
+        if (json_is_array(v) || json_is_object(v))
+            return key_error(e, ERR_UNSUPPORTED, key->name, "is supported as one number only");
         /* fall through */
     case USE_UNITS:
     case USE_OPTION: return set_option(options, key->value ? key->value : key->name, json_incref((json_t *)(uintptr_t)v), e);
+    case USE_CHANNELS: return check_channels(options, key, v, e);
     case USE_NUMBERS: return read_numbers(options, key, v, e);
     case USE_NEUTRAL:
         snprintf(what, sizeof what, "is supported as %s only", key->value);
@@ -350,11 +381,12 @@ static enum err_code read_config(struct plug_value *value, const struct class *c
     return rc;
 }
 
-/* The class by its first row that takes the config; *row is that row. Where none does, the first one says why. */
+/* The class by its first row that takes the config; *row is that row. Where none does, the first one that finds something invalid says why, or the first. */
 static enum err_code read_class(struct plug_value *value, const struct class **row, const json_t *layer, struct err *e)
 {
     const json_t *name = json_object_get(layer, "class_name"), *config = json_object_get(layer, "config");
     enum err_code rc = ERR_UNSUPPORTED, first = ERR_OK;
+    struct err why = { 0 };
 
     *row = NULL;
     if (!json_is_string(name))
@@ -363,12 +395,19 @@ static enum err_code read_class(struct plug_value *value, const struct class **r
         return err_field(e, ERR_INVALID, "/config", "must be an object");
     for (const struct class *c = classes; c->name && rc != ERR_OK && rc != ERR_NOMEM; c++)
         if (strcmp(c->name, json_string_value(name)) == 0 && !(c > classes && c[-1].more)) {
+            struct err own = { 0 };
+
             *row = c;
-            rc = read_config(value, c, config, first == ERR_OK ? e : NULL);
-            first = first == ERR_OK ? rc : first;
+            rc = read_config(value, c, config, &own);
+            if (rc != ERR_OK && (first == ERR_OK || (first == ERR_UNSUPPORTED && rc == ERR_INVALID))) {
+                first = rc;
+                why = own;
+            }
         }
     if (!*row)
         return err_field(e, ERR_UNSUPPORTED, "/class_name", "layer class \"%.60s\" is not supported", json_string_value(name));
+    if (rc != ERR_OK && e)
+        *e = why;
     return rc == ERR_OK ? rc : err_at(e, first, "/config");
 }
 
@@ -422,6 +461,44 @@ static enum err_code read_activation(struct plug_value *value, const json_t *v, 
 
 /* ---- nodes ---- */
 
+/* ---- lines of channels ---- */
+
+/* Number i of a key's, of as many as there are channels; absent: dflt. */
+static enum err_code number_of(double *out, const json_t *config, const char *name, double dflt, int i, int channels, struct err *e)
+{
+    const json_t *v = channels_of(json_object_get(config, name));
+    char what[120];
+
+    *out = dflt;
+    snprintf(what, sizeof what, "must have one number, or %d: one for each channel", channels);
+    if (!v || json_is_null(v))
+        return isnan(dflt) ? key_error(e, ERR_INVALID, name, "is required") : ERR_OK;
+    if (json_is_array(v) && json_array_size(v) != 1 && json_array_size(v) != (size_t)channels)
+        return key_error(e, ERR_INVALID, name, what);
+    *out = json_number_value(!json_is_array(v) ? v : json_array_get(v, json_array_size(v) == 1 ? 0 : (size_t)i));
+    return ERR_OK;
+}
+
+/* What the config says of channels becomes the node's. */
+static enum err_code give_lines(struct node *node, const json_t *config, struct err *e)
+{
+    const bool scales = json_object_get(config, "scale") || json_object_get(config, "offset");
+    const int channels = node->plan.n_lines, positions = node->plan.out.n_d == 1 ? node->positions : 0;
+    enum err_code rc = ERR_OK;
+
+    for (int i = 0; i < channels && rc == ERR_OK; i++) {
+        double a, b;
+
+        rc = number_of(&a, config, scales ? "scale" : "mean", NAN, i, channels, e);
+        if (rc == ERR_OK)
+            rc = number_of(&b, config, scales ? "offset" : "variance", scales ? 0 : NAN, i, channels, e);
+        if (rc == ERR_OK)
+            node->given[model_place((size_t)i, (size_t)channels, positions)] =
+                scales ? (struct op_line){ 0, (float)a, (float)b } : op_line_of(a, b, json_is_true(json_object_get(config, "invert")));
+    }
+    return rc;
+}
+
 /* What an op says of shapes it says without them: they stand here as the model has them. */
 static void say_inputs(const struct net *net, const int *in, int n_in, struct err *e)
 {
@@ -456,6 +533,7 @@ static enum err_code check_size(const struct net *net, const struct plug_value *
         n += net->weight[i].len;
     for (int i = 0; i < plan.n_weights; i++)
         n += shape_len(&plan.weight[i].shape);
+    n += 3 * (size_t)plan.n_lines;
     return n > MAX_NUMBERS ? err_set(e, ERR_TOO_LARGE, "the model's weights are more than %d numbers", MAX_NUMBERS) : ERR_OK;
 }
 
@@ -511,6 +589,8 @@ static enum err_code own_nodes(struct net *net, const struct class **row, struct
         const char *kernel = (*row)->kernel[version - 2];
 
         rc = rename_option(*row, config, node_add(net, value, first, name, in, n_in, index, e), e);
+        if (rc == ERR_OK)
+            rc = give_lines(&net->node[*index], config, e);
         if (rc == ERR_OK && kernel)
             snprintf(net->weight[net->node[*index].first_weight].name, OP_NAME_MAX, "%s/%s", name, kernel);
         if (rc != ERR_OK || !(*row)->more)

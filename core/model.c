@@ -31,8 +31,7 @@ struct shape model_weight_shape(const struct weight *w)
     return s;
 }
 
-/* Where number i of Keras' n stands among ours. */
-static size_t place_of(size_t i, size_t n, int positions)
+size_t model_place(size_t i, size_t n, int positions)
 {
     size_t p = positions > 1 ? (size_t)positions : 1;
 
@@ -44,11 +43,11 @@ size_t model_weight_place(const struct weight *w, size_t i)
     size_t n_out, n_in, out, in;
 
     if (w->info.shape.n_d < 2)
-        return place_of(i, w->len, w->positions);
+        return model_place(i, w->len, w->positions);
     n_out = (size_t)w->info.shape.d[0];
     n_in = (size_t)w->info.shape.d[1];
     out = i % n_out;
-    in = place_of(i / n_out % n_in, n_in, w->positions);
+    in = model_place(i / n_out % n_in, n_in, w->positions);
     return (out * n_in + in) * (w->len / (n_out * n_in)) + i / (n_out * n_in);
 }
 
@@ -86,6 +85,19 @@ struct weight *model_weight(const struct net *net, const char *name)
         w = w && w->multiplier ? w : NULL;
     }
     return w;
+}
+
+bool model_passes_over(const struct net *net, const char *name)
+{
+    const char *slash = strrchr(name, '/');
+
+    for (int i = 1; i < net->n_nodes && slash; i++) {
+        const char *layer = net->node[i].layer;
+
+        if (net->node[i].op == op_find("standardize") && strlen(layer) == (size_t)(slash - name) && strncmp(layer, name, strlen(layer)) == 0)
+            return strcmp(slash, "/count") == 0 || strcmp(slash, "/count:0") == 0;
+    }
+    return false;
 }
 
 static enum err_code weight_error(struct err *e, const char *name, const char *what)
@@ -134,6 +146,8 @@ enum err_code model_load_weights(struct net *net, const struct st_file *f, struc
     struct weight *w;
 
     for (int i = 0; i < f->n && rc == ERR_OK; i++) {
+        if (model_passes_over(net, f->array[i].name))
+            continue;
         rc = match(&w, net, seen, &f->array[i], e);
         if (rc == ERR_OK)
             rc = load(w, &f->array[i], e);

@@ -27,6 +27,10 @@ struct shape model_weight_shape(const struct weight *w);
 size_t model_weight_place(const struct weight *w, size_t i);
 /* A weight by Keras' name, with ":0" or without; Keras 2 and 3 name depthwise kernels differently, and each name is taken. NULL: there is none. */
 struct weight *model_weight(const struct net *net, const char *name);
+/* Whether a weight by that name is none, though Keras has it: how many samples a Normalization was adapted to. */
+bool model_passes_over(const struct net *net, const char *name);
+/* Where number i of Keras' n stands among ours: of a value or vector along flattened images of so many positions (0, 1: none). */
+size_t model_place(size_t i, size_t n, int positions);
 /* The shape of a node's value in the model: channels last. */
 struct shape model_value_shape(const struct node *node);
 /* The numbers first .. first+n-1 in Keras' order. */

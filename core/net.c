@@ -22,6 +22,8 @@ void net_free(struct net *net)
         return;
     for (int i = 0; i < net->n_weights; i++)
         weight_clear(&net->weight[i]);
+    for (int i = 0; i < net->n_nodes; i++)
+        mem_free(net->node[i].given);
     mem_free(net->weight);
     mem_free(net->node);
     mem_free(net);
@@ -84,6 +86,17 @@ static enum err_code node_make(struct node *node, const struct net *net, const s
     return op->shape(node->conf.conf, shape, n_in, &node->plan, e);
 }
 
+/* Its lines, as they are in `from`; NULL: zeros. */
+static bool node_give(struct node *node, const struct op_line *from)
+{
+    const size_t n = (size_t)node->plan.n_lines;
+
+    node->given = n > 0 ? mem_zalloc(n, sizeof *node->given) : NULL;
+    if (node->given && from)
+        memcpy(node->given, from, n * sizeof *node->given);
+    return n == 0 || node->given;
+}
+
 static enum err_code weight_make(struct weight *w, const struct net *net, const struct node *node, int i, struct err *e)
 {
     *w = (struct weight){ .node = net->n_nodes, .info = node->plan.weight[i], .len = shape_len(&node->plan.weight[i].shape) };
@@ -121,6 +134,8 @@ enum err_code net_add(struct net *net, const struct op *op, const struct plug_va
         rc = weight_make(&made[n], net, &node, n, e);
     if (rc == ERR_OK)
         rc = make_room(net, n, e);
+    if (rc == ERR_OK && !node_give(&node, NULL))
+        rc = err_set(e, ERR_NOMEM, "out of memory");
     if (rc != ERR_OK) {
         while (n > 0)
             weight_clear(&made[--n]);
@@ -165,7 +180,8 @@ enum err_code net_clone(struct net **out, const struct net *net, struct err *e)
     copy->weight = mem_zalloc((size_t)net->n_weights + 1, sizeof *copy->weight);
     if (copy->node && copy->weight) {
         memcpy(copy->node, net->node, (size_t)net->n_nodes * sizeof *copy->node);
-        copy->n_nodes = net->n_nodes;
+        while (copy->n_nodes < net->n_nodes && node_give(&copy->node[copy->n_nodes], net->node[copy->n_nodes].given))
+            copy->n_nodes++;
         while (copy->n_weights < net->n_weights && weight_copy(&copy->weight[copy->n_weights], &net->weight[copy->n_weights]))
             copy->n_weights++;
     }

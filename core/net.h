@@ -36,6 +36,7 @@ struct node {
     struct plug_value conf;
     int n_in, in[OP_MAX_IN]; /* earlier nodes */
     struct op_plan plan;
+    struct op_line *given;   /* [plan.n_lines] set by the reader of the model; NULL: none */
     int first_weight;        /* its weights are net->weight[first_weight .. + plan.n_weights - 1] */
     /* Set by readers of models, for those who show or write them; nobody computes with these. */
     int positions;           /* 0: the value's numbers stand in the model's order. Else channel after channel, so many of each, and the model has the
@@ -62,7 +63,7 @@ MUST enum err_code net_add(struct net *net, const struct op *op, const struct pl
                            int n_in, int *index, struct err *e);
 /* Deep copy, masks included; the copy runs dense, in floats. */
 MUST enum err_code net_clone(struct net **out, const struct net *net, struct err *e);
-/* Sets every weight by its initialiser: a pure function of the seed. Removes masks; all runs dense, in floats. */
+/* Sets every weight by its initialiser, but those of a trained net that were adapted to data: a pure function of the seed. Removes masks; all runs dense, in floats. */
 void net_init(struct net *net, uint64_t seed);
 /* The same numbers without a touch of masks or form: net_apply_masks and net_pack are due. */
 void net_draw(struct net *net, uint64_t seed);

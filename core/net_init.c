@@ -71,7 +71,7 @@ void net_draw(struct net *net, uint64_t seed)
         struct draw d = draw_of(&weight->info);
         struct rng r = { seed, RNG_INIT, (uint32_t)w, 0 };
 
-        for (size_t i = 0; i < weight->len; i++)
+        for (size_t i = 0; i < weight->len && !(weight->info.adapted && net->trained); i++)
             weight->x[i] = (float)draw_number(&d, r, i);
     }
 }

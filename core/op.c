@@ -5,7 +5,7 @@ extern const struct op op_input, op_dense, op_linear, op_relu, op_leaky_relu, op
     op_hard_silu, op_softplus, op_softsign, op_selu, op_exponential, op_softmax, op_conv2d, op_depthwise_conv2d, op_conv1d, op_dropout, op_reshape,
     op_batch_norm, op_layer_norm, op_add, op_multiply, op_concatenate, op_max_pool2d, op_average_pool2d, op_max_pool1d, op_average_pool1d,
     op_global_max_pool, op_global_average_pool, op_channels_first, op_channels_last, op_zero_pad2d, op_zero_pad1d, op_cropping2d, op_cropping1d,
-    op_rescale, op_spatial_dropout;
+    op_rescale, op_standardize, op_spatial_dropout;
 
 static const struct plug *const rows[] = {
     &op_input.plug, &op_dense.plug,
@@ -15,7 +15,7 @@ static const struct plug *const rows[] = {
     /* convolutions */
     &op_conv2d.plug, &op_depthwise_conv2d.plug, &op_conv1d.plug,
     /* the rest */
-    &op_rescale.plug, &op_dropout.plug, &op_reshape.plug, &op_batch_norm.plug, &op_layer_norm.plug, &op_add.plug, &op_multiply.plug, &op_concatenate.plug,
+    &op_rescale.plug, &op_standardize.plug, &op_dropout.plug, &op_reshape.plug, &op_batch_norm.plug, &op_layer_norm.plug, &op_add.plug, &op_multiply.plug, &op_concatenate.plug,
     /* images and sequences, their channels first */
     &op_max_pool2d.plug, &op_average_pool2d.plug, &op_max_pool1d.plug, &op_average_pool1d.plug, &op_global_max_pool.plug,
     &op_global_average_pool.plug, &op_channels_first.plug, &op_channels_last.plug, &op_zero_pad2d.plug, &op_zero_pad1d.plug,
@@ -56,6 +56,15 @@ void op_ranges(const struct op_call *c, op_range_fn *fn)
     struct ranges r = { c, fn, shape_len(c->out_shape) * (size_t)c->n };
 
     team_for(c->team, (int)((r.len + RANGE - 1) / RANGE), range_tile, &r);
+}
+
+enum err_code op_check_axis(int64_t axis, const struct shape *in, struct err *e)
+{
+    if (in->n_d < 1)
+        return err_set(e, ERR_INVALID, "there are no channels: at least one dimension is needed");
+    if (axis != -1 && axis != in->n_d)
+        return err_field(e, axis > in->n_d ? ERR_INVALID : ERR_UNSUPPORTED, "/axis", "must be the channels' axis: the last (%d or -1), or 1", in->n_d);
+    return ERR_OK;
 }
 
 void op_channels_each(const struct op_call *c, void (*fn)(void *call, int channel))

@@ -31,6 +31,7 @@ struct op_weight {
     bool prunable;      /* kernels only: what `sparsity` counts */
     bool trainable;     /* false: moving statistics */
     bool decayed;       /* weight decay applies: kernels, not biases nor norm parameters */
+    bool adapted;       /* to data, before training: a net that starts anew keeps it */
     int fan_in, fan_out;
     struct init init;
 };
@@ -53,6 +54,10 @@ enum op_order {
     ORDER_CHANNELS, /* the channels first */
     ORDER_MODEL     /* the model's */
 };
+/* y = (x - center) factor + shift: of a channel, by numbers that stand in the architecture, or by statistics of data. */
+struct op_line { float center, factor, shift; };
+struct op_line op_line_of(double mean, double variance, bool invert);
+
 /* What shape() finds out. */
 struct op_plan {
     struct shape out;
@@ -60,6 +65,7 @@ struct op_plan {
     bool pads;                   /* a kernel reads zeros around the input: what is constant there is not so for its edges */
     int n_weights;
     struct op_weight weight[OP_MAX_WEIGHTS];
+    int n_lines;                 /* that the architecture gives, of channels */
     size_t state_len;            /* floats that forward leaves for backward, whatever the batch */
     size_t state_len_per_sample; /* and floats for each sample */
     size_t scratch_len, scratch_len_per_sample; /* floats that each thread has for itself while forward or backward runs (op_scratch) */
@@ -76,6 +82,7 @@ struct op_call {
     const float *x[OP_MAX_IN];       /* inputs */
     float *y;                        /* output; written by forward, read by backward */
     float *w[OP_MAX_WEIGHTS];        /* const in all ops but batch norm's moving statistics */
+    const struct op_line *given;     /* NULL: none */
     const struct sparse *sparse;     /* of weight 0; NULL: dense. Else w[0] and dw[0] are its kept numbers */
     const struct int8 *int8;         /* of weight 0; NULL: in floats. Else forward only */
     float *state;                    /* state_len + n * state_len_per_sample floats */
@@ -109,6 +116,8 @@ static inline float *op_scratch(const struct op_call *c) { return c->scratch + (
  * its length alone, at multiples of 4. */
 typedef void op_range_fn(const struct op_call *c, size_t first, size_t n);
 void op_ranges(const struct op_call *c, op_range_fn *fn);
+/* Of ops along the channels, an option `axis` as Keras counts: refused unless it is the last one. */
+MUST enum err_code op_check_axis(int64_t axis, const struct shape *in, struct err *e);
 /* fn for each index of the output's first axis, with the call, on the team's threads. */
 void op_channels_each(const struct op_call *c, void (*fn)(void *call, int channel));
 

@@ -52,12 +52,11 @@ static enum err_code batch_norm_shape(const void *conf, const struct shape *cons
     const struct batch_norm_conf *c = conf;
     struct places at = places_of(c);
     const struct shape channels = { 1, { in[0]->d[0] } };
+    enum err_code rc = op_check_axis(c->axis, in[0], e);
 
     (void)n_in;
-    if (in[0]->n_d < 1)
-        return err_set(e, ERR_INVALID, "batch normalisation needs at least one dimension");
-    if (c->axis != -1 && c->axis != in[0]->n_d)
-        return err_field(e, c->axis > in[0]->n_d ? ERR_INVALID : ERR_UNSUPPORTED, "/axis", "must be the channels' axis: the last (%d or -1), or 1", in[0]->n_d);
+    if (rc != ERR_OK)
+        return rc;
     p->out = *in[0];
     p->neurons = NEURONS_PASS;
     p->n_weights = at.variance + 1;

@@ -31,12 +31,11 @@ static enum err_code layer_norm_shape(const void *conf, const struct shape *cons
 {
     const struct layer_norm_conf *c = conf;
     const int channels = in[0]->d[0];
+    enum err_code rc = op_check_axis(c->axis, in[0], e);
 
     (void)n_in;
-    if (in[0]->n_d < 1)
-        return err_set(e, ERR_INVALID, "layer normalisation needs at least one dimension");
-    if (c->axis != -1 && c->axis != in[0]->n_d)
-        return err_field(e, c->axis > in[0]->n_d ? ERR_INVALID : ERR_UNSUPPORTED, "/axis", "must be the channels' axis: the last (%d or -1), or 1", in[0]->n_d);
+    if (rc != ERR_OK)
+        return rc;
     p->out = *in[0];
     if (c->scale)
         p->weight[p->n_weights++] = (struct op_weight){ .name = "gamma", .init = c->gamma_initializer };

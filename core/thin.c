@@ -1,6 +1,8 @@
 /* core/thin.c: see thin.h. Which numbers go with a neuron says group.h; the architecture is rewritten and read again, as shrink.c does it. */
 #include "core/thin.h"
 
+#include <string.h>
+
 #include "core/group.h"
 #include "core/keras.h"
 #include "core/mem.h"
@@ -111,6 +113,18 @@ static enum err_code build(struct model *out, const struct thin *t, const json_t
     return rc;
 }
 
+/* Anew, but for what is known of the data. */
+static void draw(struct net *net, const struct net *from, uint64_t seed)
+{
+    net_init(net, seed);
+    for (struct weight *w = net->weight; w < net->weight + net->n_weights; w++) {
+        const struct weight *old = net_weight(from, w->name);
+
+        if (w->info.adapted && old && old->len == w->len)
+            memcpy(w->x, old->x, w->len * sizeof *w->x);
+    }
+}
+
 enum err_code model_thin(struct model *out, const struct model *in, enum thin_measure measure, uint64_t want, uint64_t seed, struct err *e)
 {
     struct thin t = { .net = in->net, .measure = measure };
@@ -131,7 +145,7 @@ enum err_code model_thin(struct model *out, const struct model *in, enum thin_me
         rc = build(out, &t, in->architecture, e);
     }
     if (rc == ERR_OK)
-        net_init(out->net, seed);
+        draw(out->net, in->net, seed);
     groups_clear(&t.groups);
     mem_free(t.left);
     mem_free(t.more);

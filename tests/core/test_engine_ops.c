@@ -21,6 +21,7 @@ struct bench {
     int n_in;
     struct op_plan plan;
     float *x[MAX_IN], *dx[MAX_IN], *y, *dy, *state, *scratch, *w[OP_MAX_WEIGHTS], *dw[OP_MAX_WEIGHTS];
+    struct op_line *given;
     bool training;
 };
 
@@ -138,6 +139,9 @@ static bool bench_open(struct bench *b, const struct op *op, const json_t *opts,
         for (size_t j = 0; !b->plan.weight[i].trainable && j < len; j++)
             b->w[i][j] = fabsf(b->w[i][j]); /* a variance is positive */
     }
+    b->given = b->plan.n_lines > 0 ? mem_alloc((size_t)b->plan.n_lines * sizeof *b->given) : NULL;
+    for (int i = 0; i < b->plan.n_lines; i++)
+        b->given[i] = (struct op_line){ 0.1f * (float)i, 2 - (float)i, 0.3f - 0.2f * (float)i };
     b->y = mem_vector(shape_len(&b->plan.out) * N);
     b->dy = mem_vector(shape_len(&b->plan.out) * N);
     b->state = mem_vector(b->plan.state_len + N * b->plan.state_len_per_sample);
@@ -152,12 +156,12 @@ static void bench_close(struct bench *b)
         mem_free(b->x[i]), mem_free(b->dx[i]);
     for (int i = 0; i < OP_MAX_WEIGHTS; i++)
         mem_free(b->w[i]), mem_free(b->dw[i]);
-    mem_free(b->y), mem_free(b->dy), mem_free(b->state), mem_free(b->scratch);
+    mem_free(b->y), mem_free(b->dy), mem_free(b->state), mem_free(b->scratch), mem_free(b->given);
 }
 
 static struct op_call bench_call(const struct bench *b)
 {
-    struct op_call c = { .conf = b->conf.conf, .n = N, .n_in = b->n_in, .out_shape = &b->plan.out, .y = b->y, .state = b->state,
+    struct op_call c = { .conf = b->conf.conf, .given = b->given, .n = N, .n_in = b->n_in, .out_shape = &b->plan.out, .y = b->y, .state = b->state,
                          .training = b->training, .seed = 3, .step = 4, .node = 5, .dy = b->dy, .scratch = b->scratch };
 
     for (int i = 0; i < b->n_in; i++)

@@ -216,22 +216,40 @@ END_TEST
 START_TEST(scaled_once)
 {
     static const struct { const char *layer, *second; bool auto_unit; enum err_code code; } sets[] = {
-        { "rescale", "tanh", true, ERR_INVALID }, { "rescale", "tanh", false, ERR_OK }, { "tanh", "rescale", true, ERR_OK }
+        { "rescale", "tanh", true, ERR_INVALID }, { "rescale", "tanh", false, ERR_OK }, { "tanh", "rescale", true, ERR_OK },
+        { "standardize", "tanh", true, ERR_INVALID }, { "standardize", "tanh", false, ERR_OK }, { "tanh", "standardize", true, ERR_OK }
     };
-    const char *half = "{\"scale\": 0.5}";
 
     for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
         const struct dataset d = { .shape = { 1, { 4 } }, .n_features = 4, .n_classes = 2, .auto_unit = sets[i].auto_unit };
-        const bool first = strcmp(sets[i].layer, "rescale") == 0;
         struct net *net = net_of(4);
         struct err e = { 0 };
 
-        net_chain(net, sets[i].layer, first ? half : "", "one");
-        net_chain(net, sets[i].second, first ? "" : half, "two");
+        net_chain(net, sets[i].layer, strcmp(sets[i].layer, "rescale") == 0 ? "{\"scale\": 0.5}" : "", "one");
+        net_chain(net, sets[i].second, strcmp(sets[i].second, "rescale") == 0 ? "{\"scale\": 0.5}" : "", "two");
         ck_assert_int_eq(job_check_shape(net, &d, &e), sets[i].code);
         ck_assert(sets[i].code == ERR_OK || (strcmp(e.at, "/dataset") == 0 && strstr(e.msg, "\"one\"") && strstr(e.msg, "none")));
         net_free(net);
     }
+}
+END_TEST
+
+/* Nor where the channels of images are brought to the front before: by lists, or by statistics. */
+START_TEST(channels_are_scaled_once)
+{
+    json_t *doc = json_load_file(SOURCE_DIR "/tests/data/keras/ranges_keras2.json", 0, NULL);
+    json_t *layers = json_object_get(json_object_get(doc, "config"), "layers");
+    const struct dataset d = { .shape = { 3, { 5, 6, 3 } }, .n_classes = 4, .auto_unit = true };
+    struct model m;
+    struct err e = { 0 };
+
+    for (int k = 0; k <= _i; k++) /* the first layer is then Normalization, or Rescaling by lists */
+        ck_assert_int_eq(json_array_remove(layers, 1), 0);
+    ck_assert_int_eq(keras_read(&m, doc, NULL), ERR_OK);
+    ck_assert_int_eq(job_check_shape(m.net, &d, &e), ERR_INVALID);
+    ck_assert_str_eq(e.at, "/dataset");
+    model_clear(&m);
+    json_decref(doc);
 }
 END_TEST
 
@@ -275,6 +293,7 @@ static void cases(Suite *s)
     tcase_add_test(tc, every_allocation_fails_once);
     tcase_add_loop_test(tc, files_are_jobs, 0, sizeof files / sizeof files[0]);
     tcase_add_test(tc, scaled_once);
+    tcase_add_loop_test(tc, channels_are_scaled_once, 0, 2);
     tcase_add_loop_test(tc, channels_agree, 0, sizeof places / sizeof places[0]);
 }
 SUITE_MAIN("job_conf", cases)

@@ -98,6 +98,11 @@ static const struct { const char *file, *nodes; int n_weights; uint64_t params; 
     { "places_keras3.json", PLACES, 16, 280 },
 #define FIRST "rescaling:rescale(0) zero_padding2d:zero_pad2d(1) conv2d:conv2d(2) batch_normalization:batch_norm(3) activation:relu(4) " \
     "depthwise_conv2d:depthwise_conv2d(5) "
+#define RANGES "rescaling:rescale(0) normalization~channels_first(1) normalization:standardize(2) rescaling_1:standardize(3) conv2d:conv2d(4) conv2d:relu(5) " \
+    "normalization_1:standardize(6) conv2d_1:conv2d(7) normalization_2:standardize(8) flatten:reshape(9) normalization_3:standardize(10) " \
+    "rescaling_2:standardize(11) dense:dense(12) normalization_4:standardize(13)"
+    { "ranges_keras2.json", RANGES, 10, 198 },
+    { "ranges_keras3.json", RANGES, 10, 198 },
     { "first_keras2.json", FIRST "spatial_dropout2d~channels_first(6) spatial_dropout2d:spatial_dropout(7) layer_normalization~channels_last(8) " /* no data_format */
       "layer_normalization:layer_norm(9) separable_conv2d:depthwise_conv2d(10) separable_conv2d:conv2d(11) separable_conv2d:elu(12) add:add(5,13) "
       "max_pooling2d:max_pool2d(5) concatenate:concatenate(14,15) softmax:softmax(16) average_pooling2d:average_pool2d(17) flatten:reshape(18) "
@@ -399,11 +404,31 @@ static const struct { const char *file, *pointer, *value; enum err_code code; co
     /* numbers rescaled, places, channels first */
 #define P2 "places_keras2.json"
 #define F3 "first_keras3.json"
-    { P2, "/config/layers/1/config/scale", "[0.5, 1, 2]", ERR_UNSUPPORTED, NULL, "one number" },
+    { P2, "/config/layers/1/config/scale", "[0.5, 1, 2]", ERR_OK, NULL, NULL },
+    { P2, "/config/layers/1/config/scale", "[0.5]", ERR_OK, NULL, NULL },
+    { P2, "/config/layers/1/config/scale", "[0.5, 1]", ERR_INVALID, NULL, "one number, or 3" },
+    { P2, "/config/layers/1/config/scale", "[]", ERR_INVALID, NULL, "one number, or 3" },
+    { P2, "/config/layers/1/config/scale", "[0.5, 1, true]", ERR_INVALID, NULL, "array of such" },
+    { P2, "/config/layers/1/config/scale", "[[0.5, 1, 2]]", ERR_INVALID, NULL, "array of such" },
+    { P2, "/config/layers/1/config/scale", "[0.5, 1, 1e31]", ERR_INVALID, NULL, "1e30" },
+    { P2, "/config/layers/1/config/scale", "{\"class_name\": \"__numpy__\", \"config\": {\"value\": [1, 2, 3], \"dtype\": \"float32\"}}", ERR_OK, NULL, NULL },
+    { P2, "/config/layers/1/config/scale", "{\"class_name\": \"__numpy__\", \"config\": {}}", ERR_INVALID, NULL, "array of such" },
     { P2, "/config/layers/1/config/scale", "\"a\"", ERR_INVALID, NULL, "number" },
     { P2, "/config/layers/1/config/scale", NULL, ERR_INVALID, NULL, "required" },
     { P2, "/config/layers/1/config/offset", NULL, ERR_OK, NULL, NULL },
     { P2, "/config/layers/1/config/offset", "1e300", ERR_INVALID, NULL, "between" },
+    { P2, "/config/layers/1/config/offset", "[1, 2, 3]", ERR_OK, NULL, NULL },
+    { P2, "/config/layers/1/config/offset", "[1, 2, 3, 4]", ERR_INVALID, NULL, "one number, or 3" },
+#define G2 "ranges_keras2.json"
+    { G2, "/config/layers/2/config/axis", "null", ERR_OK, NULL, NULL },
+    { G2, "/config/layers/2/config/axis", "2", ERR_UNSUPPORTED, NULL, "last" },
+    { G2, "/config/layers/2/config/axis", "[1, 2]", ERR_INVALID, NULL, "array of one" },
+    { G2, "/config/layers/2/config/invert", "1", ERR_INVALID, NULL, "true or false" },
+    { G2, "/config/layers/2/config/mean", "[1, 2, 3]", ERR_INVALID, "/config/layers/2/config/variance", "required" },
+    { G2, "/config/layers/2/config/variance", "2", ERR_INVALID, "/config/layers/2/config/mean", "required" },
+    { G2, "/config/layers/5/config/mean", "[1, 2, 3]", ERR_INVALID, NULL, "one number, or 4" },
+    { G2, "/config/layers/5/config/variance", "[1, 2, 3, -1]", ERR_INVALID, NULL, "0 to 1e30" },
+    { G2, "/config/layers/5/config/variance", NULL, ERR_INVALID, NULL, "required" },
     { P2, "/config/layers/4/config/rate", "1", ERR_INVALID, NULL, "between" },
     { P2, "/config/layers/4/config/noise_shape", "[1, 2]", ERR_UNSUPPORTED, NULL, "noise_shape" },
     { P2, "/config/layers/4/class_name", "\"SpatialDropout2D\"", ERR_INVALID, "/config/layers/4/config", "images (height, width, channels), not" },

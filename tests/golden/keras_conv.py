@@ -37,7 +37,7 @@ class Reader:
             n *= d
         full = f"{layer}/{name}"
         w = numbers(full, n)
-        if name in ("gamma", "moving_variance"):
+        if name in ("gamma", "moving_variance", "variance"):
             w = w + 1
         elif len(shape) > 1:
             w = w * 3 / (n / shape[-1]) ** 0.5
@@ -121,6 +121,14 @@ class Reader:
         gamma, beta, mean, var = (self.weight(c["name"], k, x.shape[-1]) for k in ("gamma", "beta", "moving_mean", "moving_variance"))
         return gamma * (x - mean) / torch.sqrt(var + c["epsilon"]) + beta
 
+    def Normalization(self, c, x):
+        if c["mean"] is None:
+            mean, var = (self.weight(c["name"], k, x.shape[-1]) for k in ("mean", "variance"))
+        else:
+            mean, var = (torch.tensor(v["config"]["value"] if isinstance(v, dict) else v) for v in (c["mean"], c["variance"]))
+        deviation = torch.clamp(torch.sqrt(var), min=1e-7)
+        return mean + x * deviation if c.get("invert") else (x - mean) / deviation
+
     def LayerNormalization(self, c, x):
         gamma, beta = (self.weight(c["name"], k, x.shape[-1]) for k in ("gamma", "beta"))
         return gamma * (x - x.mean(-1, True)) / torch.sqrt(x.var(-1, unbiased=False, keepdim=True) + c["epsilon"]) + beta
@@ -145,7 +153,7 @@ class Reader:
     def Dropout(self, c, x): return x
     def SpatialDropout1D(self, c, x): return x
     def SpatialDropout2D(self, c, x): return x
-    def Rescaling(self, c, x): return x * c["scale"] + c["offset"]
+    def Rescaling(self, c, x): return x * torch.tensor(c["scale"]) + torch.tensor(c["offset"])
     def Flatten(self, c, x): return x.reshape(x.shape[0], -1)
     def Reshape(self, c, x): return x.reshape([x.shape[0]] + c["target_shape"])
     def Add(self, c, *x): return sum(x)
@@ -186,5 +194,5 @@ def run(name):
     return {"model": name, "n": N, "weights": r.weights, "shape": list(y.shape[1:]), "output": [float(f"{v:.9g}") for v in y.reshape(-1).tolist()]}
 
 
-json.dump([run(f"{m}_keras{v}") for m in ("lenet5", "residual_image", "mobile", "sequence", "places", "first") for v in (2, 3)], sys.stdout, separators=(",", ":"))
+json.dump([run(f"{m}_keras{v}") for m in ("lenet5", "residual_image", "mobile", "sequence", "places", "first", "ranges") for v in (2, 3)], sys.stdout, separators=(",", ":"))
 print()

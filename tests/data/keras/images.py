@@ -111,6 +111,14 @@ class Model:
         s = self.shape(inputs)
         return self.add("SeparableConv2D", name, config, self.places(s[:-1], pair(size), pair(strides), padding) + [filters], inputs)
 
+    def standard(self, name, mean=None, variance=None, axis=None, invert=False):
+        if self.v == 3 and isinstance(mean, list):
+            mean, variance = ({"class_name": "__numpy__", "config": {"value": x, "dtype": "float64"}} for x in (mean, variance))
+        config = {"axis": [-1] if axis is None else axis, "mean": mean, "variance": variance}
+        if self.v == 3 or invert:
+            config["invert"] = invert
+        return self.same("Normalization", name, config)
+
     def pool(self, cls, name, size, strides=None, padding="valid", inputs=None):
         rank = len(self.shape(inputs)) - 1
         size = pair(size)[:rank]
@@ -332,8 +340,27 @@ def first(v):
     return m.text()
 
 
+def ranges(v):
+    """Numbers brought to a range channel by channel: by lists, by statistics that are weights or stand in the architecture, of images and flattened ones."""
+    m = Model(v, "ranges", False, [5, 6, 3])
+    deviations = [0.229, 0.224, 0.225]
+    m.same("Rescaling", "rescaling", {"scale": 0.5, "offset": 0.0})
+    m.standard("normalization")
+    m.same("Rescaling", "rescaling_1", {"scale": [1 / d for d in deviations], "offset": [-2.1, 2.0, -1.8] if v == 3 else 0.5})
+    m.conv("conv2d", 4, 3, activation="relu")
+    m.standard("normalization_1", [0.5, -1.0, 0.25, 0.0], [4.0, 0.25, 1.0, 0.09])
+    m.conv("conv2d_1", 2, (2, 1))
+    m.standard("normalization_2", 0.5, 2.0, [])
+    m.flatten("flatten")
+    m.standard("normalization_3")
+    m.same("Rescaling", "rescaling_2", {"scale": [0.1 * i - 0.5 for i in range(16)], "offset": [0.25]})
+    m.dense("dense", 4)
+    m.standard("normalization_4", [1.0, 2.0, 3.0, 4.0], [0.5, 1.0, 2.0, 4.0], [1] if v == 3 else [-1], True)
+    return m.text()
+
+
 MODELS = {"lenet5": lenet5, "residual_image": lambda v: residual(v, [8, 8, 3], [4, 6], 1, "residual_image"), "mobile": mobile, "sequence": sequence,
-          "places": places, "first": first,
+          "places": places, "first": first, "ranges": ranges,
           "resnet20": lambda v: residual(v, [32, 32, 3], [16, 32, 64], 3, "resnet20")}
 
 if __name__ == "__main__":
@@ -341,7 +368,7 @@ if __name__ == "__main__":
         print(MODELS[sys.argv[1]](int(sys.argv[2])))
         sys.exit()
     here = os.path.dirname(os.path.abspath(__file__))
-    for name in ("lenet5", "residual_image", "mobile", "sequence", "places", "first"):
+    for name in ("lenet5", "residual_image", "mobile", "sequence", "places", "first", "ranges"):
         for version in (2, 3):
             with open(f"{here}/{name}_keras{version}.json", "w") as f:
                 f.write(MODELS[name](version) + "\n")
