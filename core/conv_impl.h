@@ -64,6 +64,8 @@ struct conv_scratch {
     bool same_zero;      /* of all samples */
     int piece;           /* length: whole places */
     uint32_t *single;    /* a row's bytes, one by one */
+    const struct int8_floats *floats;
+    const struct conv_words_level *words;
 };
 /* A run of the output: row y, from column x on, n places; ti and tj: the taps that meet the image, tj whatever its columns. */
 struct conv_run {

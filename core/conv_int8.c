@@ -43,18 +43,46 @@ static struct scales scales_of(const struct op_call *c, int group)
 }
 
 /* Few samples: several rows are looked at as one. */
-static void ranges_of_few(const float *x, size_t rows, int n, float *low, float *high)
+SIMD static void ranges_of_few(const float *x, size_t rows, int n, float *low, float *high)
 {
     const int times = SLICE / n;
     float small[2 * SLICE] = { 0 }, large[2 * SLICE] = { 0 };
 
     int8_ranges(x, (size_t)(times * n), rows / (size_t)times, times * n, small, large);
     int8_ranges(x + rows / (size_t)times * (size_t)(times * n), (size_t)n, rows % (size_t)times, n, small + times * n, large + times * n);
-    for (int j = 0; j < n; j++)
-        for (int i = j; i < (times + 1) * n; i += n) {
+    for (int left = times + 1, half; left > 1; left -= half) {
+        const int other = (left - left / 2) * n;
+
+        half = left / 2;
+        for (int i = 0; i < half * n; i++) {
+            small[i] = small[other + i] < small[i] ? small[other + i] : small[i];
+            large[i] = large[other + i] > large[i] ? large[other + i] : large[i];
+        }
+    }
+    memcpy(low, small, (size_t)n * sizeof *low);
+    memcpy(high, large, (size_t)n * sizeof *high);
+}
+
+/* Few samples, and a window that reads some rows or columns alone: first each number of a row has a range of its own. */
+static void ranges_of_columns(const struct conv *g, const float *x, int down, int right, int rows, int n, float *low, float *high)
+{
+    const int width = g->w * n, channels = g->c / g->groups;
+
+    for (int at = 0; at < width; at += SLICE) {
+        const int len = conv_min(SLICE, width - at);
+        float small[SLICE] = { 0 }, large[SLICE] = { 0 };
+
+        for (int c = 0; c < channels; c++)
+            int8_ranges(x + (size_t)c * (size_t)g->h * (size_t)width + at, (size_t)down * (size_t)width, (size_t)rows, len, small, large);
+        for (int i = 0; i < len; i++) {
+            const int column = (at + i) / n, j = (at + i) % n;
+
+            if (column % right != 0 || (right > 1 && column / right >= g->ow))
+                continue;
             low[j] = small[i] < low[j] ? small[i] : low[j];
             high[j] = large[i] > high[j] ? large[i] : high[j];
         }
+    }
 }
 
 /* Of a group's inputs, samples first .. first + n - 1. A window of one row or column reads none between its strides: those do not count. */
@@ -64,14 +92,17 @@ static void ranges(const struct conv_pass *p, int group, int first, int n, float
     const int down = g->kh == 1 ? g->sh : 1, right = g->kw == 1 ? g->sw : 1, channels = g->c / g->groups, rows = down > 1 ? g->oh : g->h;
     const size_t row_len = (size_t)g->w * (size_t)p->n, len = (size_t)channels * (size_t)g->h * row_len;
     const float *x = p->from + (size_t)group * len + first;
+    const bool all = down == 1 && right == 1, few = n == p->n && n < SLICE;
 
     for (int j = 0; j < n; j++)
         low[j] = high[j] = 0;
-    if (down == 1 && right == 1 && n == p->n && n < SLICE)
+    if (few && all)
         ranges_of_few(x, len / (size_t)n, n, low, high);
-    else if (down == 1 && right == 1)
+    else if (few)
+        ranges_of_columns(g, x, down, right, rows, n, low, high);
+    else if (all)
         int8_ranges(x, (size_t)p->n, len / (size_t)p->n, n, low, high);
-    for (int i = 0; i < channels * rows && (down > 1 || right > 1); i++)
+    for (int i = 0; i < channels * rows && !few && !all; i++)
         int8_ranges(x + (size_t)(i / rows * g->h + i % rows * down) * row_len, (size_t)right * (size_t)p->n, (size_t)(right > 1 ? g->ow : g->w), n, low,
                     high);
 }
@@ -133,17 +164,38 @@ static void pack_numbers(const struct conv_scratch *s, const struct line *l, siz
     const float *const x[4] = { l->row[0] + at, l->row[1] + at, l->row[2] + at, l->row[3] + at };
 
     if (l->single)
-        int8_floats()->bytes(l->out + to, x[0], s->inverse, s->zero, n);
+        s->floats->bytes(l->out + to, x[0], s->inverse, s->zero, n);
     else
-        int8_floats()->words(l->out + to, x, s->inverse, s->zero, n);
+        s->floats->words(l->out + to, x, s->inverse, s->zero, n);
+}
+
+/* n numbers of 32 bits over and over, `len` in all. */
+static void repeat(void *restrict out, const void *restrict x, int n, int len)
+{
+    uint32_t first;
+
+    memcpy(&first, x, sizeof first);
+    for (int i = 0; i < len && n == 1; i++)
+        memcpy((uint32_t *)out + i, &first, sizeof first);
+    for (int at = 0; at < len && n > 1; at += n)
+        memcpy((uint32_t *)out + at, x, (size_t)conv_min(n, len - at) * sizeof first);
 }
 
 static void pack_zeros(const struct conv_scratch *s, const struct line *l, int first, int places)
 {
     const void *zeros = l->single ? (const void *)s->zero : s->nothing;
 
-    for (int i = first; i < first + places; i++)
-        memcpy(l->out + (size_t)i * (size_t)l->samples, zeros, (size_t)l->samples * sizeof *l->out);
+    repeat(l->out + (size_t)first * (size_t)l->samples, zeros, l->samples, places * l->samples);
+}
+
+/* `samples` numbers each of n places that are `step` numbers apart. */
+static void gather(float *restrict out, const float *restrict x, int n, size_t step, int samples)
+{
+    for (int i = 0; i < n && samples == 1; i++)
+        out[i] = x[(size_t)i * step];
+    for (int i = 0; i < n && samples > 1; i++, x += step)
+        for (int j = 0; j < samples; j++)
+            *out++ = x[j];
 }
 
 /* n places that are `step` numbers apart, from number `from` of the rows on. Of few samples several places are gathered and packed at once. */
@@ -156,8 +208,7 @@ static void pack_apart(const struct conv_scratch *s, const struct line *l, size_
     for (int m; n > 0; n -= m, from += (size_t)m * step, to += (size_t)(m * samples)) {
         m = conv_min(n, most);
         for (int b = 0; b < (l->single ? 1 : 4) && m > 1; b++)
-            for (int i = 0; i < m * samples; i++)
-                some[b][i] = l->row[b][from + (size_t)(i / samples) * step + (size_t)(i % samples)];
+            gather(some[b], l->row[b] + from, m, step, samples);
         for (int b = 0; b < 4 && m > 1; b++)
             few.row[b] = some[l->single ? 0 : b];
         pack_numbers(s, m > 1 ? &few : l, m > 1 ? 0 : from, to, m * samples);
@@ -213,8 +264,18 @@ static void pack_rolling(const struct conv_pass *p, const struct conv_scratch *s
         l.before = (int)least(column < 0 ? -column : 0, columns);
         l.inside = conv_max(conv_min(g->w - (column + l.before), columns - l.before), 0);
         l.x = row_at(p, t, channel, sy) + (l.inside > 0 ? (size_t)(column + l.before) * (size_t)p->n : 0);
-        int8_floats()->roll(out, &l);
+        s->floats->roll(out, &l);
     }
+}
+
+/* Bytes of places that are `step` apart. */
+SIMD static void join_apart(uint32_t *restrict out, const uint32_t *const in[4], int places, size_t step, int samples)
+{
+    const uint32_t *a = in[0], *b = in[1], *c = in[2], *d = in[3];
+
+    for (int i = 0; i < places; i++, a += step, b += step, c += step, d += step)
+        for (int j = 0; j < samples; j++)
+            *out++ = a[j] | b[j] << 8 | c[j] << 16 | d[j] << 24;
 }
 
 /* The words of a channel, of four columns each: its bytes one by one, then four together. */
@@ -226,14 +287,16 @@ static void pack_across(const struct conv_pass *p, const struct conv_scratch *s,
     const size_t samples = (size_t)t->samples;
 
     pack_line(p, s, &l, (int64_t)t->first * g->sw - g->left, 1, span_of(g, t->columns));
-    for (int first = 0; first < g->kw; first += 4, out += p->row_len)
-        for (int i = 0; i < t->columns; i += g->sw == 1 ? t->columns : 1) {
-            const uint32_t *in[4];
+    for (int first = 0; first < g->kw; first += 4, out += p->row_len) {
+        const uint32_t *in[4];
 
-            for (int b = 0; b < 4; b++)
-                in[b] = s->single + (size_t)(i * g->sw + conv_min(first + b, g->kw - 1) * g->dw) * samples;
-            int8_floats()->join(out + (size_t)i * samples, in, (g->sw == 1 ? t->columns : 1) * t->samples);
-        }
+        for (int b = 0; b < 4; b++)
+            in[b] = s->single + (size_t)(conv_min(first + b, g->kw - 1) * g->dw) * samples;
+        if (g->sw == 1)
+            s->floats->join(out, in, t->columns * t->samples);
+        else
+            join_apart(out, in, t->columns, (size_t)g->sw * samples, t->samples);
+    }
 }
 
 void conv_int8_rows(const struct conv_pass *p, const struct conv_scratch *s, uint32_t *out, const struct conv_tile *t, int sy)
@@ -289,13 +352,12 @@ void conv_int8_tile(const struct conv_pass *p, struct conv_scratch *s, const str
 
     for (int at = 0; at < t->samples && tile_has_all(p); at += SLICE)
         find_scales(p, t->group, t->from_n + at, conv_min(SLICE, t->samples - at));
-    s->piece = piece_len(t->samples, t->columns);
-    for (int at = 0, n; at < s->piece + CONV_GRAIN; at += n) {
-        n = conv_min(t->samples, s->piece + CONV_GRAIN - at);
-        memcpy(s->scale + at, all.s + t->from_n, (size_t)n * sizeof *all.s);
-        memcpy(s->inverse + at, all.inverse + t->from_n, (size_t)n * sizeof *all.inverse);
-        memcpy(s->zero + at, all.zero + t->from_n, (size_t)n * sizeof *all.zero);
-    }
+    s->piece = piece_len(t->samples, span_of(p->image, t->columns)); /* packed rows are the longer ones */
+    repeat(s->scale, all.s + t->from_n, t->samples, s->piece + CONV_GRAIN);
+    repeat(s->inverse, all.inverse + t->from_n, t->samples, s->piece + CONV_GRAIN);
+    repeat(s->zero, all.zero + t->from_n, t->samples, s->piece + CONV_GRAIN);
+    s->floats = int8_floats();
+    s->words = conv_words_level();
     s->same_zero = int8_zeros(s->nothing, s->zero, t->samples);
     if (meets_zeros(p))
         pack_zeros(s, &(struct line){ .samples = t->samples, .out = (uint32_t *)(void *)s->zeros }, 0, p->phases * (t->columns + p->more));
@@ -313,7 +375,7 @@ static void settle(const struct conv_pass *p, const struct conv_scratch *s, cons
     float *out = x->r->out + (size_t)output * x->r->out_stride + (size_t)(x->at / samples) * (size_t)p->n;
 
     for (int i = 0; i < x->n; i += step, out += p->n)
-        int8_floats()->scale_back(out, sum + i, s->scale, s->zero, step, *row);
+        s->floats->scale_back(out, sum + i, s->scale, s->zero, step, *row);
 }
 
 /* Outputs first .. first + n_out - 1 of the group. */
@@ -345,12 +407,12 @@ static void run_piece(const struct conv_pass *p, const struct conv_scratch *s, c
     for (int b = 0; k->whole && b < int8_n_blocks(k->group); b++, w->w += (size_t)w->n_out * (size_t)k->words) {
         const int at = int8_block(k->group, b, &w->n_out);
 
-        run_outputs(p, s, x, w, at, w->n_out, conv_words_level()->block);
+        run_outputs(p, s, x, w, at, w->n_out, s->words->block);
     }
     for (int q = 0; !k->whole && q < k->group; q++) {
         w->start = k->start[first + q];
         w->end = k->start[first + q + 1];
-        run_outputs(p, s, x, w, q, 1, conv_words_level()->line);
+        run_outputs(p, s, x, w, q, 1, s->words->line);
     }
 }
 
