@@ -20,6 +20,9 @@ enum {
     MOST_BLOCKS = 32,
     MOST_CELLS = BLOCK * MOST_BLOCKS,
     MOST_GROUPS = 16,   /* parts of the cells that the weight gradient is summed up over */
+    FEW_GROUPS = 8,     /* where each has vectors to sum up */
+    FEW_PAIRS = 13 * 13, /* of channels: more have too many sums for vectors of the batch */
+    FEW_VECTORS = 528,  /* vectors of the weight gradient's cells, of each of the 16 numbers, where pairs are few */
     TOO_MANY = 1 << 26, /* cells: no memory holds as many, but somebody may ask whether it would pay */
     GROUP = 8,          /* neighbouring vectors of the batch */
     SMALL = 1 << 17     /* multiply-adds: less is not worth waking the team */
@@ -57,6 +60,7 @@ struct gradient {
     const float *dy, *gate;
     int ld, o_bands, c_bands; /* outputs of a band, whole vectors; bands of channels are pass.chunk wide */
     int cells, groups;        /* cells at a time */
+    bool columns;             /* vectors are of the batch, not of outputs (core/winograd_columns_level.h): one band of each */
     float *part;              /* [group][o_band][c_band][9][channel][ld], then [group][o_band][ld] of db */
     float *dw, *db;
     bool accumulate;
@@ -67,6 +71,7 @@ struct level {
     int lanes, rows, rows_of_3; /* outputs of a register block of 2 cells, of 3, at most */
     void (*convolve)(const struct pass *p, const struct cell *cell, int n, int first, int last, float *scratch);
     void (*correlate)(const struct gradient *g, int first, int last, int c, int n_c, int o, int n_o, float *scratch, float *dw, float *db);
+    void (*correlate_columns)(const struct gradient *g, int first, int last, float *scratch, float *dw, float *db);
     void (*add_groups)(const float *part, size_t step, int groups, size_t n, float *sum);
 };
 
@@ -109,10 +114,10 @@ static const int own_columns[2 * MOST_LANES] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 
 static const struct level levels[] = {
 #if defined(SIMD_X86_LEVELS)
-    { "avx512", 16, 14, 9, convolve_avx512, correlate_avx512, add_groups_avx512 },
-    { "avx2", 8, 6, 4, convolve_avx2, correlate_avx2, add_groups_avx2 },
+    { "avx512", 16, 14, 9, convolve_avx512, correlate_avx512, correlate_columns_avx512, add_groups_avx512 },
+    { "avx2", 8, 6, 4, convolve_avx2, correlate_avx2, correlate_columns_avx2, add_groups_avx2 },
 #endif
-    { "portable", 4, 6, 4, convolve_portable, correlate_portable, add_groups_portable },
+    { "portable", 4, 6, 4, convolve_portable, correlate_portable, correlate_columns_portable, add_groups_portable },
 };
 enum { N_LEVELS = sizeof levels / sizeof levels[0] };
 int winograd_skip_levels;
@@ -188,8 +193,9 @@ static struct gradient weight_gradient(const struct winograd_shape *s)
     g.ld = parts(parts(s->o, parts(s->o, MOST_CHANNELS)), lanes) * lanes;
     g.o_bands = parts(s->o, g.ld);
     g.c_bands = parts(s->c, g.pass.chunk);
-    g.cells = smaller(MOST_CELLS, 4 * MOST_CHANNELS * 16 / lanes / (g.pass.chunk + g.ld));
-    g.groups = g.o_bands * g.c_bands < MOST_GROUPS ? MOST_GROUPS / (g.o_bands * g.c_bands) : 1;
+    g.columns = g.o_bands * g.c_bands == 1 && s->c * s->o <= FEW_PAIRS;
+    g.cells = smaller(MOST_CELLS, g.columns ? FEW_VECTORS / (s->c + s->o) : 4 * MOST_CHANNELS * 16 / lanes / (g.pass.chunk + g.ld));
+    g.groups = g.columns ? FEW_GROUPS : g.o_bands * g.c_bands < MOST_GROUPS ? MOST_GROUPS / (g.o_bands * g.c_bands) : 1;
     return g;
 }
 
@@ -205,8 +211,10 @@ static size_t gradient_len(const struct gradient *g)
 
 static size_t gradient_scratch(const struct gradient *g)
 {
-    const size_t lanes = (size_t)g->pass.level->lanes, ld = (size_t)g->ld, c = (size_t)g->pass.chunk;
+    const size_t lanes = (size_t)g->pass.level->lanes, ld = (size_t)g->ld, c = (size_t)g->pass.chunk, o = (size_t)g->pass.o;
 
+    if (g->columns)
+        return (16 * (lanes * ((size_t)g->cells * (c + o) + 2 + c * o) + c * ld) + lanes * o + 15) / 16 * 16;
     return 16 * ((size_t)g->cells * lanes * (c + ld + 2) + c * ld);
 }
 
@@ -346,7 +354,10 @@ static void gradient_item(void *ctx, int item)
     float *dw = g->part + (size_t)group * kernels_step(g) + 9 * ((size_t)o * (size_t)p->c + (size_t)c * (size_t)g->ld);
     float *db = g->part + (size_t)g->groups * kernels_step(g) + (size_t)group * (size_t)(g->o_bands * g->ld) + o;
 
-    p->level->correlate(g, first, last, c, n_c, o, smaller(g->ld, p->o - o), own_scratch(p->room), dw, g->db && c == 0 ? db : NULL);
+    if (g->columns)
+        p->level->correlate_columns(g, first, last, own_scratch(p->room), dw, g->db ? db : NULL);
+    else
+        p->level->correlate(g, first, last, c, n_c, o, smaller(g->ld, p->o - o), own_scratch(p->room), dw, g->db && c == 0 ? db : NULL);
 }
 
 /* Tile: one channel's kernels of a band of outputs. */
@@ -404,11 +415,13 @@ void winograd_weight_gradient(const struct winograd_shape *s, const float *x, co
 }
 
 /* How many times faster than the direct kernels a product is where images and batches fill the cells, as tests/bench/bench_winograd measures it. The
- * transforms pay with the channels on both sides; outputs fill the weight gradient's vectors. */
+ * transforms pay with the channels on both sides; outputs fill the weight gradient's vectors, where pairs are not few. */
 static double times_faster(const struct pass *p, enum winograd_product product)
 {
     const double pairs = (double)p->c * p->o, vectors = parts(p->o, p->level->lanes) * p->level->lanes;
 
+    if (product == WINOGRAD_WEIGHT && pairs <= FEW_PAIRS && p->c <= MOST_CHANNELS && p->o <= MOST_CHANNELS)
+        return pairs >= 100 ? 1.1 : 0;
     if (product == WINOGRAD_WEIGHT)
         return (pairs > 16 * 16 ? 1.7 : pairs >= 80 ? 1.4 : 0) * p->o / vectors;
     return pairs >= 32 * 32 ? 1.7 : pairs >= 16 * 16 ? 1.35 : pairs >= 12 * 12 ? 1.2 : pairs >= 90 ? 1.1 : 0;

@@ -496,6 +496,8 @@ TARGET static void LEVEL(add_groups)(const float *part, size_t step, int groups,
     }
 }
 
+#include "core/winograd_columns_level.h"
+
 #undef MOST_ROWS
 #undef ROWS_OF_3
 #undef CHANNELS
