@@ -3,9 +3,10 @@
 The other side of tests/bench/job.sh.
 
 usage: torch_prune.py DATA_DIR [--net lenet300100|lenet5] [--dense 10] [--iters 10] [--retrain 2] [--target 0.95]
-                      [--batch 128] [--seed 0] [--threads 1]
+                      [--batch 128] [--seed 0] [--threads 1] [--init torch|keras]
 DATA_DIR holds MNIST-style IDX gz files. Prints one JSON line per stage: seconds, test accuracy, sparsity.
 Cubic (Zhu-Gupta) schedule, global L1 magnitude, Adam 1e-3, fresh optimizer state each iteration.
+--init keras: weights begin as Keras' and ours do (Glorot uniform, biases 0) instead of PyTorch's way.
 """
 import argparse, gzip, json, time
 import blas  # first: it says which kernels OpenBLAS takes
@@ -14,7 +15,7 @@ import torch.nn.utils.prune as P
 
 a = argparse.ArgumentParser(); a.add_argument('data'); a.add_argument('--net', default='lenet300100')
 for k, v in dict(dense=10, iters=10, retrain=2, batch=128, seed=0, threads=1).items(): a.add_argument('--'+k, type=int, default=v)
-a.add_argument('--target', type=float, default=.95); a = a.parse_args()
+a.add_argument('--target', type=float, default=.95); a.add_argument('--init', choices=('torch', 'keras'), default='torch'); a = a.parse_args()
 torch.set_num_threads(a.threads); torch.manual_seed(a.seed)
 
 def idx(name, off): return np.frombuffer(gzip.open(f'{a.data}/{name}').read(), np.uint8, offset=off)
@@ -27,6 +28,8 @@ nets = dict(
     lenet5=lambda: nn.Sequential(nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2),
                                  nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, 10)))
 net = nets[a.net](); mods = [(m, 'weight') for m in net if isinstance(m, (nn.Linear, nn.Conv2d))]
+for m, _ in mods:
+    if a.init == 'keras': nn.init.xavier_uniform_(m.weight); nn.init.zeros_(m.bias)
 
 def fit(epochs):
     opt = torch.optim.Adam(net.parameters(), 1e-3); net.train(); t = time.time()
