@@ -32,6 +32,12 @@ MUST enum err_code keras_free_targets(json_t *doc, struct err *e);
 /* Where it repeats shapes that follow from others (Keras 3's build_config and tensors), they become those of net, read from it. */
 MUST enum err_code keras_set_shapes(json_t *doc, const struct net *net, struct err *e);
 
+/* core/keras_channels.c: a key that has a number for each channel, or one for all; then what such keys of a config say becomes the node's lines. */
+MUST enum err_code keras_channels_check(const char *key, const json_t *v, struct err *e);
+MUST enum err_code keras_channels_give(struct node *node, const json_t *config, struct err *e);
+
+/* Says what is wrong with a key of a layer's config. Returns code. */
+enum err_code keras_key_error(struct err *e, enum err_code code, const char *key, const char *what);
 /* Puts the name of the layer before the message. Returns code. */
 enum err_code keras_name_layer(struct err *e, enum err_code code, const char *name);
 

@@ -153,7 +153,7 @@ enum err_code keras_name_layer(struct err *e, enum err_code code, const char *na
     return code;
 }
 
-static enum err_code key_error(struct err *e, enum err_code code, const char *key, const char *what)
+enum err_code keras_key_error(struct err *e, enum err_code code, const char *key, const char *what)
 {
     char at[sizeof e->at] = "";
 
@@ -209,7 +209,7 @@ static enum err_code read_init(json_t *options, const struct key *key, const jso
     if (key->use == USE_INIT)
         return set_option(options, key->value ? key->value : key->name, init, e);
     if (strcmp(json_string_value(json_object_get(init, "kind")), key->value) != 0)
-        rc = key_error(e, ERR_UNSUPPORTED, key->name, "is supported with its default only");
+        rc = keras_key_error(e, ERR_UNSUPPORTED, key->name, "is supported with its default only");
     json_decref(init);
     return rc;
 }
@@ -240,36 +240,17 @@ static enum err_code read_numbers(json_t *options, const struct key *key, const 
 
         snprintf(name, sizeof name, "%.*s", (int)strcspn(p, "|"), p);
         if (!json_is_integer(number))
-            return key_error(e, ERR_INVALID, key->name, n == 1 ? "must be an integer, or an array of one" : "must be an integer, or an array of two");
+            return keras_key_error(e, ERR_INVALID, key->name, n == 1 ? "must be an integer, or an array of one" : "must be an integer, or an array of two");
         rc = set_option(options, name, json_incref(number), e);
     }
     return rc;
 }
 
-/* The number, or the array, that a key of channels has: Keras 3 also writes arrays of numpy. */
-static const json_t *channels_of(const json_t *v)
+static enum err_code read_channels(json_t *options, const struct key *key, const json_t *v, struct err *e)
 {
-    const json_t *numpy = json_object_get(v, "class_name"), *value = json_object_get(json_object_get(v, "config"), "value");
+    enum err_code rc = json_is_null(v) ? ERR_OK : keras_channels_check(key->name, v, e);
 
-    return json_is_string(numpy) && strcmp(json_string_value(numpy), "__numpy__") == 0 && value ? value : v;
-}
-
-/* Numbers of lines. Whether they are as many as there are channels is seen when the node is there. */
-static enum err_code check_channels(json_t *options, const struct key *key, const json_t *v, struct err *e)
-{
-    const double least = strcmp(key->name, "variance") == 0 ? 0 : -1e30;
-    const json_t *list = channels_of(v);
-
-    if (json_is_null(v))
-        return ERR_OK;
-    for (size_t i = 0; i < (json_is_array(list) ? json_array_size(list) : 1); i++) {
-        const json_t *number = json_is_array(list) ? json_array_get(list, i) : list;
-
-        if (!json_is_number(number) || !(json_number_value(number) >= least && json_number_value(number) <= 1e30))
-            return key_error(e, ERR_INVALID, key->name, least == 0 ? "must be a number of 0 to 1e30, or an array of such, one for each channel"
-                                                                  : "must be a number of -1e30 to 1e30, or an array of such, one for each channel");
-    }
-    return set_option(options, "given", json_true(), e);
+    return rc == ERR_OK && !json_is_null(v) ? set_option(options, "given", json_true(), e) : rc;
 }
 
 static enum err_code read_shape(struct plug_value *value, const struct key *key, const json_t *v, struct err *e)
@@ -278,12 +259,12 @@ static enum err_code read_shape(struct plug_value *value, const struct key *key,
     size_t n = json_array_size(v);
 
     if (!json_is_array(v) || n < 1 || n > SHAPE_MAX)
-        return key_error(e, ERR_INVALID, key->name, "must be an array of 1 to 8 integers");
+        return keras_key_error(e, ERR_INVALID, key->name, "must be an array of 1 to 8 integers");
     for (; conf.shape.n_d < (int)n; conf.shape.n_d++) {
         const json_t *d = json_array_get(v, (size_t)conf.shape.n_d);
 
         if (!json_is_integer(d) || json_integer_value(d) < -1 || json_integer_value(d) == 0 || json_integer_value(d) > INT32_MAX)
-            return key_error(e, ERR_INVALID, key->name, "must hold integers of at least 1, and -1 once");
+            return keras_key_error(e, ERR_INVALID, key->name, "must hold integers of at least 1, and -1 once");
         conf.shape.d[conf.shape.n_d] = (int)json_integer_value(d);
     }
     memcpy(value->conf, &conf, sizeof conf);
@@ -298,15 +279,15 @@ static enum err_code read_key(json_t *options, struct plug_value *value, const s
     switch (key->use) {
     case USE_SCALAR:
         if (json_is_array(v) || json_is_object(v))
-            return key_error(e, ERR_UNSUPPORTED, key->name, "is supported as one number only");
+            return keras_key_error(e, ERR_UNSUPPORTED, key->name, "is supported as one number only");
         /* fall through */
     case USE_UNITS:
     case USE_OPTION: return set_option(options, key->value ? key->value : key->name, json_incref((json_t *)(uintptr_t)v), e);
-    case USE_CHANNELS: return check_channels(options, key, v, e);
+    case USE_CHANNELS: return read_channels(options, key, v, e);
     case USE_NUMBERS: return read_numbers(options, key, v, e);
     case USE_NEUTRAL:
         snprintf(what, sizeof what, "is supported as %s only", key->value);
-        return is_neutral(v, key->value) ? ERR_OK : key_error(e, ERR_UNSUPPORTED, key->name, what);
+        return is_neutral(v, key->value) ? ERR_OK : keras_key_error(e, ERR_UNSUPPORTED, key->name, what);
     case USE_INIT:
     case USE_ONLY_INIT: return read_init(options, key, v, e);
     case USE_SHAPE: return read_shape(value, key, v, e);
@@ -355,7 +336,7 @@ static enum err_code read_keys(json_t *options, struct plug_value *value, const 
 
         if (!key)
             key = find_key(common, name);
-        rc = key ? read_key(options, value, key, v, e) : key_error(e, ERR_UNSUPPORTED, name, "is not supported");
+        rc = key ? read_key(options, value, key, v, e) : keras_key_error(e, ERR_UNSUPPORTED, name, "is not supported");
         if (rc != ERR_OK)
             return rc;
     }
@@ -461,44 +442,6 @@ static enum err_code read_activation(struct plug_value *value, const json_t *v, 
 
 /* ---- nodes ---- */
 
-/* ---- lines of channels ---- */
-
-/* Number i of a key's, of as many as there are channels; absent: dflt. */
-static enum err_code number_of(double *out, const json_t *config, const char *name, double dflt, int i, int channels, struct err *e)
-{
-    const json_t *v = channels_of(json_object_get(config, name));
-    char what[120];
-
-    *out = dflt;
-    snprintf(what, sizeof what, "must have one number, or %d: one for each channel", channels);
-    if (!v || json_is_null(v))
-        return isnan(dflt) ? key_error(e, ERR_INVALID, name, "is required") : ERR_OK;
-    if (json_is_array(v) && json_array_size(v) != 1 && json_array_size(v) != (size_t)channels)
-        return key_error(e, ERR_INVALID, name, what);
-    *out = json_number_value(!json_is_array(v) ? v : json_array_get(v, json_array_size(v) == 1 ? 0 : (size_t)i));
-    return ERR_OK;
-}
-
-/* What the config says of channels becomes the node's. */
-static enum err_code give_lines(struct node *node, const json_t *config, struct err *e)
-{
-    const bool scales = json_object_get(config, "scale") || json_object_get(config, "offset");
-    const int channels = node->plan.n_lines, positions = node->plan.out.n_d == 1 ? node->positions : 0;
-    enum err_code rc = ERR_OK;
-
-    for (int i = 0; i < channels && rc == ERR_OK; i++) {
-        double a, b;
-
-        rc = number_of(&a, config, scales ? "scale" : "mean", NAN, i, channels, e);
-        if (rc == ERR_OK)
-            rc = number_of(&b, config, scales ? "offset" : "variance", scales ? 0 : NAN, i, channels, e);
-        if (rc == ERR_OK)
-            node->given[model_place((size_t)i, (size_t)channels, positions)] =
-                scales ? (struct op_line){ 0, (float)a, (float)b } : op_line_of(a, b, json_is_true(json_object_get(config, "invert")));
-    }
-    return rc;
-}
-
 /* What an op says of shapes it says without them: they stand here as the model has them. */
 static void say_inputs(const struct net *net, const int *in, int n_in, struct err *e)
 {
@@ -590,7 +533,7 @@ static enum err_code own_nodes(struct net *net, const struct class **row, struct
 
         rc = rename_option(*row, config, node_add(net, value, first, name, in, n_in, index, e), e);
         if (rc == ERR_OK)
-            rc = give_lines(&net->node[*index], config, e);
+            rc = keras_channels_give(&net->node[*index], config, e);
         if (rc == ERR_OK && kernel)
             snprintf(net->weight[net->node[*index].first_weight].name, OP_NAME_MAX, "%s/%s", name, kernel);
         if (rc != ERR_OK || !(*row)->more)

@@ -63,7 +63,8 @@ MUST enum err_code net_add(struct net *net, const struct op *op, const struct pl
                            int n_in, int *index, struct err *e);
 /* Deep copy, masks included; the copy runs dense, in floats. */
 MUST enum err_code net_clone(struct net **out, const struct net *net, struct err *e);
-/* Sets every weight by its initialiser, but those of a trained net that were adapted to data: a pure function of the seed. Removes masks; all runs dense, in floats. */
+/* Sets every weight by its initialiser, but those of a trained net that were adapted to data: a pure function of the seed.
+ * Removes masks; all runs dense, in floats. */
 void net_init(struct net *net, uint64_t seed);
 /* The same numbers without a touch of masks or form: net_apply_masks and net_pack are due. */
 void net_draw(struct net *net, uint64_t seed);

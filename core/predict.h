@@ -23,7 +23,8 @@ void predict_samples_free(struct predict_samples *p);
 /* Each kernel in the form that is fastest for batches of so many samples: zeros are left out where that pays. They become masks, and the net stays packed so:
  * its values are not to change. */
 MUST enum err_code predict_pack(struct net *net, int batch, struct err *e);
-/* out[n][outputs]: what the net says of samples first .. first + n - 1 of the view, packed for it. n says which kernels run, and so how sums are rounded. stop(user) is asked for each batch: ERR_STOPPED. */
+/* out[n][outputs]: what the net says of samples first .. first + n - 1 of the view, packed for it. n says which kernels
+ * run, and so how sums are rounded. stop(user) is asked for each batch: ERR_STOPPED. */
 MUST enum err_code predict_run(float *out, struct net *net, const struct data_view *v, int first, int n, bool (*stop)(void *user), void *user,
                                struct err *e);
 /* Does its last activation say so: a softmax, or one sigmoid? */

@@ -261,8 +261,9 @@ static enum err_code pool_scores(const struct pruner *p, const struct net *net, 
     return ERR_OK;
 }
 
-/* What goes with one neuron of a layer of which, and of the others, so many are gone; at least 1. A number that a convolution or a dense layer puts out takes as
- * long as OUTPUT_MACS multiply-adds, with what is behind it: so tests/bench/bench_shrink finds it for ResNet-20, training and inference, at batch 128. */
+/* What goes with one neuron of a layer of which, and of the others, so many are gone; at least 1. A number that a convolution or a dense layer puts
+ * out takes as long as OUTPUT_MACS multiply-adds, with what is behind it: so tests/bench/bench_shrink finds it for ResNet-20, training and inference,
+ * at batch 128. */
 static double cost_of(const struct pruner *p, const struct net *net, const struct layer *l, const uint64_t *gone)
 {
     enum { OUTPUT_MACS = 200 };

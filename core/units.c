@@ -92,8 +92,9 @@ static const struct param neuron_params[] = {
     FIELD_INT(struct neuron_conf, round_to, 1, 4096, 1,
               "What stays of a layer is a multiple of it, or all: for hardware that computes in blocks. Needs measure weights or macs."),
     FIELD_CHOICE(struct neuron_conf, cost, "none|weights|macs|time", COST_NONE,
-                 "What a neuron's score is divided by: the weights, the multiply-adds or the time that go with it, so that of neurons worth the same the dearest goes "
-                 "first (Shen et al. 2021). Time is an estimate: the multiply-adds, and 200 for each number that a layer puts out. Needs scope global."), FIELD_END
+                 "What a neuron's score is divided by: the weights, the multiply-adds or the time that go with it, so that of neurons worth the same "
+                 "the dearest goes first (Shen et al. 2021). Time is an estimate: the multiply-adds, and 200 for each number that a layer puts out. "
+                 "Needs scope global."), FIELD_END
 };
 
 static enum unit_pool neuron_pool(const void *conf) { return (enum unit_pool)((const struct neuron_conf *)conf)->pool; }
